@@ -1,0 +1,215 @@
+//! Configuration: a TOML file becomes checked values, or a list of every fault in it with its place and its mend.
+//!
+//! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
+//! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::policy::relay_guard::RelayGuard;
+
+/// The whole configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// `[server]`
+    pub server: Server,
+    /// `[[listener]]`, at least one.
+    pub listeners: Vec<Listener>,
+    /// `[[backend]]`, at least one.
+    pub backends: Vec<Backend>,
+    /// `[relay]`
+    pub relay: RelayGuard,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+    /// `[dns]`
+    pub dns: Dns,
+    /// `[control]`
+    pub control: Control,
+    /// `[log]`
+    pub log: Log,
+}
+
+/// `[server]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// The name in greeting and EHLO reply, and towards the backend.
+    pub hostname: String,
+    /// Threads that carry sessions; default: one per core.
+    pub workers: usize,
+    /// What happens to a client that talks before it may. Default `reject`.
+    pub early_talk: EarlyTalk,
+    /// How long the greeting is held back to catch early talkers. Default `0s`.
+    pub greet_delay: Duration,
+    /// A bare CR or LF in DATA. Default `reject`.
+    pub bare_newline: BareNewline,
+}
+
+/// `server.early_talk`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EarlyTalk {
+    /// 554 5.5.0 and close.
+    Reject,
+    /// Log it and go on.
+    Log,
+}
+
+/// `server.bare_newline`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BareNewline {
+    /// The message is refused.
+    Reject,
+    /// Each becomes CRLF.
+    Normalize,
+}
+
+/// `[[listener]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Listener {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Index into `Config::backends`; the key is the backend's name, the default the first backend.
+    pub backend: usize,
+    /// `proxy_protocol_from`: if not empty, a PROXY header is required, and only from these.
+    pub proxy_protocol_from: Vec<IpNet>,
+}
+
+/// `[[backend]]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Its name in `status` and logs; unique.
+    pub name: String,
+    /// Where it listens.
+    pub address: HostPort,
+    /// How it is told who the client is.
+    pub identity: IdentityMode,
+}
+
+/// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPort {
+    /// An address.
+    Address(SocketAddr),
+    /// A name to resolve, all its addresses tried in turn.
+    Name(String, u16),
+}
+
+/// `backend.identity`; the values that other issues bring are refused with a sentence that says so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityMode {
+    /// XCLIENT after EHLO.
+    Xclient,
+    /// PROXY protocol version 1.
+    ProxyV1,
+    /// PROXY protocol version 2.
+    ProxyV2,
+    /// Nothing: only allowed while the relay guard has local domains.
+    None,
+}
+
+/// `[limits]`: everything has one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Largest message in bytes. Default `100MiB`.
+    pub message_size: u64,
+    /// Largest header section in bytes. Default `256KiB`.
+    pub header_size: usize,
+    /// Longest text line in bytes, CRLF included. Default `64KiB`.
+    pub text_line: usize,
+    /// `Received:` fields before a message counts as looping. Default 100.
+    pub received_hops: usize,
+    /// Recipients a transaction. Default 1000.
+    pub recipients: u32,
+    /// Transactions a session. Default 1000.
+    pub messages_per_session: u32,
+    /// Refused commands a session before 421. Default 20.
+    pub errors: u32,
+    /// Commands without a message (NOOP, RSET, EHLO, VRFY, HELP, unknown) a session before 421. Default 100.
+    pub idle_commands: u32,
+    /// Bytes a second a client must average while it sends a body. Default 100.
+    pub minimum_rate: u64,
+    /// Sessions at once, all together. Default 20000.
+    pub sessions: usize,
+    /// Sessions at once from one client address (IPv6: one /64). Default 100.
+    pub sessions_per_client: usize,
+}
+
+/// `[timeouts]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timeouts {
+    /// A client's PROXY header. Default `5s`, at least `3s`.
+    pub proxy_header: Duration,
+    /// From one command's answer to the next whole command. Default `5m`.
+    pub command: Duration,
+    /// A whole body. Default `1h`.
+    pub body: Duration,
+    /// TCP connect to a backend address. Default `10s`.
+    pub connect: Duration,
+    /// Greeting, EHLO and identity of a backend, together. Default `60s`.
+    pub handshake: Duration,
+    /// A backend's reply to a command. Default `5m`.
+    pub reply: Duration,
+    /// A backend's reply to the end of data. Default `10m`.
+    pub end_of_data: Duration,
+    /// After SIGTERM, how long transactions may still take. Default `30s`.
+    pub drain: Duration,
+    /// Between health checks of a backend. Default `30s`.
+    pub health_interval: Duration,
+}
+
+/// `[dns]`: the reverse look-up for XCLIENT's NAME.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dns {
+    /// Whether names are looked up at all. Default true.
+    pub enabled: bool,
+    /// Resolvers; empty: those of /etc/resolv.conf. Written as `192.0.2.53` or `192.0.2.53:53`.
+    pub servers: Vec<SocketAddr>,
+    /// PTR and its confirmation together. Default `3s`.
+    pub timeout: Duration,
+    /// Names kept. Default 10000.
+    pub cache_entries: usize,
+}
+
+/// `[control]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Control {
+    /// The unix socket. Default `/run/smtp-gateway/control.sock`.
+    pub socket: PathBuf,
+    /// Uids besides root and the gateway's own that may speak to it. Default none.
+    pub allowed_uids: Vec<u32>,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Log {
+    /// `text` (default) or `json`.
+    pub format: LogFormat,
+    /// `error`, `warn`, `info` (default), `debug`, `trace`.
+    pub level: LogLevel,
+    /// Whether addresses of mailboxes appear at INFO. Default false: only their domains do.
+    pub mailboxes: bool,
+}
+
+/// `log.format`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line of text an event.
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+/// `log.level`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are tracing's own")]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}

@@ -1,0 +1,9 @@
+//! Who the client is, and how the backend is told.
+//!
+//! Two addresses exist and never convert silently: [`PeerAddr`] is whoever holds the other end of the socket, and
+//! [`ClientAddr`] is whom the gateway believes the client to be. They are the same host unless a listed load balancer
+//! said otherwise in a PROXY header. Confusing them is the fault this product exists to end.
+
+mod addr;
+
+pub use addr::{ClientAddr, PeerAddr};

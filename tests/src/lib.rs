@@ -1,0 +1,1 @@
+//! Helpers shared by the scenarios of the one test binary: peers, sockets, transcripts.
