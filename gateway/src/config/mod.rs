@@ -213,3 +213,55 @@ pub enum LogLevel {
     Debug,
     Trace,
 }
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_size: 100 << 20,
+            header_size: 256 << 10,
+            text_line: 64 << 10,
+            received_hops: 100,
+            recipients: 1000,
+            messages_per_session: 1000,
+            errors: 20,
+            idle_commands: 100,
+            minimum_rate: 100,
+            sessions: 20_000,
+            sessions_per_client: 100,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            proxy_header: Duration::from_secs(5),
+            command: Duration::from_secs(300),
+            body: Duration::from_secs(3600),
+            connect: Duration::from_secs(10),
+            handshake: Duration::from_secs(60),
+            reply: Duration::from_secs(300),
+            end_of_data: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
+            health_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Self { enabled: true, servers: Vec::new(), timeout: Duration::from_secs(3), cache_entries: 10_000 }
+    }
+}
+
+impl Default for Control {
+    fn default() -> Self {
+        Self { socket: "/run/smtp-gateway/control.sock".into(), allowed_uids: Vec::new() }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { format: LogFormat::Text, level: LogLevel::Info, mailboxes: false }
+    }
+}

@@ -1,7 +1,179 @@
 //! The set of domains the backend receives mail for.
+//!
+//! Names are compared as lower-case A-labels (RFC 5890). An internationalised name is a member only if it is written the
+//! way IDNA writes it, letter case aside: a name that must first be folded (fullwidth letters, an ideographic full stop)
+//! is no domain here, even if it folds onto a local one, because the next server may fold it onto something else.
 
-/// Exact domains and `.suffix` entries, normalised to lower-case A-labels.
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::fmt;
+use std::net::IpAddr;
+
+use crate::smtp::address::{Domain, parse_literal};
+
+/// Exact domains, `.suffix` entries and address literals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DomainSet {
-    // placeholder
+    exact: HashSet<Box<str>>,
+    /// Without the leading dot.
+    suffixes: HashSet<Box<str>>,
+    literals: HashSet<IpAddr>,
+}
+
+/// Whether a domain is in the set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    /// It is.
+    Local,
+    /// It is not.
+    Foreign,
+    /// It is no domain name.
+    Invalid,
+}
+
+/// Why an entry is no domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DomainEntryError(String);
+
+impl fmt::Display for DomainEntryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "`{}` is no domain; write `example.com`, `.example.com` for all its subdomains, or `[192.0.2.1]`",
+            self.0
+        )
+    }
+}
+
+impl std::error::Error for DomainEntryError {}
+
+impl DomainSet {
+    /// An empty set.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Whether nothing is local.
+    pub fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.suffixes.is_empty() && self.literals.is_empty()
+    }
+
+    /// Adds `example.com`, `.example.com` (every subdomain, not itself) or `[192.0.2.1]`.
+    pub fn insert(&mut self, entry: &str) -> Result<(), DomainEntryError> {
+        let error = || DomainEntryError(entry.to_owned());
+        if let Some(content) = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            let Some(Domain::Literal(address)) = parse_literal(content) else { return Err(error()) };
+            self.literals.insert(address.to_canonical());
+            return Ok(());
+        }
+        let (name, names) = match entry.strip_prefix('.') {
+            Some(suffix) => (suffix, &mut self.suffixes),
+            None => (entry, &mut self.exact),
+        };
+        let name = normalize(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
+        names.insert(name.into());
+        Ok(())
+    }
+
+    /// Whether mail for `domain` is local.
+    pub fn contains(&self, domain: &Domain<'_>) -> Membership {
+        let name = match domain {
+            Domain::Name(name) => name,
+            Domain::Literal(address) if self.literals.contains(&address.to_canonical()) => return Membership::Local,
+            Domain::Literal(_) | Domain::GeneralLiteral(_) => return Membership::Foreign,
+        };
+        let Some(name) = normalize(name) else { return Membership::Invalid };
+        if self.exact.contains(&*name) || parents(&name).any(|parent| self.suffixes.contains(parent)) {
+            Membership::Local
+        } else {
+            Membership::Foreign
+        }
+    }
+}
+
+/// `a.b.c` → `b.c`, `c`.
+fn parents(name: &str) -> impl Iterator<Item = &str> {
+    std::iter::successors(Some(name), |name| name.split_once('.').map(|(_, parent)| parent)).skip(1)
+}
+
+fn is_label(label: &str) -> bool {
+    !label.is_empty()
+        && label.len() <= 63
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && !label.starts_with('-')
+        && !label.ends_with('-')
+}
+
+/// Lower-case A-labels, borrowed where the name is that already; `None` if it is no domain name.
+fn normalize(name: &str) -> Option<Cow<'_, str>> {
+    if name.split('.').any(str::is_empty) {
+        return None;
+    }
+    if name.is_ascii() {
+        let lower = name.bytes().any(|byte| byte.is_ascii_uppercase());
+        return Some(if lower { name.to_ascii_lowercase().into() } else { name.into() });
+    }
+    let ascii = idna::domain_to_ascii(name).ok()?;
+    let (unicode, valid) = idna::domain_to_unicode(&ascii);
+    (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(entries: &[&str]) -> DomainSet {
+        let mut set = DomainSet::new();
+        for entry in entries {
+            set.insert(entry).unwrap();
+        }
+        set
+    }
+
+    #[test]
+    fn membership() {
+        let set = set(&["example.com", ".example.net", "bücher.example", "[192.0.2.1]", "local.test"]);
+        for (domain, expected) in [
+            ("example.com", Membership::Local),
+            ("Example.COM", Membership::Local),
+            ("sub.example.com", Membership::Foreign),
+            ("notexample.com", Membership::Foreign),
+            ("example.net", Membership::Foreign),
+            ("a.example.net", Membership::Local),
+            ("a.b.Example.net", Membership::Local),
+            ("aexample.net", Membership::Foreign),
+            ("bücher.example", Membership::Local),
+            ("BÜCHER.example", Membership::Local),
+            ("xn--bcher-kva.example", Membership::Local),
+            ("XN--BCHER-KVA.example", Membership::Local),
+            ("ｌｏcal.test", Membership::Invalid),
+            ("local。test", Membership::Invalid),
+            ("lo\u{ad}cal.test", Membership::Invalid),
+            ("example.com.", Membership::Invalid),
+            ("example..com", Membership::Invalid),
+        ] {
+            assert_eq!(set.contains(&Domain::Name(domain)), expected, "{domain}");
+        }
+        let literal = |text: &str| set.contains(&Domain::Literal(text.parse().unwrap()));
+        assert_eq!(literal("192.0.2.1"), Membership::Local);
+        assert_eq!(literal("::ffff:192.0.2.1"), Membership::Local);
+        assert_eq!(literal("192.0.2.2"), Membership::Foreign);
+    }
+
+    #[test]
+    fn entries_that_are_no_domains() {
+        for entry in [
+            "",
+            ".",
+            "a..b",
+            "example.com.",
+            "user@example.com",
+            "exam ple.com",
+            "[192.0.2.256]",
+            "*.example.com",
+            "-a.example",
+        ] {
+            assert!(DomainSet::new().insert(entry).is_err(), "{entry:?}");
+        }
+    }
 }

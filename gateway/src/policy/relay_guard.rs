@@ -1,7 +1,12 @@
 //! The relay guard: strangers may send to local domains and to nobody else.
+//!
+//! The backend may trust the gateway's address, so what the guard lets pass may be relayed. It judges the address as
+//! written: where servers have been known to read a second address out of a local part, a stranger does not get to try.
+
+use ipnet::IpNet;
 
 use crate::identity::ClientAddr;
-use crate::policy::domains::DomainSet;
+use crate::policy::domains::{DomainSet, Membership};
 use crate::smtp::address::ForwardPath;
 
 /// Whose mail may go where.
@@ -10,7 +15,7 @@ pub struct RelayGuard {
     /// Domains everybody may send to.
     pub local_domains: DomainSet,
     /// Networks that may send anywhere.
-    pub allowed_networks: Vec<ipnet::IpNet>,
+    pub allowed_networks: Vec<IpNet>,
 }
 
 /// What the guard says of one recipient.
@@ -22,14 +27,35 @@ pub enum RelayVerdict {
     RelayDenied,
     /// The domain is no domain name (fullwidth look-alikes, empty labels): 501 5.1.3.
     BadDomain,
-    /// A local part that servers have read as a route (`%`, `!`, `@` inside a quoted string): 550 5.7.1.
+    /// A local part that servers have read as a route: 550 5.7.1.
     RoutedLocalPart,
 }
+
+/// Characters that have separated a user from a second destination: RFC 733's percent, UUCP's bang, an `@` in quotes, the
+/// colon and comma of source routes; and the fullwidth forms that fold onto them.
+const ROUTING: [char; 8] = ['%', '!', '@', ':', '％', '！', '＠', '：'];
 
 impl RelayGuard {
     /// Judges one recipient of one client.
     pub fn judge(&self, client: ClientAddr, recipient: &ForwardPath<'_>) -> RelayVerdict {
-        let _ = (client, recipient);
-        todo!()
+        let mailbox = match recipient {
+            ForwardPath::Postmaster => return RelayVerdict::Pass,
+            ForwardPath::Mailbox(mailbox) => mailbox,
+        };
+        match self.local_domains.contains(&mailbox.domain) {
+            Membership::Invalid => RelayVerdict::BadDomain,
+            _ if self.may_relay(client) => RelayVerdict::Pass,
+            Membership::Foreign => RelayVerdict::RelayDenied,
+            Membership::Local if mailbox.local_part.contains(ROUTING) => RelayVerdict::RoutedLocalPart,
+            Membership::Local => RelayVerdict::Pass,
+        }
+    }
+
+    /// Whether this client may send anywhere.
+    pub fn may_relay(&self, client: ClientAddr) -> bool {
+        self.allowed_networks.iter().any(|network| network.contains(&client.ip()))
     }
 }
+
+#[cfg(test)]
+mod tests;

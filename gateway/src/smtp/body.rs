@@ -1,4 +1,270 @@
 //! Message bodies as chunk-to-chunk transcoders (RFC 5321 section 4.5.2).
 //!
-//! The body never becomes lines or events: a chunk comes in, the same bytes (almost always in place, untouched) go on to
+//! The body never becomes lines or events: a chunk comes in, and the same bytes, almost always where they lie, go on to
 //! the backend, dot-stuffed by our own rule. Only CRLF.CRLF ends data; every look-alike is body or a fault.
+//!
+//! Cost decides the shape. A clean chunk is looked at four times, each time many bytes at once: for the end of data, for
+//! bare newlines, for lines that are too long, for lines that begin with a dot. Nothing is copied. The rare chunk that
+//! needs a change is changed in place where it shrinks, and spilled where it grows.
+//!
+//! What cannot be decided yet (at most a CR, a line's first dot, or both) is left to the caller, who hands it in again
+//! with more behind it; so no state hides between two chunks but where in a line the last one ended.
+
+use std::ops::Range;
+
+use memchr::{memmem, memrchr};
+
+/// What is allowed in a body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DataOptions {
+    /// Longest line in bytes, CRLF included.
+    pub text_line_max: usize,
+    /// What becomes of a bare CR or LF.
+    pub bare_newline: BareNewlineRule,
+}
+
+/// What becomes of a bare CR or LF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BareNewlineRule {
+    /// The message is faulty.
+    Reject,
+    /// Each becomes CRLF. A dot behind it is content, and is stuffed.
+    Normalize,
+}
+
+/// What is wrong with a body. Its end is still looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DataFault {
+    /// A CR that no LF follows.
+    BareCr,
+    /// An LF that no CR precedes.
+    BareLf,
+    /// A line longer than [`DataOptions::text_line_max`].
+    LineTooLong,
+}
+
+/// What one step did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// Bytes of input consumed. The rest, at most three bytes unless `end`, must be handed in again with more behind it.
+    pub used: usize,
+    /// The part of the input to send on as it now stands there; empty if the output is in `spill`, or behind a fault.
+    pub forward: Range<usize>,
+    /// CRLF.CRLF was consumed; it is the last that is sent on.
+    pub end: bool,
+    /// The first fault, in the step that meets it. Nothing is sent on from that step on.
+    pub fault: Option<DataFault>,
+}
+
+/// A message on its way from 354 to CRLF.CRLF.
+#[derive(Debug, Clone)]
+pub struct DataTranscoder {
+    /// The bytes consumed so far end in CRLF, or there are none.
+    at_line_start: bool,
+    /// What was sent on ends in a CRLF that was a bare newline when it came.
+    after_bare_newline: bool,
+    faulty: bool,
+    /// Bytes since the last LF.
+    line_length: usize,
+    content_bytes: u64,
+}
+
+const TERMINATOR: &[u8] = b".\r\n";
+
+impl Default for DataTranscoder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl DataTranscoder {
+    /// At the first octet behind 354's CRLF.
+    pub fn new() -> Self {
+        Self { at_line_start: true, after_bare_newline: false, faulty: false, line_length: 0, content_bytes: 0 }
+    }
+
+    /// Octets of content so far, without stuffed dots and terminator.
+    pub fn content_bytes(&self) -> u64 {
+        self.content_bytes
+    }
+
+    /// Transcodes the head of `input`, in place. `spill` receives the output where it may be longer than its input, which
+    /// only [`BareNewlineRule::Normalize`] can bring about.
+    pub fn step(&mut self, input: &mut [u8], options: &DataOptions, spill: &mut Vec<u8>) -> Step {
+        let (length, end) = match find_end(self.at_line_start, input) {
+            Some(at) => (at, true),
+            None => (input.len() - undecided(self.at_line_start, input), false),
+        };
+        let used = if end { length + TERMINATOR.len() } else { length };
+        let nothing = Step { used, forward: 0..0, end, fault: None };
+        if self.faulty {
+            self.at_line_start = ends_line(&input[..length], self.at_line_start);
+            return nothing;
+        }
+        // The byte behind the content, if any, is a CR or a dot: neither makes a pair with what precedes it.
+        let newline_fault = find_bare_newline(&input[..length]);
+        let line_fault = self.measure_lines(&input[..length], options.text_line_max);
+        let fault = match (newline_fault, options.bare_newline) {
+            (Some(fault), BareNewlineRule::Reject) => Some(fault),
+            _ => line_fault,
+        };
+        if let Some(fault) = fault {
+            self.faulty = true;
+            self.at_line_start = ends_line(&input[..length], self.at_line_start);
+            return Step { fault: Some(fault), ..nothing };
+        }
+        if newline_fault.is_some() || self.after_bare_newline {
+            self.normalize(&input[..length], spill);
+            if end {
+                spill.extend_from_slice(TERMINATOR);
+            }
+            return nothing;
+        }
+        let kept = self.restuff(&mut input[..length]);
+        if end {
+            if kept != length {
+                input.copy_within(length..used, kept);
+            }
+            return Step { forward: 0..kept + TERMINATOR.len(), ..nothing };
+        }
+        Step { forward: 0..kept, ..nothing }
+    }
+
+    /// Checks line lengths by leaping from LF to LF as far as the limit allows.
+    fn measure_lines(&mut self, content: &[u8], max: usize) -> Option<DataFault> {
+        let mut start = 0;
+        loop {
+            let rest = &content[start..];
+            let allowed = max.saturating_sub(self.line_length);
+            if rest.len() <= allowed {
+                self.line_length = match memrchr(b'\n', rest) {
+                    Some(at) => rest.len() - at - 1,
+                    None => self.line_length + rest.len(),
+                };
+                return None;
+            }
+            match memrchr(b'\n', &rest[..allowed]) {
+                Some(at) => start += at + 1,
+                None => return Some(DataFault::LineTooLong),
+            }
+            self.line_length = 0;
+        }
+    }
+
+    /// Takes stuffed dots off and puts ours on, which changes only a line whose dot was not stuffed. Returns how many
+    /// bytes are left.
+    fn restuff(&mut self, content: &mut [u8]) -> usize {
+        let (mut kept, mut from, mut dots) = (0, 0, 0);
+        let mut dot = if self.at_line_start && content.first() == Some(&b'.') { Some(0) } else { next_dot(content, 0) };
+        while let Some(at) = dot {
+            dots += 1;
+            if content.get(at + 1) != Some(&b'.') {
+                if kept != from {
+                    content.copy_within(from..at, kept);
+                }
+                kept += at - from;
+                from = at + 1;
+            }
+            dot = next_dot(content, at + 1);
+        }
+        if kept != from {
+            content.copy_within(from.., kept);
+        }
+        kept += content.len() - from;
+        self.at_line_start = ends_line(&content[..kept], self.at_line_start);
+        self.content_bytes += (content.len() - dots) as u64;
+        kept
+    }
+
+    /// The slow way, for content with bare newlines.
+    fn normalize(&mut self, content: &[u8], spill: &mut Vec<u8>) {
+        let mut bytes = content.iter().copied().peekable();
+        let mut line_begins = self.at_line_start || self.after_bare_newline;
+        while let Some(byte) = bytes.next() {
+            let newline = match byte {
+                b'\r' => Some(bytes.next_if_eq(&b'\n').is_some()),
+                b'\n' => Some(false),
+                _ => None,
+            };
+            if let Some(strict) = newline {
+                spill.extend_from_slice(b"\r\n");
+                self.content_bytes += 2;
+                (self.at_line_start, self.after_bare_newline, line_begins) = (strict, !strict, true);
+                continue;
+            }
+            let stuffed = byte == b'.' && self.at_line_start;
+            self.at_line_start = false;
+            self.after_bare_newline = false;
+            if stuffed {
+                // Ours is put on when the next byte turns out to be a dot; a newline cannot follow, that would be the end
+                // or a bare newline behind nothing.
+                continue;
+            }
+            if byte == b'.' && line_begins {
+                spill.push(b'.');
+            }
+            line_begins = false;
+            spill.push(byte);
+            self.content_bytes += 1;
+        }
+        self.after_bare_newline |= line_begins && !self.at_line_start;
+    }
+}
+
+/// Where the terminating dot stands.
+fn find_end(at_line_start: bool, input: &[u8]) -> Option<usize> {
+    if at_line_start && input.starts_with(TERMINATOR) {
+        return Some(0);
+    }
+    memmem::find(input, b"\r\n.\r\n").map(|at| at + 2)
+}
+
+/// How many bytes at the end may be a part of CRLF.CRLF whose rest has not come.
+fn undecided(at_line_start: bool, input: &[u8]) -> usize {
+    for tail in [b".\r".as_slice(), b"."] {
+        if input.strip_suffix(tail).is_some_and(|head| ends_line(head, at_line_start)) {
+            return tail.len();
+        }
+    }
+    usize::from(input.last() == Some(&b'\r'))
+}
+
+/// Whether a line begins behind `content`.
+fn ends_line(content: &[u8], at_line_start: bool) -> bool {
+    if content.is_empty() { at_line_start } else { content.ends_with(b"\r\n") }
+}
+
+/// The next dot at or behind `from` that begins a line. All newlines are known to be CRLF.
+fn next_dot(content: &[u8], from: usize) -> Option<usize> {
+    memmem::find(&content[from..], b"\n.").map(|at| from + at + 1)
+}
+
+/// The first bare CR or LF. A clean chunk is proved clean by comparing it with itself shifted by one, a loop that the
+/// compiler turns into vectors: a CR exactly where an LF follows.
+fn find_bare_newline(content: &[u8]) -> Option<DataFault> {
+    const BLOCK: usize = 1024;
+    let (Some(&first), Some(&last)) = (content.first(), content.last()) else { return None };
+    if first == b'\n' {
+        return Some(DataFault::BareLf);
+    }
+    let following = &content[1..];
+    for (block, shifted) in content[..following.len()].chunks(BLOCK).zip(following.chunks(BLOCK)) {
+        let mut clean = true;
+        for (&byte, &next) in block.iter().zip(shifted) {
+            clean &= (byte == b'\r') == (next == b'\n');
+        }
+        if !clean {
+            return Some(first_bare_newline(block, shifted));
+        }
+    }
+    (last == b'\r').then_some(DataFault::BareCr)
+}
+
+fn first_bare_newline(block: &[u8], shifted: &[u8]) -> DataFault {
+    let pairs = block.iter().zip(shifted);
+    let bare = pairs.map(|(&byte, &next)| (byte == b'\r', next == b'\n')).find(|(cr, lf)| cr != lf);
+    if bare == Some((true, false)) { DataFault::BareCr } else { DataFault::BareLf }
+}
+
+#[cfg(test)]
+mod tests;

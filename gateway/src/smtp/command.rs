@@ -1,4 +1,7 @@
 //! Commands with their parameters (RFC 5321 section 4.1.1 and the extensions offered).
+//!
+//! A line becomes a borrowed view, or the reply it deserves. Nothing that this module accepts can hold a byte that ends a
+//! line or begins another command, so what the encoders write is one command whatever the client sent.
 
 use super::address::{ForwardPath, ReversePath};
 use super::reply::EnhancedCode;
@@ -112,8 +115,167 @@ pub enum Verb {
     Other,
 }
 
+/// Longest EHLO or HELO argument in bytes.
+const HELLO_MAX: usize = 255;
+
+const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
+    CommandError { code, enhanced, text, verb: Verb::Other }
+}
+
+const BAD_BYTES: CommandError = fault(500, EnhancedCode(5, 5, 2), "Command is no UTF-8, or holds control characters");
+const NO_ARGUMENT_ALLOWED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command takes no argument");
+const ARGUMENT_NEEDED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command needs an argument");
+const BAD_HELLO: CommandError = fault(501, EnhancedCode(5, 5, 4), "A host name or address literal is needed");
+const UTF8_ARGUMENT: CommandError = fault(553, EnhancedCode(5, 6, 7), "Non-ASCII characters need SMTPUTF8");
+const MAIL_SYNTAX: CommandError =
+    CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]") };
+const RCPT_SYNTAX: CommandError =
+    CommandError { verb: Verb::Rcpt, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: RCPT TO:<address> [parameters]") };
+const BAD_SENDER: CommandError =
+    CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 1, 7), "Sender is no <local-part@domain>") };
+const BAD_RECIPIENT: CommandError =
+    CommandError { verb: Verb::Rcpt, ..fault(501, EnhancedCode(5, 1, 3), "Recipient is no <local-part@domain>") };
+const BDAT_SYNTAX: CommandError =
+    CommandError { verb: Verb::Bdat, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: BDAT octets [LAST]") };
+
 /// Parses one line without its CRLF.
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
-    let _ = line;
-    todo!()
+    let text = std::str::from_utf8(line).map_err(|_| BAD_BYTES)?;
+    if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+        return Err(BAD_BYTES);
+    }
+    let text = text.trim_end_matches([' ', '\t']);
+    let (verb, argument) = match text.split_once([' ', '\t']) {
+        Some((verb, argument)) => (verb, argument.trim_start_matches([' ', '\t'])),
+        None => (text, ""),
+    };
+    let Some(verb) = known_verb(verb) else { return Ok(Command::Unknown) };
+    let bare = |command| if argument.is_empty() { Ok(command) } else { Err(NO_ARGUMENT_ALLOWED) };
+    match verb {
+        "MAIL" => parse_mail(argument),
+        "RCPT" => parse_rcpt(argument),
+        "EHLO" => parse_hello(argument).map(Command::Ehlo),
+        "HELO" => parse_hello(argument).map(Command::Helo),
+        "DATA" => bare(Command::Data),
+        "RSET" => bare(Command::Rset),
+        "QUIT" => bare(Command::Quit),
+        "STARTTLS" => bare(Command::StartTls),
+        "BDAT" => parse_bdat(argument).ok_or(BDAT_SYNTAX),
+        "NOOP" => Ok(Command::Noop),
+        "HELP" => Ok(Command::Help),
+        "VRFY" => parse_lookup(argument, Command::Vrfy),
+        "EXPN" => parse_lookup(argument, Command::Expn),
+        "AUTH" => Ok(Command::Auth),
+        _ => Ok(Command::IdentityClaim),
+    }
 }
+
+fn known_verb(verb: &str) -> Option<&'static str> {
+    const VERBS: [&str; 17] = [
+        "MAIL", "RCPT", "DATA", "EHLO", "QUIT", "RSET", "NOOP", "BDAT", "HELO", "VRFY", "EXPN", "HELP", "STARTTLS",
+        "AUTH", "XCLIENT", "XFORWARD", "PROXY",
+    ];
+    VERBS.into_iter().find(|known| verb.eq_ignore_ascii_case(known))
+}
+
+fn parse_mail(argument: &str) -> Result<Command<'_>, CommandError> {
+    let path = strip_keyword(argument, "FROM:").ok_or(MAIL_SYNTAX)?;
+    let (path, rest) = ReversePath::parse(path).ok_or(BAD_SENDER)?;
+    let params = Params::parse(rest).ok_or(MAIL_SYNTAX)?;
+    Ok(Command::Mail { path, params })
+}
+
+fn parse_rcpt(argument: &str) -> Result<Command<'_>, CommandError> {
+    let path = strip_keyword(argument, "TO:").ok_or(RCPT_SYNTAX)?;
+    let (path, rest) = ForwardPath::parse(path).ok_or(BAD_RECIPIENT)?;
+    let params = Params::parse(rest).ok_or(RCPT_SYNTAX)?;
+    Ok(Command::Rcpt { path, params })
+}
+
+/// Spaces behind the colon are not SMTP, yet common enough to be let pass; they are not sent on.
+fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
+    let (head, rest) = argument.split_at_checked(keyword.len())?;
+    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
+}
+
+/// Not only true host names: clients name themselves in many ways. But no byte that could begin another attribute.
+fn parse_hello(argument: &str) -> Result<&str, CommandError> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
+    let good = !argument.is_empty() && argument.len() <= HELLO_MAX && argument.bytes().all(allowed);
+    if good { Ok(argument) } else { Err(BAD_HELLO) }
+}
+
+fn parse_bdat(argument: &str) -> Option<Command<'static>> {
+    let mut words = argument.split_ascii_whitespace();
+    let digits = words.next()?;
+    let last = words.next();
+    let well_formed = digits.bytes().all(|byte| byte.is_ascii_digit())
+        && last.is_none_or(|word| word.eq_ignore_ascii_case("LAST"))
+        && words.next().is_none();
+    well_formed.then_some(())?;
+    Some(Command::Bdat { length: digits.parse().ok()?, last: last.is_some() })
+}
+
+fn parse_lookup<'a>(argument: &'a str, command: Command<'a>) -> Result<Command<'a>, CommandError> {
+    match argument {
+        "" => Err(ARGUMENT_NEEDED),
+        _ if !argument.is_ascii() => Err(UTF8_ARGUMENT),
+        _ => Ok(command),
+    }
+}
+
+impl<'a> Params<'a> {
+    /// What stands behind a path: nothing, or white space and well-formed parameters.
+    fn parse(rest: &'a str) -> Option<Self> {
+        if !rest.is_empty() && !rest.starts_with([' ', '\t']) {
+            return None;
+        }
+        let params = Self { text: rest.trim_ascii() };
+        params.iter().all(|param| param.is_well_formed()).then_some(params)
+    }
+}
+
+impl Param<'_> {
+    /// esmtp-param of RFC 5321 section 4.1.2, with the UTF-8 of RFC 6531.
+    fn is_well_formed(&self) -> bool {
+        let mut keyword = self.keyword.bytes();
+        keyword.next().is_some_and(|byte| byte.is_ascii_alphanumeric())
+            && keyword.all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && self.value.is_none_or(|value| !value.is_empty() && !value.contains('='))
+    }
+}
+
+/// Appends MAIL with these parameters, CRLF included.
+pub fn encode_mail<'a>(path: &ReversePath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
+    encode_path(b"MAIL FROM:<", path.as_str(), params, out);
+}
+
+/// Appends RCPT with these parameters, CRLF included.
+pub fn encode_rcpt<'a>(path: &ForwardPath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
+    encode_path(b"RCPT TO:<", path.as_str(), params, out);
+}
+
+fn encode_path<'a>(head: &[u8], path: &str, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
+    out.extend_from_slice(head);
+    out.extend_from_slice(path.as_bytes());
+    out.push(b'>');
+    for Param { keyword, value } in params {
+        out.push(b' ');
+        out.extend(keyword.bytes().map(|byte| byte.to_ascii_uppercase()));
+        if let Some(value) = value {
+            out.push(b'=');
+            out.extend_from_slice(value.as_bytes());
+        }
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Appends BDAT, CRLF included; `length` octets must follow.
+pub fn encode_bdat(length: u64, last: bool, out: &mut Vec<u8>) {
+    use std::io::Write as _;
+    // Writing to memory cannot fail.
+    let _ = write!(out, "BDAT {length}{}\r\n", if last { " LAST" } else { "" });
+}
+
+#[cfg(test)]
+mod tests;

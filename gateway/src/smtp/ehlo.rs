@@ -1,6 +1,10 @@
 //! EHLO keywords: what a backend offers, and what of it a client is told (RFC 5321 section 4.1.1.1).
+//!
+//! Two views of one reply: [`Offer`], bits that a session can hold without allocation, and [`Keywords`], every line in
+//! order, for `status` and for the gateway's own EHLO reply. What a client is told is an allow-list: an extension that the
+//! gateway cannot parse would let bytes pass uninterpreted.
 
-use super::reply::Reply;
+use super::reply::{Reply, encode_reply};
 
 /// Extensions the gateway itself can parse, as bits; nothing else is ever offered to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,9 +88,54 @@ pub struct Offer {
 impl Offer {
     /// Reads an EHLO reply; keywords are compared without case, repeated spaces tolerated.
     pub fn from_reply(reply: &Reply<'_>) -> Self {
-        let _ = reply;
-        todo!()
+        let mut offer = Self::default();
+        for line in reply.lines().skip(1) {
+            let mut words = words(line);
+            let Some(keyword) = words.next() else { continue };
+            let Some(extension) = extension_of(keyword) else { continue };
+            offer.extensions = offer.extensions.union(extension);
+            if extension == Extensions::SIZE {
+                offer.size_max = words.next().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
+            } else if extension == Extensions::XCLIENT {
+                offer.xclient = XclientAttributes(words.filter_map(attribute_of).fold(0, |all, a| all | a.0));
+            }
+        }
+        offer
     }
+}
+
+fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
+}
+
+fn extension_of(keyword: &[u8]) -> Option<Extensions> {
+    const NAMES: [(&str, Extensions); 10] = [
+        ("PIPELINING", Extensions::PIPELINING),
+        ("SIZE", Extensions::SIZE),
+        ("8BITMIME", Extensions::EIGHT_BIT_MIME),
+        ("SMTPUTF8", Extensions::SMTPUTF8),
+        ("DSN", Extensions::DSN),
+        ("ENHANCEDSTATUSCODES", Extensions::ENHANCED_STATUS_CODES),
+        ("CHUNKING", Extensions::CHUNKING),
+        ("BINARYMIME", Extensions::BINARYMIME),
+        ("XCLIENT", Extensions::XCLIENT),
+        ("STARTTLS", Extensions::STARTTLS),
+    ];
+    NAMES.iter().find(|(name, _)| keyword.eq_ignore_ascii_case(name.as_bytes())).map(|(_, extension)| *extension)
+}
+
+fn attribute_of(word: &[u8]) -> Option<XclientAttributes> {
+    const NAMES: [(&str, XclientAttributes); 8] = [
+        ("NAME", XclientAttributes::NAME),
+        ("ADDR", XclientAttributes::ADDR),
+        ("PORT", XclientAttributes::PORT),
+        ("PROTO", XclientAttributes::PROTO),
+        ("HELO", XclientAttributes::HELO),
+        ("LOGIN", XclientAttributes::LOGIN),
+        ("DESTADDR", XclientAttributes::DESTADDR),
+        ("DESTPORT", XclientAttributes::DESTPORT),
+    ];
+    NAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(_, attribute)| *attribute)
 }
 
 /// Every keyword line of an EHLO reply in order, unknown ones kept: what `status` shows and health compares.
@@ -96,8 +145,7 @@ pub struct Keywords(Vec<String>);
 impl Keywords {
     /// From an EHLO reply; the first line (the server's name) is left out.
     pub fn from_reply(reply: &Reply<'_>) -> Self {
-        let _ = reply;
-        todo!()
+        Self(reply.lines().skip(1).map(|line| String::from_utf8_lossy(line).trim().to_owned()).collect())
     }
 
     /// The keyword lines as sent, in order.
@@ -106,9 +154,87 @@ impl Keywords {
     }
 
     /// What of these a client is told, as the gateway's whole EHLO reply: the backend's order, only extensions in
-    /// `allowed`, SIZE lowered to `size_max` (bytes, 0 for none), PIPELINING always.
+    /// `allowed`, SIZE lowered to `size_max` (bytes, 0 for none), PIPELINING always. BINARYMIME needs CHUNKING.
     pub fn encode_for_client(&self, hostname: &str, allowed: Extensions, size_max: u64, out: &mut Vec<u8>) {
-        let _ = (hostname, allowed, size_max, out);
-        todo!()
+        let mut lines = vec![hostname.to_owned(), "PIPELINING".to_owned()];
+        let mut told = Extensions::PIPELINING;
+        let chunking = self.extensions().any(|(extension, _)| extension == Extensions::CHUNKING);
+        for (extension, line) in self.extensions() {
+            if !allowed.contains(extension)
+                || told.contains(extension)
+                || (extension == Extensions::BINARYMIME && !chunking)
+            {
+                continue;
+            }
+            told = told.union(extension);
+            lines.push(match extension {
+                Extensions::SIZE => size_line(line, size_max),
+                _ => line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
+            });
+        }
+        encode_reply(250, None, &lines.join("\n"), out);
+    }
+
+    fn extensions(&self) -> impl Iterator<Item = (Extensions, &str)> {
+        self.0.iter().filter_map(|line| Some((extension_of(words(line.as_bytes()).next()?)?, line.as_str())))
+    }
+}
+
+/// The smaller of the backend's limit and ours, either of which may be absent (0).
+fn size_line(line: &str, size_max: u64) -> String {
+    let backend: u64 = line.split_whitespace().nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    match (backend, size_max) {
+        (0, 0) => "SIZE".to_owned(),
+        (0, size) | (size, 0) => format!("SIZE {size}"),
+        (backend, ours) => format!("SIZE {}", backend.min(ours)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::smtp::reply::{ReplyParse, parse_reply};
+
+    const POSTFIX: &[u8] = b"250-mail.example.com\r\n250-PIPELINING\r\n250-SIZE 10240000\r\n250-VRFY\r\n250-ETRN\r\n\
+        250-XCLIENT  NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT\r\n250-starttls\r\n250-ENHANCEDSTATUSCODES\r\n\
+        250-8BITMIME\r\n250-X-SECRET\r\n250 Chunking\r\n";
+
+    fn reply(bytes: &[u8]) -> Reply<'_> {
+        match parse_reply(bytes) {
+            ReplyParse::Complete { reply, .. } => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn reads_an_offer() {
+        let offer = Offer::from_reply(&reply(POSTFIX));
+        assert_eq!(offer.size_max, Some(10_240_000));
+        assert!(offer.extensions.contains(Extensions::CHUNKING.union(Extensions::XCLIENT).union(Extensions::STARTTLS)));
+        assert!(!offer.extensions.contains(Extensions::DSN));
+        assert!(offer.xclient.contains(XclientAttributes::ADDR) && offer.xclient.contains(XclientAttributes::DESTPORT));
+        assert_eq!(Offer::from_reply(&reply(b"250 plain\r\n")), Offer::default());
+        assert_eq!(Offer::from_reply(&reply(b"250-x\r\n250 SIZE 99999999999999999999999\r\n")).size_max, None);
+    }
+
+    #[test]
+    fn clients_are_told_the_allow_list_only() {
+        let check = |backend: &[u8], size_max, expected: &str| {
+            let mut out = Vec::new();
+            let allowed = Extensions(0xff);
+            Keywords::from_reply(&reply(backend)).encode_for_client("mx.example.com", allowed, size_max, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        };
+        check(
+            POSTFIX,
+            1_000_000,
+            "250-mx.example.com\r\n250-PIPELINING\r\n250-SIZE 1000000\r\n250-ENHANCEDSTATUSCODES\r\n250-8BITMIME\r\n250 CHUNKING\r\n",
+        );
+        check(b"250 x\r\n", 0, "250-mx.example.com\r\n250 PIPELINING\r\n");
+        check(
+            b"250-x\r\n250-BINARYMIME\r\n250-DSN\r\n250-dsn\r\n250 SIZE\r\n",
+            5,
+            "250-mx.example.com\r\n250-PIPELINING\r\n250-DSN\r\n250 SIZE 5\r\n",
+        );
     }
 }

@@ -1,8 +1,24 @@
 //! Replies, one or many lines, with enhanced status codes (RFC 5321 section 4.2, RFC 2034).
+//!
+//! A backend's reply is parsed where it lies and encoded anew for the client. The parser is strict: a backend whose
+//! lines end in bare LF, whose codes change inside one reply or whose lines never end is not understood, and what is not
+//! understood is not passed on.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use memchr::memchr;
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct EnhancedCode(pub u8, pub u16, pub u16);
+
+impl fmt::Display for EnhancedCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(class, subject, detail) = self;
+        write!(f, "{class}.{subject}.{detail}")
+    }
+}
 
 /// A whole reply of the backend, still in the buffer it was read into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,32 +67,183 @@ pub const LINES_MAX: usize = 128;
 
 /// Parses the first reply in `input`.
 pub fn parse_reply(input: &[u8]) -> ReplyParse<'_> {
-    let _ = input;
-    todo!()
+    let mut code = None;
+    let mut start = 0;
+    for _ in 0..LINES_MAX {
+        let rest = &input[start..];
+        let Some(lf) = memchr(b'\n', rest) else {
+            return if rest.len() >= LINE_MAX {
+                ReplyParse::Faulty(ReplyFault::LineTooLong)
+            } else {
+                ReplyParse::Incomplete
+            };
+        };
+        let (line_code, last) = match reply_line(&rest[..=lf]) {
+            Ok(parsed) => parsed,
+            Err(fault) => return ReplyParse::Faulty(fault),
+        };
+        if *code.get_or_insert(line_code) != line_code {
+            return ReplyParse::Faulty(ReplyFault::MixedCodes);
+        }
+        start += lf + 1;
+        if last {
+            return ReplyParse::Complete { reply: Reply { code: line_code, raw: &input[..start] }, used: start };
+        }
+    }
+    ReplyParse::Faulty(ReplyFault::TooManyLines)
+}
+
+/// One line through its LF: its code, and whether it is the last of its reply.
+fn reply_line(line: &[u8]) -> Result<(u16, bool), ReplyFault> {
+    if line.len() > LINE_MAX {
+        return Err(ReplyFault::LineTooLong);
+    }
+    let text = line.strip_suffix(b"\r\n").ok_or(ReplyFault::BadLine)?;
+    if memchr::memchr2(b'\r', 0, text).is_some() {
+        return Err(ReplyFault::BadLine);
+    }
+    let (&[a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'], rest) =
+        text.split_first_chunk::<3>().ok_or(ReplyFault::NoCode)?
+    else {
+        return Err(ReplyFault::NoCode);
+    };
+    let code = u16::from(a - b'0') * 100 + u16::from(b - b'0') * 10 + u16::from(c - b'0');
+    match rest.first() {
+        None | Some(b' ') => Ok((code, true)),
+        Some(b'-') => Ok((code, false)),
+        Some(_) => Err(ReplyFault::NoCode),
+    }
 }
 
 impl<'a> Reply<'a> {
     /// The text of each line behind code and separator, as received.
     pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let _ = self.raw;
-        std::iter::empty()
+        let raw = self.raw.strip_suffix(b"\r\n").unwrap_or(self.raw);
+        raw.split(|&byte| byte == b'\n').map(|line| {
+            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            line.get(4..).unwrap_or_default()
+        })
     }
 
     /// The first digit: 2, 3, 4 or 5.
-    pub fn class(&self) -> u8 {
-        (self.code / 100) as u8
+    pub fn class(&self) -> u16 {
+        self.code / 100
+    }
+
+    /// The first line's text, for logs; it begins with the enhanced status code where there is one.
+    pub fn text(&self) -> Cow<'a, str> {
+        String::from_utf8_lossy(self.lines().next().unwrap_or_default())
     }
 
     /// Writes the reply for the client: the same code and lines, bytes outside printable ASCII (and, with `utf8`, outside
     /// valid UTF-8) replaced by `?`.
     pub fn encode_into(&self, utf8: bool, out: &mut Vec<u8>) {
-        let _ = (utf8, out);
-        todo!()
+        let keep_utf8 = utf8 && std::str::from_utf8(self.raw).is_ok();
+        out.extend(self.raw.iter().map(|&byte| match byte {
+            b' '..=b'~' | b'\r' | b'\n' => byte,
+            0x80.. if keep_utf8 => byte,
+            _ => b'?',
+        }));
     }
 }
 
 /// Writes one reply of the gateway's own: a line for each line of `text`, the enhanced code on each.
 pub fn encode_reply(code: u16, enhanced: Option<EnhancedCode>, text: &str, out: &mut Vec<u8>) {
-    let _ = (code, enhanced, text, out);
-    todo!()
+    use std::io::Write as _;
+
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        let separator = if lines.peek().is_some() { '-' } else { ' ' };
+        // Writing to memory cannot fail.
+        let _ = match enhanced {
+            Some(enhanced) => write!(out, "{code}{separator}{enhanced} {line}\r\n"),
+            None => write!(out, "{code}{separator}{line}\r\n"),
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn parses_or_says_why_not() {
+        let long = [b"250 ".as_slice(), &[b'x'; LINE_MAX]].concat();
+        let endless = b"250-x\r\n".repeat(LINES_MAX + 1);
+        let table: &[(&[u8], Result<(u16, usize), Option<ReplyFault>>)] = &[
+            (b"250 ok\r\n", Ok((250, 8))),
+            (b"250\r\n", Ok((250, 5))),
+            (b"250-a\r\n250 b\r\n", Ok((250, 14))),
+            (b"250 ok\r\n354 go\r\n", Ok((250, 8))),
+            (b"", Err(None)),
+            (b"250 o", Err(None)),
+            (b"250-a\r\n", Err(None)),
+            (b"250 ok\n", Err(Some(ReplyFault::BadLine))),
+            (b"250 o\rk\r\n", Err(Some(ReplyFault::BadLine))),
+            (b"250 \0\r\n", Err(Some(ReplyFault::BadLine))),
+            (b"\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"150 x\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"650 x\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"25 x\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"250_x\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"HTTP/1.1 400\r\n", Err(Some(ReplyFault::NoCode))),
+            (b"250-a\r\n550 b\r\n", Err(Some(ReplyFault::MixedCodes))),
+            (&long, Err(Some(ReplyFault::LineTooLong))),
+            (&endless, Err(Some(ReplyFault::TooManyLines))),
+        ];
+        for (input, expected) in table {
+            let found = match parse_reply(input) {
+                ReplyParse::Complete { reply, used } => Ok((reply.code, used)),
+                ReplyParse::Incomplete => Err(None),
+                ReplyParse::Faulty(fault) => Err(Some(fault)),
+            };
+            assert_eq!(&found, expected, "{:?}", String::from_utf8_lossy(&input[..input.len().min(40)]));
+        }
+    }
+
+    fn complete(input: &[u8]) -> Reply<'_> {
+        match parse_reply(input) {
+            ReplyParse::Complete { reply, .. } => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn encodes_for_the_client() {
+        let reply = complete(b"550-5.1.1 no \xc3\xbc\r\n550 x\x07\xff\r\n");
+        let mut out = Vec::new();
+        reply.encode_into(false, &mut out);
+        assert_eq!(out, b"550-5.1.1 no ??\r\n550 x??\r\n");
+        let reply = complete("250 ü\r\n".as_bytes());
+        out.clear();
+        reply.encode_into(true, &mut out);
+        assert_eq!(out, "250 ü\r\n".as_bytes());
+        out.clear();
+        encode_reply(214, Some(EnhancedCode(2, 0, 0)), "one\ntwo", &mut out);
+        assert_eq!(out, b"214-2.0.0 one\r\n214 2.0.0 two\r\n");
+    }
+
+    proptest! {
+        #[test]
+        fn parse_undoes_encode(code in 200u16..600, lines in proptest::collection::vec("[ -~]{1,60}", 1..6)) {
+            let mut out = Vec::new();
+            encode_reply(code, None, &lines.join("\n"), &mut out);
+            let reply = complete(&out);
+            prop_assert_eq!(reply.code, code);
+            let parsed: Vec<_> = reply.lines().map(|l| String::from_utf8_lossy(l).into_owned()).collect();
+            prop_assert_eq!(parsed, lines);
+        }
+
+        #[test]
+        fn a_prefix_never_says_more_than_the_whole(input in "(250[ -][ab\r\n]{0,4}\r?\n){0,4}") {
+            let whole = format!("{:?}", parse_reply(input.as_bytes()));
+            for end in 0..input.len() {
+                match parse_reply(&input.as_bytes()[..end]) {
+                    ReplyParse::Incomplete => {}
+                    decided => prop_assert_eq!(format!("{decided:?}"), whole.clone()),
+                }
+            }
+        }
+    }
 }

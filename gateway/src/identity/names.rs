@@ -1,0 +1,143 @@
+//! Forward-confirmed reverse DNS, for XCLIENT's NAME.
+//!
+//! A name counts only if its own addresses include the client's: whoever controls the reverse zone can write any name
+//! there. The resolver lives on one runtime and keeps one cache; sessions on other threads ask through a channel, and a
+//! look-up has its own deadline, so that DNS can delay a client but never hold it.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{NameServerConfig, ResolverConfig};
+use hickory_resolver::net::NetError;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::proto::rr::RData;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::xclient::ClientName;
+use crate::config::Dns;
+
+/// PTR names tried for one address.
+const NAMES_TRIED: usize = 5;
+/// Look-ups under way at once; more wait, within their deadline.
+const LOOK_UPS_MAX: usize = 256;
+/// Questions queued to the resolver's runtime.
+const QUEUE_MAX: usize = 4096;
+
+struct Question {
+    ip: IpAddr,
+    answer: oneshot::Sender<ClientName>,
+}
+
+/// A handle to the resolver, for any thread.
+#[derive(Debug, Clone)]
+pub struct Names {
+    questions: mpsc::Sender<Question>,
+}
+
+impl Names {
+    /// Starts the resolver on the current runtime. An error says why there will be no names; the handle then answers
+    /// that they are temporarily unavailable.
+    pub fn spawn(dns: &Dns) -> (Self, Option<String>) {
+        let (questions, queue) = mpsc::channel(QUEUE_MAX);
+        if !dns.enabled {
+            tokio::spawn(answer_none(queue, ClientName::Unavailable));
+            return (Self { questions }, None);
+        }
+        match resolver(dns) {
+            Ok(resolver) => {
+                tokio::spawn(serve(queue, Arc::new(resolver), dns.timeout));
+                (Self { questions }, None)
+            }
+            Err(error) => {
+                tokio::spawn(answer_none(queue, ClientName::TemporarilyUnavailable));
+                let why = format!(
+                    "client names cannot be looked up: {error}; name resolvers in dns.servers, or set dns.enabled = false"
+                );
+                (Self { questions }, Some(why))
+            }
+        }
+    }
+
+    /// The confirmed name of `ip`. Ends within the configured timeout.
+    pub async fn look_up(&self, ip: IpAddr) -> ClientName {
+        let (answer, reply) = oneshot::channel();
+        if self.questions.try_send(Question { ip, answer }).is_err() {
+            return ClientName::TemporarilyUnavailable;
+        }
+        reply.await.unwrap_or(ClientName::TemporarilyUnavailable)
+    }
+}
+
+fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
+    let provider = TokioRuntimeProvider::default();
+    let mut builder = if dns.servers.is_empty() {
+        TokioResolver::builder_tokio()?
+    } else {
+        let servers = dns.servers.iter().map(|server| name_server(*server)).collect();
+        TokioResolver::builder_with_config(ResolverConfig::from_parts(None, Vec::new(), servers), provider)
+    };
+    let options = builder.options_mut();
+    options.cache_size = u64::try_from(dns.cache_entries).unwrap_or(u64::MAX);
+    options.timeout = dns.timeout;
+    options.attempts = 1;
+    builder.build()
+}
+
+fn name_server(server: SocketAddr) -> NameServerConfig {
+    let mut config = NameServerConfig::udp_and_tcp(server.ip());
+    for connection in &mut config.connections {
+        connection.port = server.port();
+    }
+    config
+}
+
+async fn answer_none(mut queue: mpsc::Receiver<Question>, name: ClientName) {
+    while let Some(question) = queue.recv().await {
+        // A session that is gone no longer asks.
+        let _ = question.answer.send(name.clone());
+    }
+}
+
+async fn serve(mut queue: mpsc::Receiver<Question>, resolver: Arc<TokioResolver>, timeout: std::time::Duration) {
+    let slots = Arc::new(Semaphore::new(LOOK_UPS_MAX));
+    while let Some(Question { ip, answer }) = queue.recv().await {
+        let (resolver, slots) = (resolver.clone(), slots.clone());
+        tokio::spawn(async move {
+            let look_up = async {
+                let _slot = slots.acquire().await;
+                confirm(&resolver, ip).await
+            };
+            let name = tokio::time::timeout(timeout, look_up).await.unwrap_or(ClientName::TemporarilyUnavailable);
+            // A session that is gone no longer asks.
+            let _ = answer.send(name);
+        });
+    }
+}
+
+async fn confirm(resolver: &TokioResolver, ip: IpAddr) -> ClientName {
+    let answer = match resolver.reverse_lookup(ip).await {
+        Ok(answer) => answer,
+        Err(error) => return absent(&error),
+    };
+    let mut failed = false;
+    let names = answer.answers().iter().filter_map(|record| match &record.data {
+        RData::PTR(name) => Some(name.0.to_utf8()),
+        _ => None,
+    });
+    for name in names.take(NAMES_TRIED) {
+        let ClientName::Verified(name) = ClientName::verified(name.trim_end_matches('.')) else { continue };
+        match resolver.lookup_ip(format!("{name}.")).await {
+            Ok(addresses) if addresses.iter().any(|address| address.to_canonical() == ip) => {
+                return ClientName::Verified(name);
+            }
+            Ok(_) => {}
+            Err(error) => failed |= !error.is_no_records_found(),
+        }
+    }
+    if failed { ClientName::TemporarilyUnavailable } else { ClientName::Unavailable }
+}
+
+fn absent(error: &NetError) -> ClientName {
+    if error.is_no_records_found() { ClientName::Unavailable } else { ClientName::TemporarilyUnavailable }
+}
