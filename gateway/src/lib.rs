@@ -25,7 +25,7 @@ pub mod config;
 // pub mod control;
 // pub mod drive;
 // pub mod observe;
-// pub mod session;
+pub mod session;
 // pub mod sink;
 pub mod identity;
 pub mod policy;

@@ -1,1 +1,3 @@
 //! The one test binary: a module a scenario.
+
+mod dialogs;

@@ -1,1 +1,3 @@
-//! Helpers shared by the scenarios of the one test binary: peers, sockets, transcripts.
+//! Helpers shared by the scenarios of the one test binary: transcripts, peers, sockets.
+
+pub mod dialog;

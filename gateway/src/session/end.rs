@@ -1,0 +1,154 @@
+//! How a session ends, and the words said at the end.
+
+use crate::smtp::reply::{EnhancedCode, encode_reply};
+
+use super::handshake::Backend;
+use super::pipeline::{Expect, Owed};
+use super::report::MessageOutcome;
+use super::{Action, Client, Millis, Output, Session};
+
+/// Why a session ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The client said QUIT.
+    Quit,
+    /// The client closed without QUIT, between commands.
+    ClientClosed,
+    /// The client closed inside a message.
+    ClientLost,
+    /// The client let a deadline pass.
+    ClientTimeout,
+    /// The client sent less than the minimum rate.
+    ClientTooSlow,
+    /// Too many refused commands.
+    TooManyErrors,
+    /// Too many commands without mail, or too many messages.
+    TooManyCommands,
+    /// The client talked before it was asked.
+    EarlyTalk,
+    /// The client went on sending far past a limit.
+    Flood,
+    /// The backend went away or fell silent while nothing was owed.
+    BackendLost,
+    /// The backend answered 421.
+    BackendClosing,
+    /// The gateway is going down.
+    Drained,
+}
+
+impl End {
+    /// For the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Quit => "quit",
+            Self::ClientClosed => "client closed",
+            Self::ClientLost => "client lost in message",
+            Self::ClientTimeout => "client timeout",
+            Self::ClientTooSlow => "client too slow",
+            Self::TooManyErrors => "too many errors",
+            Self::TooManyCommands => "too many commands",
+            Self::EarlyTalk => "early talk",
+            Self::Flood => "flood",
+            Self::BackendLost => "backend lost",
+            Self::BackendClosing => "backend closing",
+            Self::Drained => "drained",
+        }
+    }
+}
+
+/// A reply of the gateway's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Words(pub(super) u16, pub(super) EnhancedCode, pub(super) &'static str);
+
+impl Words {
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        let Self(code, enhanced, text) = self;
+        encode_reply(code, Some(enhanced), text, out);
+    }
+}
+
+impl Session {
+    /// The client said that it sends no more, or its connection broke (`gone`: nothing can be written to it either).
+    pub fn client_closed(&mut self, now: Millis, gone: bool, out: &mut Output) {
+        self.flags.half_closed = true;
+        self.flags.gone |= gone;
+        match &self.client {
+            Client::Closed => {}
+            Client::Commands { .. } if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
+            Client::Commands { .. } => self.finish(End::ClientClosed, out),
+            Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
+                self.abort_message(now, out);
+                self.drop_backend(out);
+                self.finish(End::ClientLost, out);
+            }
+        }
+    }
+
+    /// Lets go of clients that nothing is owed to any more: those that are half closed, and all of them when draining.
+    pub(super) fn settle_end(&mut self, out: &mut Output) {
+        if !self.pipeline.is_empty() || !matches!(self.client, Client::Commands { .. }) {
+            return;
+        }
+        if self.flags.half_closed {
+            self.finish(End::ClientClosed, out);
+        } else if self.flags.draining && self.transaction.is_none() {
+            self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
+        }
+    }
+
+    /// No further transaction begins; between transactions the session ends at once.
+    pub fn drain(&mut self, out: &mut Output) {
+        self.flags.draining = true;
+        self.settle_end(out);
+    }
+
+    /// The grace time is over: whatever goes on is given up.
+    pub fn drain_now(&mut self, now: Millis, out: &mut Output) {
+        self.abort_message(now, out);
+        self.drop_backend(out);
+        self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
+    }
+
+    /// Says `words` behind what is owed and ends the session.
+    pub(super) fn finish_with(&mut self, end: End, words: Words, out: &mut Output) {
+        if !matches!(self.client, Client::Closed) {
+            words.encode(&mut out.to_client);
+            self.finish(end, out);
+        }
+    }
+
+    /// Ends the session. A backend that is between commands is told QUIT, whose reply nobody waits for.
+    pub(super) fn finish(&mut self, end: End, out: &mut Output) {
+        if matches!(self.client, Client::Closed) {
+            return;
+        }
+        let idle = self.pipeline.is_empty();
+        self.client = Client::Closed;
+        self.end = Some(end);
+        self.report_unanswered(out);
+        if idle && matches!(self.backend, Backend::Ready(_)) {
+            out.to_backend.extend_from_slice(b"QUIT\r\n");
+        }
+        self.drop_backend(out);
+        out.actions.push(Action::CloseClient);
+    }
+
+    /// Messages whose verdict will not be waited for: the client was told nothing good of them.
+    fn report_unanswered(&mut self, out: &mut Output) {
+        for owed in self.pipeline.take() {
+            if let Owed::Backend(Expect::Message(mut report)) = owed {
+                report.answered = report.ended;
+                report.outcome = MessageOutcome::Aborted;
+                out.actions.push(Action::Message(report));
+            }
+        }
+    }
+
+    /// Closes the backend's connection, if there is one or will be one.
+    pub(super) fn drop_backend(&mut self, out: &mut Output) {
+        if !matches!(self.backend, Backend::None) {
+            self.backend = Backend::None;
+            out.actions.push(Action::CloseBackend);
+        }
+    }
+}

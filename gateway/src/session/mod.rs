@@ -1,0 +1,257 @@
+//! One SMTP session as a state machine without I/O: bytes and events with the time as an argument go in, bytes and
+//! actions come out.
+//!
+//! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
+//! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
+//!
+//! - the **client half** (`commands`, `body`) reads commands and bodies, answers what is the gateway's to answer, and
+//!   sends on what is the backend's;
+//! - the **backend half** (`handshake`, `replies`) opens the backend's session with the client's identity and reads its
+//!   replies;
+//! - the **pipeline** between them holds, in the client's order, every reply still owed to it.
+//!
+//! Invariant: a positive reply for mail exists only as the encoding of a reply that was read from the backend.
+//! Invariant: nothing of the client's reaches the backend before the identity was delivered and accepted.
+
+mod body;
+mod commands;
+mod end;
+mod handshake;
+mod pipeline;
+mod replies;
+mod report;
+mod settings;
+mod time;
+mod transaction;
+
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::identity::{ClientAddr, xclient::ClientName};
+use crate::policy::budget::Budget;
+
+pub use end::End;
+pub use report::{MessageOutcome, MessageReport, SessionTotals};
+pub use settings::{Dialect, Settings};
+pub use time::Millis;
+
+use body::{ChunkState, DataState};
+use handshake::Backend;
+use pipeline::Pipeline;
+use transaction::Transaction;
+
+/// What the driver shall do, in order, after it has written what [`Output`] holds.
+#[derive(Debug)]
+pub enum Action {
+    /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
+    Dial,
+    /// Look up the client's name, then call [`Session::client_name`]. Sent together with `Dial`, when XCLIENT may want it.
+    LookUpName,
+    /// Close the backend's connection; what was written before may still be delivered.
+    CloseBackend,
+    /// Write what is left for the client, then close its connection.
+    CloseClient,
+    /// A message is over, one way or another: for the log and the counters.
+    Message(Box<MessageReport>),
+    /// A recipient was refused by the relay guard.
+    RelayDenied,
+    /// A client talked before it was asked.
+    EarlyTalk,
+    /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
+    IdentityFailed(&'static str),
+    /// The backend's session does not offer what clients were told: learn it anew.
+    DialectStale,
+}
+
+/// What one call produced. The driver owns it, empties it by writing, and hands it in again.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Bytes for the client.
+    pub to_client: Vec<u8>,
+    /// Bytes for the backend; they precede the forwarded range of the same call.
+    pub to_backend: Vec<u8>,
+    /// In order.
+    pub actions: Vec<Action>,
+}
+
+/// How much of the client's bytes a call used up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Bytes consumed from the head of the input. The rest must be handed in again, with more behind it.
+    pub used: usize,
+    /// Part of the consumed input that goes to the backend as it now stands in the buffer, behind `to_backend`.
+    pub forward: Range<usize>,
+}
+
+/// The client half's state: what its next bytes mean.
+#[derive(Debug)]
+enum Client {
+    /// The next bytes are commands. `skipping`: they still belong to a line that was too long.
+    Commands { skipping: usize },
+    /// DATA was sent on; nothing may come before the backend's 354. `early`: something did, and was let pass.
+    AwaitGoAhead { early: bool },
+    /// The next bytes are a message, dot-stuffed.
+    Data(Box<DataState>),
+    /// The next bytes are counted octets.
+    Chunk(Box<ChunkState>),
+    /// Nothing more is read.
+    Closed,
+}
+
+/// The name a client gave.
+#[derive(Debug, Clone)]
+struct Hello {
+    name: Box<str>,
+    esmtp: bool,
+}
+
+/// Client flags that outlive states.
+#[derive(Debug, Default, Clone, Copy)]
+struct Flags {
+    /// The client sent its last byte; what is owed is still delivered.
+    half_closed: bool,
+    /// The client cannot be written to any more.
+    gone: bool,
+    /// The gateway is going down: no further transaction begins.
+    draining: bool,
+    /// The next command is there and waits for the backend: more input is of no use.
+    stalled: bool,
+}
+
+/// One client's session, and the backend session that serves it.
+#[derive(Debug)]
+pub struct Session {
+    settings: Arc<Settings>,
+    dialect: Arc<Dialect>,
+    client_addr: ClientAddr,
+    client: Client,
+    backend: Backend,
+    pipeline: Pipeline,
+    transaction: Transaction,
+    hello: Option<Hello>,
+    name: Option<ClientName>,
+    destination: Option<SocketAddr>,
+    budget: Budget,
+    flags: Flags,
+    end: Option<End>,
+    totals: SessionTotals,
+    /// When the client's present phase must be over.
+    client_deadline: Millis,
+    /// When the backend must have answered; meaningful while it owes something.
+    backend_deadline: Millis,
+}
+
+impl Session {
+    /// A session for a client that has just connected. Nothing is said until [`Session::greet`].
+    pub fn new(settings: Arc<Settings>, dialect: Arc<Dialect>, client_addr: ClientAddr, now: Millis) -> Self {
+        let client_deadline = now.after(settings.timeouts.command);
+        Self {
+            settings,
+            dialect,
+            client_addr,
+            client: Client::Commands { skipping: 0 },
+            backend: Backend::None,
+            pipeline: Pipeline::default(),
+            transaction: Transaction::None,
+            hello: None,
+            name: None,
+            destination: None,
+            budget: Budget::default(),
+            flags: Flags::default(),
+            end: None,
+            totals: SessionTotals::default(),
+            client_deadline,
+            backend_deadline: now,
+        }
+    }
+
+    /// Sends the greeting.
+    pub fn greet(&mut self, out: &mut Output) {
+        out.to_client.extend_from_slice(&self.settings.greeting);
+    }
+
+    /// Takes bytes from the client. `input` must begin with what the last call left over.
+    ///
+    /// The call returns early, with input left, when a part of it is to be forwarded, or when the session must first
+    /// hear from the backend ([`Session::wants_client`] is false then).
+    pub fn client_bytes(&mut self, now: Millis, input: &mut [u8], out: &mut Output) -> Taken {
+        let mut used = 0;
+        while used < input.len() {
+            let forward = match &self.client {
+                Client::Commands { .. } => match self.take_command(now, &input[used..], out) {
+                    0 => break,
+                    taken => {
+                        used += taken;
+                        continue;
+                    }
+                },
+                Client::AwaitGoAhead { early } => {
+                    if *early || !self.early_body(out) {
+                        break;
+                    }
+                    continue;
+                }
+                Client::Data(_) => self.take_data(now, &mut input[used..], out),
+                Client::Chunk(_) => self.take_chunk(now, &input[used..], out),
+                Client::Closed => return Taken { used: input.len(), forward: 0..0 },
+            };
+            let start = used;
+            used += forward.used;
+            if !forward.forward.is_empty() {
+                return Taken { used, forward: start + forward.forward.start..start + forward.forward.end };
+            }
+            if forward.used == 0 {
+                break;
+            }
+        }
+        Taken { used, forward: 0..0 }
+    }
+
+    /// Whether bytes of the client are of use now.
+    pub fn wants_client(&self) -> bool {
+        match &self.client {
+            Client::Commands { .. } => !self.flags.half_closed && !self.flags.stalled,
+            Client::AwaitGoAhead { early } => !early,
+            Client::Data(_) | Client::Chunk(_) => true,
+            Client::Closed => false,
+        }
+    }
+
+    /// When [`Session::tick`] must be called at the latest.
+    pub fn deadline(&self) -> Millis {
+        let mut deadline = if self.backend_owes() { self.backend_deadline } else { self.client_deadline };
+        if let Some(check) = self.rate_check_at() {
+            deadline = deadline.min(check);
+        }
+        deadline
+    }
+
+    /// Whether the session is over, and why. The connections close once what is left has been written.
+    pub fn end(&self) -> Option<End> {
+        self.end
+    }
+
+    /// What happened so far, for the log.
+    pub fn totals(&self) -> SessionTotals {
+        self.totals
+    }
+
+    /// The name the client gave, for the log.
+    pub fn hello(&self) -> Option<&str> {
+        self.hello.as_ref().map(|h| &*h.name)
+    }
+
+    /// Who the gateway believes the client to be.
+    pub fn client_addr(&self) -> ClientAddr {
+        self.client_addr
+    }
+
+    /// Whether something is awaited from the backend: a reply, or its session's opening.
+    fn backend_owes(&self) -> bool {
+        self.pipeline.awaits_backend() || self.backend.is_opening()
+    }
+}
+
+#[cfg(test)]
+mod tests;

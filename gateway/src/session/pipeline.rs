@@ -1,0 +1,112 @@
+//! Replies owed to the client, in the order of its commands (RFC 2920).
+//!
+//! A reply of the gateway's own waits behind those the backend still owes; with nothing owed it goes straight out and the
+//! queue is never touched.
+
+use std::collections::VecDeque;
+
+use super::report::MessageReport;
+
+/// Most replies owed at once; a client that pipelines more waits.
+const OWED_MAX: usize = 128;
+
+/// What the backend's next reply answers.
+#[derive(Debug)]
+pub(super) enum Expect {
+    Mail,
+    Rcpt,
+    Data,
+    /// A BDAT chunk that is not the last.
+    Chunk,
+    /// The end of data, or BDAT LAST: the one reply that says whether there is mail.
+    Message(Box<MessageReport>),
+    Rset,
+}
+
+#[derive(Debug)]
+pub(super) enum Owed {
+    Gateway(Box<[u8]>),
+    Backend(Expect),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    queue: VecDeque<Owed>,
+}
+
+impl Pipeline {
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.queue.len() >= OWED_MAX
+    }
+
+    /// The backend owes something exactly when anything is queued: [`Pipeline::settle`] leaves no reply of the gateway's
+    /// own at the head.
+    pub(super) fn awaits_backend(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Queues an expectation.
+    pub(super) fn expect(&mut self, expect: Expect) {
+        self.queue.push_back(Owed::Backend(expect));
+    }
+
+    /// Gives a reply of the gateway's own its place: at once if nothing is owed before it.
+    pub(super) fn answer(&mut self, to_client: &mut Vec<u8>, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.queue.is_empty() {
+            encode(to_client);
+        } else {
+            let mut reply = Vec::new();
+            encode(&mut reply);
+            self.queue.push_back(Owed::Gateway(reply.into()));
+        }
+    }
+
+    /// What the reply that the backend has just sent answers; `None` if it owed nothing.
+    pub(super) fn settle(&mut self) -> Option<Expect> {
+        match self.queue.pop_front() {
+            Some(Owed::Backend(expect)) => Some(expect),
+            Some(Owed::Gateway(_)) | None => None,
+        }
+    }
+
+    /// Takes back what was settled: the reply was none.
+    pub(super) fn unsettle(&mut self, expect: Expect) {
+        self.queue.push_front(Owed::Backend(expect));
+    }
+
+    /// Whether the backend's next reply is the verdict on a message.
+    pub(super) fn awaits_message(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Backend(Expect::Message(_))))
+    }
+
+    /// Whether a verdict on a message is owed at all.
+    pub(super) fn owes_message(&self) -> bool {
+        self.queue.iter().any(|owed| matches!(owed, Owed::Backend(Expect::Message(_))))
+    }
+
+    /// Everything owed, to be answered otherwise.
+    pub(super) fn take(&mut self) -> VecDeque<Owed> {
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Releases the gateway's own replies that now stand at the head.
+    pub(super) fn release(&mut self, to_client: &mut Vec<u8>) {
+        while let Some(Owed::Gateway(_)) = self.queue.front() {
+            if let Some(Owed::Gateway(reply)) = self.queue.pop_front() {
+                to_client.extend_from_slice(&reply);
+            }
+        }
+        // A long pipeline is rare and a session is long: its memory is not kept.
+        if self.queue.is_empty() && self.queue.capacity() > 16 {
+            self.queue = VecDeque::new();
+        }
+    }
+}

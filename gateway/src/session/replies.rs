@@ -1,0 +1,292 @@
+//! The backend half once its session is open: each reply finds the command it answers.
+
+use crate::smtp::ehlo::Extensions;
+use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
+
+use super::body::DataState;
+use super::end::{End, Words};
+use super::handshake::Backend;
+use super::pipeline::{Expect, Owed, Pipeline};
+use super::report::MessageReport;
+use super::transaction::{Chunks, Transaction};
+use super::{Action, Client, Millis, Output, Session};
+
+/// Longest reply in bytes, all lines together.
+const REPLY_MAX: usize = 16 * 1024;
+
+const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
+const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
+const CONFUSED: Words =
+    Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
+
+/// A refusal in words that are the backend's, or the gateway's own about the backend.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    code: u16,
+    text: String,
+    pub(super) encoded: Box<[u8]>,
+}
+
+impl Refusal {
+    pub(super) fn from_reply(reply: &Reply<'_>) -> Self {
+        let mut encoded = Vec::new();
+        reply.encode_into(false, &mut encoded);
+        Self { code: reply.code, text: reply.text().into_owned(), encoded: encoded.into() }
+    }
+}
+
+impl From<Words> for Refusal {
+    fn from(words: Words) -> Self {
+        let mut encoded = Vec::new();
+        words.encode(&mut encoded);
+        let Words(code, enhanced, text) = words;
+        Self { code, text: format!("{enhanced} {text}"), encoded: encoded.into() }
+    }
+}
+
+impl Session {
+    /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
+    pub fn backend_bytes(&mut self, now: Millis, input: &[u8], out: &mut Output) -> usize {
+        let mut used = 0;
+        while used < input.len() {
+            if let Backend::None = self.backend {
+                return input.len();
+            }
+            match parse_reply(&input[used..]) {
+                ReplyParse::Complete { reply, used: length } => {
+                    used += length;
+                    match self.backend {
+                        Backend::Opening(_) => self.opening_reply(now, &reply, used < input.len(), out),
+                        Backend::Ready(_) => self.ready_reply(now, &reply, out),
+                        Backend::None => {}
+                    }
+                }
+                ReplyParse::Incomplete if input.len() - used <= REPLY_MAX => break,
+                ReplyParse::Incomplete | ReplyParse::Faulty(_) => {
+                    self.backend_failed(now, CONFUSED, out);
+                    return input.len();
+                }
+            }
+        }
+        self.after_backend(now, out);
+        used
+    }
+
+    /// The backend closed or reset its connection.
+    pub fn backend_closed(&mut self, now: Millis, out: &mut Output) {
+        if !matches!(self.backend, Backend::None) {
+            self.backend_failed(now, LOST, out);
+            self.after_backend(now, out);
+        }
+    }
+
+    fn after_backend(&mut self, now: Millis, out: &mut Output) {
+        self.pipeline.release(&mut out.to_client);
+        self.flags.stalled = false;
+        if self.pipeline.is_empty() {
+            if matches!(self.client, Client::Commands { .. }) {
+                self.client_deadline = now.after(self.settings.timeouts.command);
+            }
+            self.settle_end(out);
+        }
+    }
+
+    fn ready_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        let Some(expect) = self.pipeline.settle() else {
+            return self.unasked_reply(now, reply, out);
+        };
+        let class = reply.class();
+        let understood = match expect {
+            Expect::Data => reply.code == 354 || class >= 4,
+            _ => class == 2 || class >= 4,
+        };
+        if !understood {
+            self.pipeline.unsettle(expect);
+            return self.backend_failed(now, CONFUSED, out);
+        }
+        reply.encode_into(self.utf8(), &mut out.to_client);
+        match expect {
+            Expect::Mail if class != 2 => self.transaction = Transaction::None,
+            Expect::Rcpt if class == 2 => {
+                if let Some(open) = self.transaction.open_mut() {
+                    open.accepted += 1;
+                }
+            }
+            Expect::Rcpt if class == 5 => self.charge_error(out),
+            Expect::Data => self.data_answered(now, reply.code == 354, out),
+            Expect::Chunk if class != 2 => {
+                if let Some(open) = self.transaction.open_mut() {
+                    open.chunks = Chunks::Broken;
+                }
+            }
+            Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
+            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Rset => {}
+        }
+        if reply.code == 421 {
+            self.transaction = Transaction::None;
+            self.finish(End::BackendClosing, out);
+        } else if self.pipeline.awaits_backend() {
+            let timeouts = &self.settings.timeouts;
+            let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
+            self.backend_deadline = now.after(span);
+        }
+    }
+
+    /// The answer to DATA. Without 354 the client is back among commands, and what it sent early must not become some.
+    fn data_answered(&mut self, now: Millis, go_ahead: bool, out: &mut Output) {
+        let Client::AwaitGoAhead { early } = self.client else { return };
+        self.client = Client::Commands { skipping: 0 };
+        if !go_ahead {
+            if early {
+                self.reject_early_talk(out);
+            }
+            return;
+        }
+        if let Some(open) = self.transaction.take() {
+            self.client_deadline = now.after(self.settings.timeouts.body);
+            let state = DataState::new(open, now);
+            self.client = Client::Data(Box::new(state));
+        }
+    }
+
+    /// The one reply that says whether there is mail.
+    pub(super) fn message_answered(
+        &mut self,
+        now: Millis,
+        mut report: Box<MessageReport>,
+        code: u16,
+        text: &str,
+        out: &mut Output,
+    ) {
+        report.answer(code, text, now);
+        self.totals.count(report.outcome);
+        self.budget.message_done();
+        out.actions.push(Action::Message(report));
+    }
+
+    /// A reply with nothing owed: the verdict on a message that is still coming, a farewell, or a backend out of step.
+    fn unasked_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        let refuses = reply.class() >= 4;
+        match &self.client {
+            Client::Data(_) | Client::Chunk(_) if refuses => {
+                self.drop_backend(out);
+                self.discard_body(Refusal::from_reply(reply));
+            }
+            Client::Commands { .. } if reply.code == 421 => {
+                reply.encode_into(false, &mut out.to_client);
+                self.drop_backend(out);
+                self.finish(End::BackendClosing, out);
+            }
+            _ => self.backend_failed(now, CONFUSED, out),
+        }
+    }
+
+    /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
+    /// answered 4xx; a client that waits for nothing is told 421.
+    pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
+        let idle = !self.backend_owes();
+        self.drop_backend(out);
+        match &self.client {
+            Client::Commands { .. } if idle => {
+                self.transaction = Transaction::None;
+                let Words(_, enhanced, text) = words;
+                self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
+            }
+            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => {
+                self.fail_owed(now, &Refusal::from(words), out);
+            }
+            Client::Data(_) | Client::Chunk(_) => {
+                self.fail_owed(now, &Refusal::from(words), out);
+                self.discard_body(words.into());
+            }
+        }
+    }
+
+    /// Gives every reply that the backend owes to the client in the words of `refusal`.
+    pub(super) fn fail_owed(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
+        if let Client::AwaitGoAhead { early } = self.client {
+            self.client = Client::Commands { skipping: 0 };
+            if early {
+                self.pipeline = Pipeline::default();
+                return self.reject_early_talk(out);
+            }
+        }
+        let mut closing = false;
+        for owed in self.pipeline.take() {
+            match owed {
+                Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
+                Owed::Backend(expect) if !closing => {
+                    out.to_client.extend_from_slice(&refusal.encoded);
+                    closing = refusal.code == 421;
+                    if let Expect::Message(report) = expect {
+                        self.message_answered(now, report, refusal.code, &refusal.text, out);
+                    }
+                }
+                Owed::Backend(_) => {}
+            }
+        }
+        if !self.transaction.is_none() {
+            self.transaction = Transaction::Lost;
+        }
+        self.flags.stalled = false;
+        if closing {
+            self.finish(End::BackendClosing, out);
+        }
+    }
+
+    /// Puts the refusal of a discarded message in its place.
+    pub(super) fn refuse_message(
+        &mut self,
+        now: Millis,
+        report: Box<MessageReport>,
+        refusal: &Refusal,
+        out: &mut Output,
+    ) {
+        self.pipeline.answer(&mut out.to_client, |to| to.extend_from_slice(&refusal.encoded));
+        self.message_answered(now, report, refusal.code, &refusal.text, out);
+        if refusal.code == 421 {
+            self.finish(End::BackendClosing, out);
+        }
+    }
+
+    /// A deadline or rate check is due. `backend_stalled`: the backend takes no bytes, so the client cannot be blamed.
+    pub fn tick(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) {
+        if matches!(self.client, Client::Closed) {
+            return;
+        }
+        if self.backend_owes() {
+            if now >= self.backend_deadline {
+                self.backend_failed(now, SILENT, out);
+                self.after_backend(now, out);
+                return;
+            }
+        } else if now >= self.client_deadline {
+            self.abort_message(now, out);
+            self.drop_backend_unless_idle(out);
+            self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
+            return;
+        }
+        if !self.rate_holds(now) {
+            if backend_stalled {
+                self.backend_failed(now, SILENT, out);
+                return;
+            }
+            self.abort_message(now, out);
+            self.drop_backend(out);
+            self.finish_with(End::ClientTooSlow, Words(421, EnhancedCode(4, 4, 2), "Too slow"), out);
+        }
+    }
+
+    fn drop_backend_unless_idle(&mut self, out: &mut Output) {
+        if !matches!(self.client, Client::Commands { .. }) {
+            self.drop_backend(out);
+        }
+    }
+
+    fn utf8(&self) -> bool {
+        match &self.transaction {
+            Transaction::Open(open) => open.needs.contains(Extensions::SMTPUTF8),
+            Transaction::None | Transaction::Lost => false,
+        }
+    }
+}

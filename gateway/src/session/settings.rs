@@ -1,0 +1,106 @@
+//! What a session needs of the configuration and of the backend's learned dialect.
+
+use std::fmt;
+
+use crate::config::{BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use crate::policy::relay_guard::RelayGuard;
+use crate::smtp::ehlo::{Extensions, Keywords, Offer};
+
+/// The configuration of one listener's sessions, shared by all of them.
+#[derive(Debug)]
+pub struct Settings {
+    /// The gateway's name.
+    pub hostname: Box<str>,
+    /// The greeting, encoded.
+    pub(super) greeting: Box<[u8]>,
+    /// How the backend is told who the client is.
+    pub identity: IdentityMode,
+    /// Limits.
+    pub limits: Limits,
+    /// Timeouts.
+    pub timeouts: Timeouts,
+    /// Who may send where.
+    pub relay: RelayGuard,
+    /// What a client that talks too early gets.
+    pub early_talk: EarlyTalk,
+    /// What becomes of a bare CR or LF in DATA.
+    pub bare_newline: BareNewline,
+    /// Whether envelopes are kept for the log.
+    pub record_messages: bool,
+}
+
+impl Settings {
+    /// For the listener with this index in `config`.
+    pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
+        let backend = &config.backends[config.listeners[listener].backend];
+        Self {
+            hostname: config.server.hostname.as_str().into(),
+            greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
+            identity: backend.identity,
+            limits: config.limits.clone(),
+            timeouts: config.timeouts.clone(),
+            relay: config.relay.clone(),
+            early_talk: config.server.early_talk,
+            bare_newline: config.server.bare_newline,
+            record_messages,
+        }
+    }
+}
+
+/// Extensions that the gateway can parse, and so may offer when the backend does.
+const ALLOWED: Extensions = Extensions::PIPELINING
+    .union(Extensions::SIZE)
+    .union(Extensions::EIGHT_BIT_MIME)
+    .union(Extensions::SMTPUTF8)
+    .union(Extensions::DSN)
+    .union(Extensions::ENHANCED_STATUS_CODES)
+    .union(Extensions::CHUNKING)
+    .union(Extensions::BINARYMIME);
+
+/// What was learned of a backend, and what clients are therefore told.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Dialect {
+    /// Extensions a client may use.
+    pub(super) offered: Extensions,
+    /// Extensions the backend was seen to offer; `None` while nothing was learned.
+    pub(super) learned: Option<Extensions>,
+    /// Largest message a client may announce, in bytes; 0 for no limit.
+    pub(super) size_max: u64,
+    /// The reply to a client's EHLO, encoded.
+    pub(super) ehlo_reply: Box<[u8]>,
+}
+
+impl Dialect {
+    /// Nothing was learned yet: clients are told of PIPELINING only, which the gateway can do alone.
+    pub fn unknown(hostname: &str) -> Self {
+        let mut ehlo_reply = Vec::new();
+        Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
+        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply: ehlo_reply.into() }
+    }
+
+    /// From a backend's EHLO reply as [`Offer`] and [`Keywords`].
+    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords) -> Self {
+        let size_max = match offer.size_max {
+            Some(0) | None => limits.message_size,
+            Some(size) => size.min(limits.message_size),
+        };
+        let mut ehlo_reply = Vec::new();
+        keywords.encode_for_client(hostname, ALLOWED, limits.message_size, &mut ehlo_reply);
+        let learned = offer.extensions.intersection(ALLOWED);
+        let offered = learned.union(Extensions::PIPELINING);
+        Self { offered, learned: Some(learned), size_max, ehlo_reply: ehlo_reply.into() }
+    }
+}
+
+impl Dialect {
+    /// Whether commands may be sent to the backend before it has answered the last.
+    pub(super) fn pipelines(&self) -> bool {
+        self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
+    }
+}
+
+impl fmt::Debug for Dialect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.ehlo_reply)).finish()
+    }
+}

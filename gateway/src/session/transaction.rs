@@ -1,0 +1,68 @@
+//! The mail transaction as the client has asked for it: what was said, not yet what was granted.
+
+use crate::smtp::ehlo::Extensions;
+
+use super::body::Content;
+use super::report::MessageReport;
+
+/// MAIL to end of data.
+#[derive(Debug)]
+pub(super) enum Transaction {
+    /// Between transactions.
+    None,
+    /// MAIL was sent on.
+    Open(Box<Open>),
+    /// The backend was lost while it was open: everything but RSET, MAIL, EHLO and QUIT is answered 451.
+    Lost,
+}
+
+/// A transaction that MAIL opened.
+#[derive(Debug)]
+pub(super) struct Open {
+    /// Extensions the client used, which the backend's session must offer.
+    pub(super) needs: Extensions,
+    /// RCPT commands, refused ones too.
+    pub(super) asked: u32,
+    /// RCPT commands sent on.
+    pub(super) forwarded: u32,
+    /// RCPT commands the backend accepted.
+    pub(super) accepted: u32,
+    /// BODY=BINARYMIME: only BDAT may carry it (RFC 3030 section 3).
+    pub(super) binary: bool,
+    /// How far BDAT has come.
+    pub(super) chunks: Chunks,
+    /// For the log; gathers until the message is over.
+    pub(super) report: Box<MessageReport>,
+}
+
+/// BDAT within one transaction (RFC 3030 section 2).
+#[derive(Debug)]
+pub(super) enum Chunks {
+    /// None yet: DATA is still possible.
+    None,
+    /// Some octets went to the backend.
+    Started(Box<Content>),
+    /// A chunk failed: only RSET helps.
+    Broken,
+}
+
+impl Transaction {
+    pub(super) fn is_none(&self) -> bool {
+        matches!(self, Self::None)
+    }
+
+    pub(super) fn open_mut(&mut self) -> Option<&mut Open> {
+        match self {
+            Self::Open(open) => Some(open),
+            Self::None | Self::Lost => None,
+        }
+    }
+
+    /// Ends it, however it stood.
+    pub(super) fn take(&mut self) -> Option<Box<Open>> {
+        match std::mem::replace(self, Self::None) {
+            Self::Open(open) => Some(open),
+            Self::None | Self::Lost => None,
+        }
+    }
+}
