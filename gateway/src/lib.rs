@@ -19,12 +19,12 @@
 //! | [`sink`] | a small development backend | the gateway |
 
 // pub mod accept;
-// pub mod backend;
+pub mod backend;
 // pub mod cli;
 pub mod config;
 // pub mod control;
-// pub mod drive;
-// pub mod observe;
+pub mod drive;
+pub mod observe;
 pub mod session;
 // pub mod sink;
 pub mod identity;

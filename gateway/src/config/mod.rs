@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
 //! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -212,6 +213,15 @@ pub enum LogLevel {
     Info,
     Debug,
     Trace,
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
 }
 
 impl Default for Limits {

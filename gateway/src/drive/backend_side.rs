@@ -1,0 +1,98 @@
+//! The backend's socket, from dialling to close.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::buffers::Pending;
+
+type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+
+/// The connection as it stands.
+#[derive(Default)]
+pub(super) enum BackendSide {
+    #[default]
+    None,
+    Dialing(Dialing),
+    Open(Box<Connection>),
+}
+
+/// An open connection.
+pub(super) struct Connection {
+    stream: TcpStream,
+    /// A reply whose end has not come.
+    pub(super) unread: Vec<u8>,
+    pending: Pending,
+}
+
+impl BackendSide {
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static) -> Self {
+        Self::Dialing(Box::pin(dialing))
+    }
+
+    pub(super) fn connection(&mut self) -> Option<&mut Connection> {
+        match self {
+            Self::Open(connection) => Some(connection),
+            Self::None | Self::Dialing(_) => None,
+        }
+    }
+
+    /// Whether what was given last has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        match self {
+            Self::Open(connection) => connection.pending.is_empty(),
+            Self::None | Self::Dialing(_) => true,
+        }
+    }
+
+    /// Ready once, when dialling has come to its end.
+    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Dialing(dialing) = self else { return Poll::Pending };
+        let dialed = ready!(dialing.as_mut().poll(cx));
+        *self = Self::None;
+        Poll::Ready(dialed.map(|stream| {
+            *self = Self::Open(Box::new(Connection { stream, unread: Vec::new(), pending: Pending::default() }));
+        }))
+    }
+}
+
+impl Connection {
+    /// Sends both parts, in one system call where the socket takes them; the rest is kept.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8]) -> io::Result<()> {
+        let mut sent = 0;
+        if self.pending.is_empty() {
+            let slices = [io::IoSlice::new(head), io::IoSlice::new(body)];
+            let written = match (head.is_empty(), body.is_empty()) {
+                (true, true) => return Ok(()),
+                (false, false) => Pin::new(&mut self.stream).poll_write_vectored(cx, &slices),
+                (false, true) => Pin::new(&mut self.stream).poll_write(cx, head),
+                (true, false) => Pin::new(&mut self.stream).poll_write(cx, body),
+            };
+            if let Poll::Ready(count) = written {
+                sent = count?;
+            }
+        }
+        self.pending.push(&head[sent.min(head.len())..]);
+        self.pending.push(&body[sent.saturating_sub(head.len())..]);
+        Ok(())
+    }
+
+    /// Sends what was kept. Ready when nothing is left.
+    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.pending.is_empty() {
+            let count = ready!(Pin::new(&mut self.stream).poll_write(cx, self.pending.as_slice()))?;
+            self.pending.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(buffer);
+        ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+}

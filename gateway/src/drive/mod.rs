@@ -1,0 +1,21 @@
+//! The only async session code: sockets and timers, doing what the session core says.
+//!
+//! A session is one task on the worker that accepted it, one hand-written future: it owns two sockets and the core, and
+//! holds a buffer only while bytes are in flight. Reads go through a scratch buffer of the worker; what the core leaves
+//! over, or a socket does not take, is kept in a buffer of exactly that need. This room knows when bytes may move, and
+//! nothing of what they mean.
+//!
+//! Invariant: no byte goes from one socket to the other but through the core.
+
+mod backend_side;
+mod buffers;
+mod clock;
+mod proxied;
+mod task;
+mod worker;
+
+pub use clock::now;
+pub use worker::{Drain, DrainState, Worker, wake_sessions};
+
+pub(crate) use proxied::serve as serve_proxied;
+pub(crate) use task::SessionTask;

@@ -1,0 +1,477 @@
+//! One session's task.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Sleep;
+use tracing::debug;
+
+use crate::identity::xclient::ClientName;
+use crate::identity::{ClientAddr, PeerAddr};
+use crate::observe::log::{self, SessionRecord};
+use crate::session::{Action, End, MessageOutcome, Millis, Output, Session};
+
+use super::backend_side::BackendSide;
+use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
+use super::clock::{instant, now};
+use super::worker::{Drain, Worker, register, unregister};
+
+/// How long a client whose session was ended for it may take to read why, in milliseconds.
+const LINGER_MS: u64 = 2000;
+/// How much more it may send meanwhile, in bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+/// A client's session as a future that ends with it.
+pub(crate) struct SessionTask {
+    id: u64,
+    worker: Arc<Worker>,
+    session: Session,
+    peer: PeerAddr,
+    client: TcpStream,
+    /// Read from the client, not yet used by the core.
+    unread: Vec<u8>,
+    to_client: Pending,
+    client_eof: bool,
+    destination: Option<SocketAddr>,
+    backend: BackendSide,
+    name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
+    timer: Pin<Box<Sleep>>,
+    timer_at: Millis,
+    drain_seen: Drain,
+    closing: Closing,
+    started: Millis,
+    bytes_in: u64,
+}
+
+/// How far the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    No,
+    /// What is left for the client is being written.
+    Flushing,
+    /// The client is being heard out, so that its bytes do not reset the connection under the last reply.
+    Lingering {
+        until: Millis,
+        bytes: usize,
+    },
+}
+
+impl SessionTask {
+    /// A session with a client that was already greeted. `destination` is the client's view of the gateway, where it is
+    /// known from a PROXY header; `unread` was read behind that header.
+    pub(crate) fn new(
+        worker: Arc<Worker>,
+        client: TcpStream,
+        peer: PeerAddr,
+        client_addr: ClientAddr,
+        destination: Option<SocketAddr>,
+        unread: Vec<u8>,
+    ) -> Self {
+        let started = now();
+        let session = Session::new(worker.settings.clone(), worker.backend.dialect(), client_addr, started);
+        let timer_at = session.deadline();
+        worker.counters.sessions_accepted_total.increment();
+        Self {
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            worker,
+            session,
+            peer,
+            client,
+            unread,
+            to_client: Pending::default(),
+            client_eof: false,
+            destination,
+            backend: BackendSide::None,
+            name: None,
+            timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
+            timer_at,
+            drain_seen: Drain::No,
+            closing: Closing::No,
+            started,
+            bytes_in: 0,
+        }
+    }
+
+    /// Sends the greeting without waiting for the socket's first readiness: a fresh socket has room. `early`: the client
+    /// talked before it.
+    pub(crate) fn greet(&mut self, early: bool) {
+        let mut out = Output::default();
+        if !(early && self.session.early_greeting(&mut out)) {
+            self.session.greet(&mut out);
+        }
+        let sent = socket2::SockRef::from(&self.client).send(&out.to_client).unwrap_or(0);
+        self.to_client.push(&out.to_client[sent..]);
+        for action in out.actions {
+            match action {
+                Action::EarlyTalk => self.worker.counters.early_talkers_total.increment(),
+                Action::CloseClient => self.closing = Closing::Flushing,
+                other => debug!(?other, "unexpected before the greeting"),
+            }
+        }
+    }
+
+    fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        let now = now();
+        self.check_drain(cx, now, scratch);
+        self.check_timer(cx, now, scratch);
+        loop {
+            if self.closing != Closing::No {
+                return self.poll_close(cx, scratch);
+            }
+            let mut moved = self.move_backend(cx, now, scratch);
+            moved |= self.move_client(cx, now, scratch);
+            if !moved && self.closing == Closing::No {
+                self.arm_timer(cx);
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// Dialling, names, what the backend still has to take, and what it says.
+    fn move_backend(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
+        let mut moved = false;
+        if let Some(name) = &mut self.name
+            && let Poll::Ready(name) = name.as_mut().poll(cx)
+        {
+            self.name = None;
+            self.session.client_name(now, name, &mut scratch.out);
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+            moved = true;
+        }
+        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx) {
+            self.dialed(now, dialed, &mut scratch.out);
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+            moved = true;
+        }
+        let Some(connection) = self.backend.connection() else { return moved };
+        if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
+            self.backend_lost(cx, now, &error, scratch);
+            return true;
+        }
+        // Replies are not read faster than the client takes them.
+        if !self.to_client.is_empty() {
+            return moved;
+        }
+        let held = connection.unread.len();
+        scratch.read[..held].copy_from_slice(&connection.unread);
+        match connection.poll_read(cx, &mut scratch.read[held..held + READ_MAX]) {
+            Poll::Pending => return moved,
+            Poll::Ready(Ok(0)) => {
+                self.backend_lost(cx, now, &io::ErrorKind::UnexpectedEof.into(), scratch);
+            }
+            Poll::Ready(Ok(count)) => {
+                let input = &scratch.read[..held + count];
+                let used = self.session.backend_bytes(now, input, &mut scratch.out);
+                connection.unread.clear();
+                connection.unread.extend_from_slice(&input[used..]);
+                if connection.unread.is_empty() {
+                    connection.unread = Vec::new();
+                }
+                self.carry_out(cx, now, &mut scratch.out, &[]);
+            }
+            Poll::Ready(Err(error)) => self.backend_lost(cx, now, &error, scratch),
+        }
+        true
+    }
+
+    fn dialed(&mut self, now: Millis, dialed: io::Result<()>, out: &mut Output) {
+        let destination = match self.destination {
+            Some(destination) => Ok(destination),
+            None => self.client.local_addr(),
+        };
+        match dialed.and(destination) {
+            Ok(destination) => self.session.backend_connected(now, destination, out),
+            Err(error) => {
+                debug!(session = self.id, %error, "dial failed");
+                self.backend = BackendSide::None;
+                self.worker.counters.dials_failed_total.increment();
+                self.worker.backend.ask_refresh();
+                self.session.backend_unreachable(now, out);
+            }
+        }
+    }
+
+    fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
+        debug!(session = self.id, %error, "backend lost");
+        self.backend = BackendSide::None;
+        self.session.backend_closed(now, &mut scratch.out);
+        self.carry_out(cx, now, &mut scratch.out, &[]);
+    }
+
+    /// What the client still has to take, and what it says.
+    fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
+        if !self.to_client.is_empty() {
+            match self.poll_flush_client(cx) {
+                Poll::Pending => return false,
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(error)) => return self.client_lost(cx, now, &error, scratch),
+            }
+        }
+        // A body is not read faster than the backend takes it.
+        if self.closing != Closing::No || !self.session.wants_client() || !self.backend.is_flushed() {
+            return false;
+        }
+        if !self.unread.is_empty() {
+            let held = self.unread.len();
+            scratch.read[..held].copy_from_slice(&self.unread);
+            if self.hand_in(cx, now, held, scratch) {
+                return true;
+            }
+        }
+        if self.client_eof {
+            self.client_eof = false;
+            self.session.client_closed(now, false, &mut scratch.out);
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+            return true;
+        }
+        let held = self.unread.len();
+        let mut buffer = ReadBuf::new(&mut scratch.read[held..held + READ_MAX]);
+        match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+            Poll::Pending => return false,
+            Poll::Ready(Err(error)) => return self.client_lost(cx, now, &error, scratch),
+            Poll::Ready(Ok(())) => {}
+        }
+        let count = buffer.filled().len();
+        if count == 0 {
+            self.client_eof = true;
+            return true;
+        }
+        self.bytes_in += count as u64;
+        scratch.read[..held].copy_from_slice(&self.unread);
+        self.hand_in(cx, now, held + count, scratch);
+        true
+    }
+
+    /// Hands the scratch buffer's first `length` bytes to the core; keeps what it leaves. Whether it used any.
+    fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
+        let Scratch { read, out } = scratch;
+        let mut used = 0;
+        while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
+            let input = &mut read[used..length];
+            let taken = self.session.client_bytes(now, input, out);
+            let forward = &input[taken.forward.clone()];
+            self.carry_out(cx, now, out, forward);
+            used += taken.used;
+            if taken.used == 0 {
+                break;
+            }
+        }
+        self.unread.clear();
+        if used == length {
+            self.unread = Vec::new();
+        } else {
+            self.unread.extend_from_slice(&read[used..length]);
+        }
+        used > 0
+    }
+
+    fn client_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) -> bool {
+        debug!(session = self.id, %error, "client lost");
+        self.to_client = Pending::default();
+        self.session.client_closed(now, true, &mut scratch.out);
+        self.carry_out(cx, now, &mut scratch.out, &[]);
+        true
+    }
+
+    /// Writes what the core produced, then does what it asks.
+    fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
+        let mut failed = None;
+        if let Some(connection) = self.backend.connection() {
+            failed = connection.send(cx, &out.to_backend, forward).err();
+        }
+        out.to_backend.clear();
+        for action in std::mem::take(&mut out.actions) {
+            self.act(action);
+        }
+        if !out.to_client.is_empty() {
+            self.send_client(cx, &out.to_client);
+            out.to_client.clear();
+        }
+        // A backend that cannot be written to is lost, unless the core has just let go of it.
+        if let Some(error) = failed
+            && self.backend.connection().is_some()
+        {
+            debug!(session = self.id, %error, "backend lost");
+            self.backend = BackendSide::None;
+            self.session.backend_closed(now, out);
+            self.carry_out(cx, now, out, &[]);
+        }
+    }
+
+    fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        let mut sent = 0;
+        if self.to_client.is_empty()
+            && let Poll::Ready(Ok(count)) = Pin::new(&mut self.client).poll_write(cx, bytes)
+        {
+            sent = count;
+        }
+        // A broken connection shows itself when the rest is flushed.
+        self.to_client.push(&bytes[sent..]);
+    }
+
+    fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.to_client.is_empty() {
+            let count = ready!(Pin::new(&mut self.client).poll_write(cx, self.to_client.as_slice()))?;
+            self.to_client.advance(count);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn act(&mut self, action: Action) {
+        let Worker { backend, names, counters, .. } = &*self.worker;
+        match action {
+            Action::Dial => {
+                let backend = backend.clone();
+                self.backend = BackendSide::dial(async move { backend.connect().await });
+            }
+            Action::LookUpName => {
+                let (names, ip) = (names.clone(), self.session.client_addr().ip());
+                self.name = Some(Box::pin(async move { names.look_up(ip).await }));
+            }
+            Action::CloseBackend => self.backend = BackendSide::None,
+            Action::CloseClient => self.closing = Closing::Flushing,
+            Action::Message(report) => {
+                match report.outcome {
+                    MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
+                    MessageOutcome::Rejected => counters.messages_rejected_total.increment(),
+                    MessageOutcome::Deferred | MessageOutcome::Aborted => counters.messages_deferred_total.increment(),
+                }
+                let client = self.session.client_addr();
+                log::message_done(
+                    self.id,
+                    client,
+                    self.session.hello(),
+                    &backend.name,
+                    self.worker.log_mailboxes,
+                    &report,
+                );
+            }
+            Action::RelayDenied => counters.relay_denied_total.increment(),
+            Action::EarlyTalk => counters.early_talkers_total.increment(),
+            Action::IdentityFailed(why) => {
+                counters.identity_failures_total.increment();
+                backend.report_problem(why);
+                backend.ask_refresh();
+            }
+            Action::DialectStale => backend.ask_refresh(),
+        }
+    }
+
+    /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
+    fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        if self.closing == Closing::Flushing {
+            let until = now().0 + LINGER_MS;
+            let deadline = self.session.deadline().min(Millis(until));
+            if self.poll_flush_client(cx).is_pending() {
+                return self.poll_deadline(cx, deadline);
+            }
+            if matches!(self.session.end(), Some(End::Quit | End::ClientClosed | End::ClientLost)) {
+                return Poll::Ready(());
+            }
+            // If it cannot be shut down it is gone, and reading will say so.
+            let _ = Pin::new(&mut self.client).poll_shutdown(cx);
+            self.closing = Closing::Lingering { until: Millis(until), bytes: 0 };
+        }
+        let Closing::Lingering { until, bytes } = &mut self.closing else { return Poll::Ready(()) };
+        let until = *until;
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch.read);
+            match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            *bytes += buffer.filled().len();
+            if buffer.filled().is_empty() || *bytes > LINGER_BYTES {
+                return Poll::Ready(());
+            }
+        }
+        self.poll_deadline(cx, until)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Millis) -> Poll<()> {
+        if self.timer_at != deadline {
+            self.timer_at = deadline;
+            self.timer.as_mut().reset(instant(deadline));
+        }
+        self.timer.as_mut().poll(cx)
+    }
+
+    /// The timer is moved only towards the present; one that goes off too early is set anew then.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) {
+        let deadline = self.session.deadline();
+        if deadline < self.timer_at {
+            self.timer_at = deadline;
+            self.timer.as_mut().reset(instant(deadline));
+        }
+        if self.timer.as_mut().poll(cx).is_ready() {
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn check_timer(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
+        if now < self.timer_at || self.closing != Closing::No {
+            return;
+        }
+        if now >= self.session.deadline() {
+            let stalled = !self.backend.is_flushed();
+            self.session.tick(now, stalled, &mut scratch.out);
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+        }
+        self.timer_at = self.session.deadline().max(Millis(now.0 + 1));
+        self.timer.as_mut().reset(instant(self.timer_at));
+    }
+
+    fn check_drain(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
+        if self.drain_seen == Drain::No && self.bytes_in == 0 {
+            register(self.id, cx.waker());
+        }
+        let stage = self.worker.drain.stage();
+        if stage == self.drain_seen || self.closing != Closing::No {
+            return;
+        }
+        self.drain_seen = stage;
+        match stage {
+            Drain::No => {}
+            Drain::Gently => self.session.drain(&mut scratch.out),
+            Drain::Now => self.session.drain_now(now, &mut scratch.out),
+        }
+        self.carry_out(cx, now, &mut scratch.out, &[]);
+    }
+}
+
+impl Future for SessionTask {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let task = &mut *self;
+        with_scratch(|scratch| task.drive(cx, scratch))
+    }
+}
+
+impl Drop for SessionTask {
+    fn drop(&mut self) {
+        unregister(self.id);
+        self.worker.counters.sessions_closed_total.increment();
+        log::session_closed(&SessionRecord {
+            id: self.id,
+            client: self.session.client_addr(),
+            peer: self.peer,
+            helo: self.session.hello(),
+            backend: &self.worker.backend.name,
+            totals: self.session.totals(),
+            bytes_in: self.bytes_in,
+            duration_ms: now().since(self.started),
+            end: self.session.end().map_or("gateway stopped", End::as_str),
+        });
+    }
+}

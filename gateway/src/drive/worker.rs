@@ -1,0 +1,82 @@
+//! What the sessions of one worker share, and how they are told to end.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Waker;
+
+use crate::backend::BackendState;
+use crate::identity::names::Names;
+use crate::observe::counters::Counters;
+use crate::session::Settings;
+
+/// Everything a session needs, for one listener on one worker.
+#[derive(Debug)]
+pub struct Worker {
+    /// The listener's settings.
+    pub settings: Arc<Settings>,
+    /// The listener's backend.
+    pub backend: Arc<BackendState>,
+    /// Reverse DNS.
+    pub names: Names,
+    /// This worker's counters.
+    pub counters: Arc<Counters>,
+    /// Whether to end.
+    pub drain: Arc<DrainState>,
+    /// Whether mailboxes are logged whole.
+    pub log_mailboxes: bool,
+}
+
+/// How far the way down is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Drain {
+    /// Not on it.
+    No = 0,
+    /// Transactions may finish.
+    Gently = 1,
+    /// Nothing may.
+    Now = 2,
+}
+
+/// The way down, for all workers.
+#[derive(Debug, Default)]
+pub struct DrainState(AtomicU8);
+
+impl DrainState {
+    /// How far it is.
+    pub fn stage(&self) -> Drain {
+        match self.0.load(Ordering::Acquire) {
+            0 => Drain::No,
+            1 => Drain::Gently,
+            _ => Drain::Now,
+        }
+    }
+
+    /// One step on. Each worker must then call [`wake_sessions`].
+    pub fn set(&self, stage: Drain) {
+        self.0.store(stage as u8, Ordering::Release);
+    }
+}
+
+thread_local! {
+    static SESSIONS: RefCell<HashMap<u64, Waker>> = RefCell::new(HashMap::new());
+}
+
+/// Has every session of this thread look at the drain's stage.
+pub fn wake_sessions() {
+    SESSIONS.with(|sessions| {
+        for waker in sessions.borrow().values() {
+            waker.wake_by_ref();
+        }
+    });
+}
+
+pub(super) fn register(id: u64, waker: &Waker) {
+    SESSIONS.with(|sessions| sessions.borrow_mut().insert(id, waker.clone()));
+}
+
+pub(super) fn unregister(id: u64) {
+    // While the thread itself ends there may be nothing to unregister from.
+    let _ = SESSIONS.try_with(|sessions| sessions.borrow_mut().remove(&id));
+}
