@@ -21,14 +21,14 @@
 
 pub mod accept;
 pub mod backend;
-// pub mod cli;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drive;
+pub mod identity;
 pub mod observe;
+pub mod policy;
 pub mod service;
 pub mod session;
-// pub mod sink;
-pub mod identity;
-pub mod policy;
+pub mod sink;
 pub mod smtp;
