@@ -169,13 +169,13 @@ fn haproxy(address: SocketAddr, sink: SocketAddr) -> String {
     format!(
         "global
     nbthread 2
-    maxconn 20000
+    maxconn 6000
 defaults
     mode tcp
     timeout connect 10s
     timeout client 5m
     timeout server 5m
-    maxconn 20000
+    maxconn 6000
 listen smtp
     bind {address}
     server sink {sink} send-proxy-v2
@@ -191,7 +191,7 @@ user root;
 worker_processes 2;
 pid {folder}/nginx.pid;
 error_log stderr error;
-events {{ worker_connections 20000; }}
+events {{ worker_connections 15000; }}
 mail {{
     server_name nginx.example;
     auth_http {auth_http}/;
