@@ -24,7 +24,7 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     if section.header().is_none() {
         let help = "write `[server]`, and under it `hostname = \"mx.example.com\"`, the gateway's name in DNS";
-        section.report().missing(None, "there is no `[server]`", help);
+        section.report().missing(("", "server"), None, "there is no `[server]`", help);
     }
     let server = Server {
         hostname: section
