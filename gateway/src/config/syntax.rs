@@ -27,8 +27,9 @@ pub(super) fn explain(text: &str, errors: &[Error]) -> Syntax {
     let is_unclosed = |message: &str| message.starts_with("unclosed");
     let tree_is_sound = !errors.iter().any(|(_, message)| is_unclosed(message));
     if !tree_is_sound {
-        let astray =
-            |message: &str| is_unclosed(message) || message.starts_with("missing") || message.starts_with("unexpected");
+        let astray = |message: &str| {
+            is_unclosed(message) || message.starts_with("missing") || message.starts_with("unexpected `")
+        };
         let first = errors.iter().position(|(_, message)| astray(message));
         errors.truncate(first.map_or(errors.len(), |first| first + 1));
     }
@@ -51,7 +52,7 @@ fn drop_echoes(text: &str, errors: &mut Vec<(Span, &str)>) {
         let table = table_of(span);
         let is_duplicate = message.starts_with("duplicate key");
         let is_echo = is_duplicate && written_twice == Some(table);
-        if is_duplicate && text[..span.start].ends_with('[') {
+        if is_duplicate && is_header(text, span) {
             written_twice = Some(table);
         }
         !is_echo
@@ -135,13 +136,18 @@ fn bad_key(text: &str, span: Span) -> SyntaxFault {
 
 fn duplicate(text: &str, span: Span) -> SyntaxFault {
     let name = text.get(span.clone()).unwrap_or_default();
-    let is_header = text[..span.start].ends_with('[');
+    let is_header = is_header(text, &span);
     let help = match name {
         "listener" | "backend" if is_header => format!("write `[[{name}]]` each time, with two brackets on each side"),
         _ if is_header => "keep one of the two, with the keys of both".to_owned(),
         _ => "keep one of the two".to_owned(),
     };
     (span, format!("{} is written twice", quoted(name)), help)
+}
+
+/// Whether this is the name in a table's header.
+fn is_header(text: &str, span: &Span) -> bool {
+    text.get(..span.start).is_some_and(|before| before.ends_with('['))
 }
 
 /// The word around a place, up to white space, commas and brackets.
