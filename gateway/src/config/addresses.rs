@@ -118,7 +118,7 @@ pub(super) fn resolver_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     let address = text.parse().or_else(|_| ip.parse().map(|ip: IpAddr| SocketAddr::new(ip, DNS_PORT)));
     let mend = "the resolver's address, such as `\"192.0.2.53\"` or `\"192.0.2.53:53\"`";
     let address = address.map_err(|_| {
-        Complaint::new(format!("names {}, which is no address of a resolver", quoted(text)), format!("write {mend}"))
+        Complaint::new(format!("is {}, which is no address of a resolver", quoted(text)), format!("write {mend}"))
     })?;
     usable(address, text)?;
     reachable(address, text, mend)?;
@@ -150,29 +150,29 @@ fn reachable(address: SocketAddr, text: &str, mend: &str) -> Read<()> {
 }
 
 fn port_zero(text: &str) -> Complaint {
-    Complaint::new(format!("is {}, and there is no port 0", quoted(text)), "write the port, which for mail is 25")
+    Complaint::new(format!("is {}, and there is no port 0", quoted(text)), "write a port from 1 to 65535")
 }
 
 /// A network in CIDR notation, without host bits.
 pub(super) fn network(value: &DeValue<'_>) -> Read<IpNet> {
     let text = text(value, "192.0.2.0/24")?;
     if let Ok(ip) = text.parse::<IpAddr>() {
-        let message = format!("names {}, an address without its prefix length", quoted(text));
+        let message = format!("is {}, an address without its prefix length", quoted(text));
         let host = IpNet::from(ip.to_canonical());
         return Err(Complaint::new(message, format!("write `\"{host}\"` for this one address")));
     }
     let network = text.parse::<IpNet>().map_err(|_| {
         Complaint::new(
-            format!("names {}, which is no network", quoted(text)),
+            format!("is {}, which is no network", quoted(text)),
             "write an address and a prefix length, such as `\"192.0.2.0/24\"` or `\"2001:db8::/32\"`",
         )
     })?;
     if let Some(plain) = unmapped(network) {
-        let message = format!("names {}, IPv4 addresses written as IPv6", quoted(text));
+        let message = format!("is {}, IPv4 addresses written as IPv6", quoted(text));
         return Err(Complaint::new(message, format!("write `\"{plain}\"`")));
     }
     if network.trunc() != network {
-        let message = format!("names {}, which has bits set behind its prefix", quoted(text));
+        let message = format!("is {}, which has bits set behind its prefix", quoted(text));
         let (whole, one) = (network.trunc(), IpNet::from(network.addr()));
         return Err(Complaint::new(
             message,

@@ -140,6 +140,9 @@ pub(super) fn quoted(value: &str) -> String {
     format!("`{shown}`")
 }
 
+/// A table's title and a key in it; at the top of the file, nothing and a table's name.
+pub(super) type Key = (&'static str, &'static str);
+
 /// Where faults are gathered.
 #[derive(Debug)]
 pub(super) struct Report<'t> {
@@ -147,6 +150,8 @@ pub(super) struct Report<'t> {
     /// Where the text is no TOML, in order; what was read there anyway deserves no second complaint.
     broken: Vec<Span>,
     faults: Vec<(usize, Fault)>,
+    /// What is not there; forgiven if it turns out to be there misspelt.
+    missing: Vec<(Key, Option<Span>, String, String)>,
     /// Faults of a file that this one names; they come after its own.
     elsewhere: Vec<Fault>,
     unlisted: usize,
@@ -156,7 +161,8 @@ impl<'t> Report<'t> {
     /// `broken`: where the text is no TOML, why, and the mend; in order.
     pub(super) fn new(source: Source<'t>, broken: Vec<(Span, String, String)>) -> Self {
         let spans = broken.iter().map(|(span, ..)| span.clone()).collect();
-        let mut report = Self { source, broken: spans, faults: Vec::new(), elsewhere: Vec::new(), unlisted: 0 };
+        let mut report =
+            Self { source, broken: spans, faults: Vec::new(), missing: Vec::new(), elsewhere: Vec::new(), unlisted: 0 };
         for (span, message, help) in broken {
             report.push(Some(&span), message, help);
         }
@@ -172,11 +178,27 @@ impl<'t> Report<'t> {
         }
     }
 
-    /// Something is not there that must be, at `span` or anywhere. Where the text is broken it may just not have been
-    /// seen, and nothing is said.
-    pub(super) fn missing(&mut self, span: Option<&Span>, message: impl Into<String>, help: impl Into<String>) {
+    /// This key is not there and must be; `span` is the table that should hold it, if that is there.
+    pub(super) fn missing(
+        &mut self,
+        key: Key,
+        span: Option<Span>,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        self.missing.push((key, span, message.into(), help.into()));
+    }
+
+    /// This key is there after all: misspelt, or as something that it cannot be.
+    pub(super) fn forgive(&mut self, key: Key) {
+        self.missing.retain(|(missing, ..)| *missing != key);
+    }
+
+    /// Two parts do not fit together. Where the text is broken, what is missing may just not have been seen, and
+    /// nothing is said.
+    pub(super) fn misfit(&mut self, span: &Span, message: impl Into<String>, help: impl Into<String>) {
         if self.broken.is_empty() {
-            self.push(span, message.into(), help.into());
+            self.push(Some(span), message.into(), help.into());
         }
     }
 
@@ -202,7 +224,13 @@ impl<'t> Report<'t> {
     }
 
     /// All faults, sorted by place.
-    pub(super) fn finish(self) -> Vec<Fault> {
+    pub(super) fn finish(mut self) -> Vec<Fault> {
+        // Where the text is broken, it may be there and just not have been seen.
+        if self.broken.is_empty() {
+            for (_, span, message, help) in std::mem::take(&mut self.missing) {
+                self.push(span.as_ref(), message, help);
+            }
+        }
         let Self { source, mut faults, elsewhere, unlisted, .. } = self;
         faults.sort_by_key(|(at, _)| *at);
         let more = (unlisted > 0).then(|| {

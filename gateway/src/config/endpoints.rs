@@ -47,8 +47,8 @@ fn load_balancers(section: &mut Section<'_, '_, '_>) -> Vec<IpNet> {
     let path = section.path(key);
     let is_empty = section.value(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty());
     if is_empty {
-        let help = "write the load balancers' addresses, such as `[\"10.0.0.5/32\"]`, or delete the key if clients connect \
-                    directly";
+        let help = "write the load balancers' addresses, such as `[\"10.0.0.5/32\"]`, or delete the key if clients \
+                    connect directly";
         section.report().fault(&networks.span, format!("{path} is empty: nobody could connect"), help);
     }
     for Located { value, span } in &networks.value {
@@ -134,11 +134,11 @@ pub(super) fn join(
 ) -> (Vec<Listener>, Vec<Backend>) {
     if listeners.is_empty() {
         let help = "write `[[listener]]`, and under it `address = \"0.0.0.0:25\"`";
-        report.missing(None, "there is no `[[listener]]`", help);
+        report.missing(("", "listener"), None, "there is no `[[listener]]`", help);
     }
     if backends.is_empty() {
         let help = "write `[[backend]]`, and under it the mail server's `address = \"192.0.2.25:25\"`";
-        report.missing(None, "there is no `[[backend]]`", help);
+        report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
     }
     let indices = backend_indices(&backends, report);
     find_loops(&listeners, &backends, report);
@@ -194,7 +194,7 @@ fn unknown_backend(name: &str, span: &Span, indices: &HashMap<String, usize>, re
         None if names.is_empty() => "write a `[[backend]]` with this `name`".to_owned(),
         None => format!("write {}, or give a `[[backend]]` this `name`", choice(&names)),
     };
-    report.missing(Some(span), format!("`listener.backend` is {}, and there is no such backend", quoted(name)), help);
+    report.misfit(span, format!("`listener.backend` is {}, and there is no such backend", quoted(name)), help);
 }
 
 /// A backend that cannot be told who the client is may trust the gateway; only the guard then stands between it and
@@ -207,7 +207,7 @@ fn guard_the_blind(backend: &ReadBackend, names_domains: bool, report: &mut Repo
                        client for the gateway";
         let help =
             "write `\"xclient\"`, `\"proxy-v1\"` or `\"proxy-v2\"`, or name the domains in `relay.local_domains`";
-        report.missing(Some(span), message, help);
+        report.misfit(span, message, help);
     }
 }
 

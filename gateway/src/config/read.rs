@@ -1,15 +1,15 @@
 //! Reads tables key by key, and remembers which keys were asked for.
 //!
 //! What the program asks for is what it knows: there is no second list of keys, so a key that is read cannot be refused
-//! as unknown, and one that nobody reads cannot be accepted. Unknown keys are therefore judged last, by [`Keys::judge`],
-//! when every table's keys are known and a misplaced one can be sent home.
+//! as unknown, and one that nobody reads cannot be accepted. Unknown keys are therefore judged last, by
+//! [`Keys::judge`], when every table's keys are known and a misplaced one can be sent home.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::diagnostics::{Report, Span, quoted};
+use super::diagnostics::{Key, Report, Span, quoted};
 use super::suggest::nearest;
 
 /// A value and its place.
@@ -43,6 +43,8 @@ pub(super) struct Located<T> {
 pub(super) struct Keys {
     known: BTreeMap<&'static str, BTreeSet<&'static str>>,
     unknown: Vec<(&'static str, Located<String>)>,
+    /// Tables that are there, but as something else.
+    misread: Vec<Key>,
 }
 
 /// One table, present or not: an absent table has no keys, and is still asked for all of them.
@@ -100,7 +102,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         read: impl FnOnce(&DeValue<'_>) -> Read<T>,
     ) -> Option<Located<T>> {
         let value = self.value(key)?;
-        self.read(key, value, read)
+        self.read(&self.path(key), value, read)
     }
 
     /// A value that has a default.
@@ -119,10 +121,11 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         if value.is_none()
             && let Some(header) = &self.header
         {
-            let message = format!("{} has no `{key}`", self.title);
-            self.report.missing(Some(header), message, format!("write `{key} = {example}` under it"));
+            let (message, help) =
+                (format!("`{}` has no `{key}`", self.title), format!("write `{key} = {example}` under it"));
+            self.report.missing((self.title, key), Some(header.clone()), message, help);
         }
-        self.read(key, value?, read)
+        self.read(&self.path(key), value?, read)
     }
 
     /// An array whose elements are all read the same way. Faulty elements are left out.
@@ -134,11 +137,15 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         let value = self.value(key)?;
         let Some(array) = value.get_ref().as_array() else {
             let found = kind_of(value.get_ref());
-            let help = format!("write `{key} = [ … ]`, values in brackets with commas between them");
+            let help = match value.get_ref().as_str() {
+                Some(text) => format!("write `{key} = [\"{}\"]`", quoted(text).trim_matches('`')),
+                None => format!("write `{key} = [ … ]`, values in brackets with commas between them"),
+            };
             self.report.fault(&value.span(), format!("{} must be a list, not {found}", self.path(key)), help);
             return None;
         };
-        let elements = array.iter().filter_map(|element| self.read(key, element, &read)).collect();
+        let name = format!("an element of {}", self.path(key));
+        let elements = array.iter().filter_map(|element| self.read(&name, element, &read)).collect();
         Some(Located { value: elements, span: value.span() })
     }
 
@@ -150,6 +157,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
             let help = format!("write `[{key}]` once, with one bracket on each side, and its keys below");
             let message = format!("`{key}` must be one table, not {}", kind_of(value.get_ref()));
             self.report.fault(&value.span(), message, help);
+            self.keys.misread.push((self.title, key));
         }
         table.map(|table| Located { value: table, span: value.span() })
     }
@@ -176,14 +184,14 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
 
     fn read<T>(
         &mut self,
-        key: &str,
+        name: &str,
         value: &Value<'_>,
         read: impl FnOnce(&DeValue<'_>) -> Read<T>,
     ) -> Option<Located<T>> {
         match read(value.get_ref()) {
             Ok(read) => Some(Located { value: read, span: value.span() }),
             Err(Complaint { message, help }) => {
-                self.report.fault(&value.span(), format!("{} {message}", self.path(key)), help);
+                self.report.fault(&value.span(), format!("{name} {message}"), help);
                 None
             }
         }
@@ -213,26 +221,37 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
 impl Keys {
     /// Reports the unknown keys, each with the best guess at what was meant.
     pub(super) fn judge(&self, report: &mut Report<'_>) {
+        for key in &self.misread {
+            report.forgive(*key);
+        }
         for (title, Located { value: key, span }) in &self.unknown {
             let shown = quoted(key);
             let message = match *title {
                 "" => format!("{shown} is no table of this configuration"),
-                title => format!("{title} has no key {shown}"),
+                title => format!("`{title}` has no key {shown}"),
             };
+            if let Some(meant) = self.meant(title, key) {
+                report.forgive((title, meant));
+            }
             report.fault(span, message, self.guess(title, key));
         }
     }
 
+    /// The key of this table that is nearest to a misspelt one.
+    fn meant(&self, title: &str, key: &str) -> Option<&'static str> {
+        nearest(key, self.known.get(title).into_iter().flatten().copied())
+    }
+
     fn guess(&self, title: &str, key: &str) -> String {
-        let here = self.known.get(title).into_iter().flatten().copied();
         let homes = self.known.iter().filter(|(home, keys)| !home.is_empty() && keys.contains(key));
         let homes: Vec<_> = homes.map(|(home, _)| format!("`{home}`")).collect();
         if !homes.is_empty() {
             return format!("`{key}` belongs under {}", homes.join(" or "));
         }
-        if let Some(meant) = nearest(key, here.clone()) {
+        if let Some(meant) = self.meant(title, key) {
             return format!("did you mean `{meant}`?");
         }
+        let here = self.known.get(title).into_iter().flatten();
         let here: Vec<_> = here.map(|known| format!("`{known}`")).collect();
         format!("known here: {}", here.join(", "))
     }
@@ -250,7 +269,8 @@ pub(super) fn kind_of(value: &DeValue<'_>) -> &'static str {
         DeValue::String(_) => "text",
         DeValue::Integer(_) => "a number",
         DeValue::Float(_) => "a number with a fraction",
-        DeValue::Boolean(_) => "true or false",
+        DeValue::Boolean(true) => "`true`",
+        DeValue::Boolean(false) => "`false`",
         DeValue::Datetime(_) => "a date",
         DeValue::Array(_) => "a list",
         DeValue::Table(_) => "a table",

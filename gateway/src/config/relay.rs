@@ -29,12 +29,14 @@ pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay
         .value("allowed_networks")
         .is_some_and(|value| value.get_ref().as_array().is_none_or(|networks| !networks.is_empty()));
     if !names_domains && !names_networks {
-        let place = section.value("local_domains").map(toml::Spanned::span).or(section.header());
+        let header = section.header();
+        let key = if header.is_some() { ("[relay]", "local_domains") } else { ("", "relay") };
+        let place = section.value("local_domains").map(toml::Spanned::span).or(header);
         let message = "neither `relay.local_domains` nor `relay.allowed_networks` names anything: the gateway would \
                        refuse every recipient";
         let help = "write under `[relay]` the domains that the mail server receives mail for: \
                     `local_domains = [\"example.com\"]`";
-        section.report().missing(place.as_ref(), message, help);
+        section.report().missing(key, place, message, help);
     }
     let networks = networks.unwrap_or(Located { value: Vec::new(), span: 0..0 });
     refuse_everybody(&networks, section.report());
@@ -78,8 +80,11 @@ fn local_domains(section: &mut Section<'_, '_, '_>, directory: &Path) -> (Domain
     };
     for element in elements {
         let Some(entry) = element.get_ref().as_str() else {
-            let message = format!("`relay.local_domains` lists {}, not a domain", kind_of(element.get_ref()));
-            section.report().fault(&element.span(), message, "write a domain in quotes, such as `\"example.com\"`");
+            let message = format!(
+                "an element of `relay.local_domains` must be a domain in quotes, not {}",
+                kind_of(element.get_ref())
+            );
+            section.report().fault(&element.span(), message, "write it in quotes, such as `\"example.com\"`");
             continue;
         };
         if domains.insert(entry).is_err() {
@@ -96,12 +101,8 @@ fn domain_file(name: &str, place: &Span, directory: &Path, domains: &mut DomainS
         Ok(bytes) => bytes,
         Err(error) => {
             let shown = quoted(&path.to_string_lossy());
-            let help = if DomainSet::new().insert(name).is_ok() {
-                format!("for domains themselves write a list: `local_domains = [\"{name}\"]`")
-            } else {
-                "write the path of a file with one domain a line, or a list: `local_domains = [\"example.com\"]`"
-                    .to_owned()
-            };
+            let help = "name a readable file with one domain a line, or write the domains as a list: \
+                        `local_domains = [\"example.com\"]`";
             report.fault(place, format!("`relay.local_domains` names the file {shown}, which {error}"), help);
             return true;
         }
@@ -135,7 +136,7 @@ fn is_blank(c: char) -> bool {
 }
 
 fn no_domain(entry: &str) -> String {
-    format!("`relay.local_domains` names {}, which is no domain", quoted(entry))
+    format!("an element of `relay.local_domains` is {}, which is no domain", quoted(entry))
 }
 
 /// What was probably meant, or what a domain looks like.

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
+use super::diagnostics::quoted;
 use super::read::{Complaint, Read, Section};
 use super::values::{boolean, duration, integer, size, text, word};
 use super::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
@@ -24,7 +25,7 @@ const SOCKET_PATH_MAX: usize = 107;
 pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     if section.header().is_none() {
         let help = "write `[server]`, and under it `hostname = \"mx.example.com\"`, the gateway's name in DNS";
-        section.report().missing(None, "there is no `[server]`", help);
+        section.report().missing(("", "server"), None, "there is no `[server]`", help);
     }
     let server = Server {
         hostname: section
@@ -160,19 +161,17 @@ pub(super) fn log(mut section: Section<'_, '_, '_>) -> Log {
 /// The kernel side is not in this version: whoever asks for it must not believe to have it.
 pub(super) fn xdp(mut section: Section<'_, '_, '_>) {
     let help = "write `mode = \"off\"`, or delete `[xdp]`";
-    let mode = section.optional("mode", |value| match text(value, "off")? {
+    section.optional("mode", |value| match text(value, "off")? {
         "off" => Ok(()),
         mode @ ("auto" | "native" | "generic") => {
             Err(Complaint::new(format!("is `{mode}`, but this version has no kernel side yet"), help))
         }
-        other => Err(Complaint::new(format!("cannot be {}", super::diagnostics::quoted(other)), help)),
+        other => Err(Complaint::new(format!("cannot be {}", quoted(other)), help)),
     });
-    let mode_is_written = section.value("mode").is_some();
     let interfaces = section.list("interfaces", |value| text(value, "eth0").map(drop));
     if let Some(interfaces) = interfaces
         && !interfaces.value.is_empty()
-        && mode.is_none()
-        && !mode_is_written
+        && section.value("mode").is_none()
     {
         let message = "`xdp.interfaces` asks for the kernel side, which this version does not have yet";
         section.report().fault(&interfaces.span, message, help);

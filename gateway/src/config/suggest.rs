@@ -12,8 +12,8 @@ pub(super) fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c s
     distances.filter(|(distance, _)| *distance <= allowed).min().map(|(_, candidate)| candidate)
 }
 
-/// Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours, each 1. A hyphen and
-/// an underscore are the same, and so are capitals and small letters.
+/// Optimal string alignment distance: insertions, deletions, substitutions and swaps of neighbours, each 1. A hyphen
+/// and an underscore are the same, and so are capitals and small letters.
 fn distance(a: &str, b: &str) -> usize {
     let fold = |text: &str| -> Vec<char> {
         text.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_lowercase() }).collect()

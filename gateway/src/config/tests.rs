@@ -1,1 +1,321 @@
+use std::fs;
+use std::time::Duration;
 
+use toml::de::{DeTable, DeValue};
+
+use super::parse::walk;
+use super::*;
+use crate::policy::domains::DomainSet;
+
+mod properties;
+
+const MINIMAL: &str = r#"
+[server]
+hostname = "mx.example.com"
+[[listener]]
+address = "0.0.0.0:25"
+[[backend]]
+address = "192.0.2.25"
+[relay]
+local_domains = ["example.com"]
+"#;
+
+const DOCUMENTED: &str = include_str!("../../../config/gateway.toml");
+const FAULTS: &str = include_str!("tests/faults.txt");
+
+fn shown(result: Result<Config, Vec<Fault>>) -> String {
+    match result {
+        Ok(_) => "none".to_owned(),
+        Err(faults) => LoadError::Faulty(faults).to_string(),
+    }
+}
+
+fn domains(entries: &[&str]) -> DomainSet {
+    let mut set = DomainSet::new();
+    for entry in entries {
+        set.insert(entry).unwrap();
+    }
+    set
+}
+
+/// What a file has that names only what it must.
+fn defaults() -> Config {
+    Config {
+        server: Server {
+            hostname: "mx.example.com".to_owned(),
+            workers: sections::workers_default(),
+            early_talk: EarlyTalk::Reject,
+            greet_delay: Duration::ZERO,
+            bare_newline: BareNewline::Reject,
+        },
+        listeners: vec![Listener {
+            address: "0.0.0.0:25".parse().unwrap(),
+            backend: 0,
+            proxy_protocol_from: Vec::new(),
+        }],
+        backends: vec![Backend {
+            name: "backend".to_owned(),
+            address: HostPort::Address("192.0.2.25:25".parse().unwrap()),
+            identity: IdentityMode::Xclient,
+        }],
+        relay: RelayGuard { local_domains: domains(&["example.com"]), allowed_networks: Vec::new() },
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+        dns: Dns::default(),
+        control: Control::default(),
+        log: Log::default(),
+    }
+}
+
+/// A snippet with the tables that it lacks.
+fn completed(name: &str, snippet: &str) -> String {
+    let mut text = format!("{}\n", snippet.trim_end());
+    if name.starts_with("whole file: ") {
+        return text;
+    }
+    for table in MINIMAL.trim_start().split_inclusive("\n[") {
+        let table = format!("[{}", table.trim_start_matches('[').trim_end_matches('['));
+        let (header, _) = table.split_once(']').unwrap();
+        let name = header.trim_start_matches('[');
+        if !text.contains(&format!("{name}]")) && !text.starts_with(&format!("{name} = ")) {
+            let brackets = if matches!(name, "listener" | "backend") { "[" } else { "" };
+            text = format!("{text}{brackets}{table}");
+        }
+    }
+    text
+}
+
+#[test]
+fn every_fault_reads_as_written() {
+    let cases: Vec<_> = FAULTS.split("\n=== ").skip(1).collect();
+    assert!(cases.len() > 120, "{}", cases.len());
+    for case in cases {
+        let (name, rest) = case.split_once('\n').unwrap();
+        let (snippet, expected) = rest.split_once("--- complaint\n").unwrap();
+        let found = shown(parse(&completed(name, snippet), "gateway.toml"));
+        assert_eq!(found.trim_end(), expected.trim_end(), "{name}");
+    }
+}
+
+#[test]
+fn the_minimal_configuration_is_complete() {
+    assert_eq!(parse(MINIMAL, "gateway.toml"), Ok(defaults()));
+}
+
+#[test]
+fn every_key_has_its_effect() {
+    let config = parse(include_str!("tests/every-key.toml"), "gateway.toml").unwrap();
+    let seconds = Duration::from_secs;
+    let expected = Config {
+        server: Server {
+            hostname: "gw.example.net".to_owned(),
+            workers: 3,
+            early_talk: EarlyTalk::Log,
+            greet_delay: Duration::from_millis(1500),
+            bare_newline: BareNewline::Normalize,
+        },
+        listeners: vec![
+            Listener { address: "192.0.2.1:25".parse().unwrap(), backend: 1, proxy_protocol_from: Vec::new() },
+            Listener {
+                address: "[2001:db8::1]:2525".parse().unwrap(),
+                backend: 2,
+                proxy_protocol_from: vec!["10.0.0.5/32".parse().unwrap(), "fd00::/64".parse().unwrap()],
+            },
+        ],
+        backends: vec![
+            Backend {
+                name: "exchange".to_owned(),
+                address: HostPort::Name("mail.example.net".to_owned(), 2525),
+                identity: IdentityMode::ProxyV1,
+            },
+            Backend {
+                name: "backend-2".to_owned(),
+                address: HostPort::Address("[2001:db8::25]:25".parse().unwrap()),
+                identity: IdentityMode::ProxyV2,
+            },
+            Backend {
+                name: "blind".to_owned(),
+                address: HostPort::Name("mail_server".to_owned(), 25),
+                identity: IdentityMode::None,
+            },
+        ],
+        relay: RelayGuard {
+            local_domains: domains(&["example.net", ".example.net", "[192.0.2.1]"]),
+            allowed_networks: vec!["192.168.1.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
+        },
+        limits: Limits {
+            message_size: 20 << 20,
+            header_size: 4096,
+            text_line: 1000,
+            received_hops: 1,
+            recipients: 2,
+            messages_per_session: 3,
+            errors: 4,
+            idle_commands: 5,
+            minimum_rate: 6,
+            sessions: 7,
+            sessions_per_client: 8,
+        },
+        timeouts: Timeouts {
+            proxy_header: seconds(3),
+            command: Duration::from_millis(100),
+            body: seconds(7200),
+            connect: seconds(1),
+            handshake: seconds(2),
+            reply: seconds(240),
+            end_of_data: seconds(1200),
+            drain: Duration::ZERO,
+            health_interval: seconds(5),
+        },
+        dns: Dns {
+            enabled: false,
+            servers: [
+                "192.0.2.53:53",
+                "192.0.2.54:5353",
+                "[2001:db8::53]:53",
+                "[2001:db8::54]:53",
+                "[2001:db8::55]:5353",
+            ]
+            .map(|server| server.parse().unwrap())
+            .to_vec(),
+            timeout: Duration::from_millis(2500),
+            cache_entries: 31,
+        },
+        control: Control { socket: "control.sock".into(), allowed_uids: vec![0, 1000] },
+        log: Log { format: LogFormat::Json, level: LogLevel::Trace, mailboxes: true },
+    };
+    assert_eq!(config, expected);
+}
+
+/// Takes the comment sign from lines such as `# key = value`.
+fn uncommented(text: &str, prefixes: &[&str]) -> String {
+    let is_key = |key: &str| key.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
+    let is_pair = |rest: &&str| rest.split_once(" = ").is_some_and(|(key, _)| is_key(key));
+    let line = |line: &str| {
+        let pair = prefixes.iter().filter_map(|prefix| line.strip_prefix(prefix)).find(is_pair);
+        format!("{}\n", pair.unwrap_or(line))
+    };
+    text.lines().map(line).collect()
+}
+
+#[test]
+fn the_documented_defaults_are_the_defaults() {
+    assert_eq!(parse(DOCUMENTED, "gateway.toml"), Ok(defaults()));
+    let all = uncommented(DOCUMENTED, &["# "]);
+    assert_ne!(all, DOCUMENTED);
+    assert_eq!(parse(&all, "gateway.toml"), Ok(defaults()));
+}
+
+#[test]
+fn every_key_is_documented() {
+    let all = uncommented(DOCUMENTED, &["# ", "# example: "]);
+    let (config, keys) = walk(&all, "gateway.toml");
+    assert!(config.is_ok(), "{}", shown(config));
+    let (tree, _) = DeTable::parse_recoverable(&all);
+    let mut count = 0;
+    for (title, key) in keys.known() {
+        let table = match title.trim_matches(['[', ']']) {
+            "" => Some(tree.get_ref()),
+            name => tree.get_ref().get(name).and_then(|value| match value.get_ref() {
+                DeValue::Array(tables) => tables[0].get_ref().as_table(),
+                table => table.as_table(),
+            }),
+        };
+        assert!(table.unwrap().contains_key(key), "config/gateway.toml does not say what {title} {key} is");
+        count += 1;
+    }
+    assert!(count > 55, "{count}");
+}
+
+#[test]
+fn the_demo_needs_no_privileges() {
+    let demo = parse(include_str!("../../../config/demo.toml"), "demo.toml").unwrap();
+    assert_eq!(demo.listeners[0].address, "127.0.0.1:2525".parse().unwrap());
+    assert_eq!(demo.backends[0].address, HostPort::Address("127.0.0.1:2526".parse().unwrap()));
+    assert_eq!(demo.backends[0].identity, IdentityMode::Xclient);
+    assert!(!demo.dns.enabled);
+    assert!(demo.control.socket.is_relative());
+}
+
+#[test]
+fn domains_may_stand_in_a_file_beside_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.toml");
+    fs::write(&path, MINIMAL.replace("[\"example.com\"]", "\"domains.txt\"")).unwrap();
+    let domain_file = directory.path().join("domains.txt");
+
+    fs::write(&domain_file, "\u{feff}# ours\r\nexample.com\r\n\n  .example.net # all of them\n[192.0.2.1]").unwrap();
+    let config = load(&path).unwrap();
+    assert_eq!(config.relay.local_domains, domains(&["example.com", ".example.net", "[192.0.2.1]"]));
+
+    fs::write(&domain_file, "example.com\n\n \tuser@example.net # no\nexample.org\n*.example.org\n").unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    let shown = domain_file.display();
+    let expected = [
+        format!("{shown}:3:3: error: `user@example.net` is no domain"),
+        "     \tuser@example.net # no".to_owned(),
+        "     \t^^^^^^^^^^^^^^^^".to_owned(),
+        "help: write `example.net`\n".to_owned(),
+        format!("{shown}:5:1: error: `*.example.org` is no domain"),
+        "    *.example.org".to_owned(),
+        "    ^^^^^^^^^^^^^".to_owned(),
+        "help: write `.example.org`".to_owned(),
+    ];
+    assert_eq!(faults, expected.join("\n"));
+
+    fs::write(&domain_file, "# none yet\n").unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    assert!(faults.contains("gateway.toml:9:17: error: neither `relay.local_domains` nor"), "{faults}");
+
+    fs::remove_file(&domain_file).unwrap();
+    fs::create_dir(&domain_file).unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    assert!(faults.contains("domains.txt`, which is no regular file\n"), "{faults}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.toml");
+    let shown = path.display();
+    let help = "give the path of a readable configuration file with `-c`";
+    let error = load(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("the configuration {shown} does not exist; {help}"));
+    let error = load(directory.path()).unwrap_err().to_string();
+    assert_eq!(error, format!("the configuration {} is a directory; {help}", directory.path().display()));
+    fs::write(&path, vec![b'\n'; (1 << 20) + 1]).unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    assert_eq!(error, format!("the configuration {shown} is larger than 1 MiB; {help}"));
+    fs::write(&path, b"[server]\n# caf\xe9 in Latin-1\nhostname = \"mx.example.com\"\n").unwrap();
+    let error = load(&path).unwrap_err().to_string();
+    let expected = format!("{shown}:2:6: error: this is no UTF-8\n    # caf\u{fffd} in Latin-1\n         ^\n");
+    assert!(error.starts_with(&expected), "{error}");
+}
+
+#[test]
+fn places_are_counted_behind_a_byte_order_mark_and_before_crlf() {
+    let text = format!("\u{feff}[limits]\r\nerrors = 0\r\n{MINIMAL}");
+    let faults = parse(&text, "gateway.toml").unwrap_err();
+    assert_eq!((faults[0].line, faults[0].column), (2, 10));
+    assert!(!faults[0].to_string().contains('\r'));
+    let faults = parse("\u{feff}x = 1", "gateway.toml").unwrap_err();
+    assert!(faults.iter().any(|fault| fault.to_string().contains("1:1: error: `x`")), "{faults:?}");
+    assert!(faults.iter().any(|fault| fault.to_string().contains("\n    x = 1\n    ^\n")), "{faults:?}");
+}
+
+#[test]
+fn control_characters_are_not_shown() {
+    for text in ["[server]\nhostname = \"\\u001b[2J\"\n", "[server]\nhostname = \"\u{1b}[2J\"\n", "\u{7}\u{9b}31m\n"] {
+        let shown = shown(parse(text, "gateway.toml"));
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'), "{shown:?}");
+    }
+}
+
+#[test]
+fn more_faults_than_anybody_reads_are_counted() {
+    let networks = "\"10.0.0.1/8\",".repeat(2500);
+    let text = MINIMAL.replace("local_domains", &format!("allowed_networks = [{networks}]\nlocal_domains"));
+    let faults = parse(&text, "gateway.toml").unwrap_err();
+    assert_eq!(faults.len(), 1001);
+    assert_eq!(faults[1000].message, "there are 1500 more faults");
+}

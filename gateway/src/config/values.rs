@@ -113,7 +113,12 @@ where
     move |value| {
         let (shown, bytes) = match value {
             DeValue::String(text) => (text.to_string(), with_unit(text, &SIZE_UNITS)),
-            DeValue::Integer(number) => (number.to_string(), u64::from_str_radix(number.as_str(), number.radix()).ok()),
+            DeValue::Integer(number) => {
+                let out_of_range = if number.as_str().starts_with('-') { 0 } else { u64::MAX };
+                let bytes = u64::from_str_radix(number.as_str(), number.radix()).unwrap_or(out_of_range);
+                (number.to_string(), Some(bytes))
+            }
+
             other => {
                 let message = format!("must be a size, not {}", kind_of(other));
                 return Err(Complaint::new(message, "write a number of bytes, or a size such as `\"10MiB\"`"));
@@ -141,11 +146,11 @@ fn size_help(text: &str) -> String {
     format!("write `\"{digits}{unit}\"`: a KiB is 1024 bytes, a MiB 1024 KiB, a GiB 1024 MiB")
 }
 
-/// Digits and a unit, nothing between.
+/// Digits and a unit, nothing between; what is too large to count is as large as can be.
 fn with_unit(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit())?);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*factor)
+    (!number.is_empty()).then(|| number.parse().unwrap_or(u64::MAX).saturating_mul(*factor))
 }
 
 fn within<T: PartialOrd + Copy>(
@@ -167,7 +172,7 @@ fn within<T: PartialOrd + Copy>(
 
 /// The largest unit that leaves no fraction.
 fn show(amount: u64, units: &[(&str, u64)]) -> String {
-    let fits = |unit: &&(&str, u64)| amount % unit.1 == 0 && amount >= unit.1;
+    let fits = |unit: &&(&str, u64)| amount.is_multiple_of(unit.1) && amount >= unit.1;
     let (name, factor) = units.iter().rev().find(fits).copied().unwrap_or(units[1]);
     format!("{}{name}", amount / factor)
 }
