@@ -12,6 +12,7 @@ mod usage;
 
 use std::io;
 use std::process::Command;
+use std::time::Duration;
 
 use crate::command::{target, visible};
 use crate::peers;
@@ -37,6 +38,9 @@ const WORKS: [Work; 5] = [
 
 /// Sessions that wait, for the memory of one.
 const IDLE_SESSIONS: usize = 5000;
+
+/// A round takes a second or two; one that takes this long has stalled.
+const ROUND_TIMEOUT: Duration = Duration::from_secs(20);
 
 struct Plan {
     rounds: usize,
@@ -127,7 +131,7 @@ fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
 
 async fn one_round(work: &Work, proxy: &Proxy) -> io::Result<Cell> {
     let before = usage::cpu_nanoseconds(proxy.pid())?;
-    let measured = load::run(work, proxy.address).await?;
+    let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address)).await??;
     let cpu = usage::cpu_nanoseconds(proxy.pid())? - before;
     Ok(Cell::new(work, measured, cpu))
 }
