@@ -4,7 +4,7 @@
 //! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
 //! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
 //!
-//! - the **client half** (`commands`, `body`) reads commands and bodies, answers what is the gateway's to answer, and
+//! - the **client half** (`commands`, `envelope`, `body`) reads commands and bodies, answers what is the gateway's to answer, and
 //!   sends on what is the backend's;
 //! - the **backend half** (`handshake`, `replies`) opens the backend's session with the client's identity and reads its
 //!   replies;
@@ -16,6 +16,7 @@
 mod body;
 mod commands;
 mod end;
+mod envelope;
 mod handshake;
 mod pipeline;
 mod replies;

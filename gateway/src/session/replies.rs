@@ -283,7 +283,8 @@ impl Session {
         }
     }
 
-    fn utf8(&self) -> bool {
+    /// Whether the transaction may hold UTF-8.
+    pub(super) fn utf8(&self) -> bool {
         match &self.transaction {
             Transaction::Open(open) => open.needs.contains(Extensions::SMTPUTF8),
             Transaction::None | Transaction::Lost => false,
