@@ -64,7 +64,7 @@ impl Session {
                 let handled = match parse_command(text) {
                     Ok(command) => self.command(now, &command, out),
                     Err(error) => {
-                        self.refuse_command(&error, out);
+                        self.refuse_command(now, &error, out);
                         true
                     }
                 };
@@ -73,7 +73,7 @@ impl Session {
                     return 0;
                 }
                 if matches!(self.client, Client::Commands { .. }) {
-                    self.client_deadline = now.after(self.settings.timeouts.command);
+                    self.client_deadline = self.command_deadline(now);
                 }
                 used
             }
@@ -229,7 +229,6 @@ impl Session {
     }
 
     pub(super) fn reject_early_talk(&mut self, out: &mut Output) {
-        self.transaction = Transaction::None;
         self.drop_backend(out);
         self.finish_with(End::EarlyTalk, Words(554, EnhancedCode(5, 5, 0), "You talked before you were asked"), out);
     }
@@ -245,11 +244,11 @@ impl Session {
         self.error(words, out);
     }
 
-    fn refuse_command(&mut self, error: &CommandError, out: &mut Output) {
+    fn refuse_command(&mut self, now: Millis, error: &CommandError, out: &mut Output) {
         if error.verb == Verb::Bdat {
             // How many octets follow is unknown, so no more of this message can be understood.
-            if let Some(open) = self.transaction.open_mut() {
-                open.chunks = Chunks::Broken;
+            if let Some(report) = self.break_chunks() {
+                self.message_answered(now, report, error.code, error.text, out);
             }
         }
         self.error(Words(error.code, error.enhanced, error.text), out);
@@ -290,7 +289,6 @@ impl Session {
     }
 
     fn give_up(&mut self, end: End, text: &'static str, out: &mut Output) {
-        self.transaction = Transaction::None;
         self.finish_with(end, Words(421, EnhancedCode(4, 7, 0), text), out);
     }
 

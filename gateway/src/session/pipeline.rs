@@ -97,6 +97,11 @@ impl Pipeline {
         std::mem::take(&mut self.queue)
     }
 
+    /// Puts back what [`Pipeline::take`] took and was not answered.
+    pub(super) fn restore(&mut self, owed: VecDeque<Owed>) {
+        self.queue = owed;
+    }
+
     /// Releases the gateway's own replies that now stand at the head.
     pub(super) fn release(&mut self, to_client: &mut Vec<u8>) {
         while let Some(Owed::Gateway(_)) = self.queue.front() {
