@@ -43,12 +43,11 @@ pub enum Packets {
 /// A line with its number.
 type Numbered<'a> = (usize, &'a str);
 
-/// Runs every session of one transcript; the error says which line failed, and how.
+/// Runs every session of one transcript; the error says which lines failed, and how.
 pub fn run(transcript: &str, packets: Packets) -> Result<(), String> {
-    for session in sessions(transcript) {
-        run_session(&session, packets)?;
-    }
-    Ok(())
+    let failures: Vec<String> =
+        sessions(transcript).iter().filter_map(|session| run_session(session, packets).err()).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
 }
 
 /// The sessions of a transcript, each with the lines that open it.

@@ -17,7 +17,7 @@ use super::end::{End, Words};
 use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::{MessageOutcome, MessageReport};
-use super::transaction::Open;
+use super::transaction::{Open, Transaction};
 use super::{Action, Client, Millis, Output, Session, Taken};
 
 /// The dot and its CRLF, which end a message and are no part of it.
@@ -187,6 +187,15 @@ impl Session {
         if first {
             self.backend_deadline = now.after(self.settings.timeouts.end_of_data);
         }
+    }
+
+    /// The message that is coming will not be taken. The backend, which was promised the rest of it, is let go of; what it
+    /// still owes for earlier chunks is answered with the same refusal.
+    pub(super) fn refuse_body(&mut self, now: Millis, refusal: Refusal, out: &mut Output) {
+        self.drop_backend(out);
+        self.fail_owed(now, &refusal, out);
+        self.transaction = Transaction::None;
+        self.discard_body(refusal);
     }
 
     /// From now on the body is read to its end and answered with `refusal`.

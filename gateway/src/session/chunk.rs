@@ -148,11 +148,7 @@ impl Session {
         let Some(words) = watch(&mut self.transaction, octets, ends_message, &self.settings.limits) else {
             return false;
         };
-        let refusal = Refusal::from(words);
-        self.drop_backend(out);
-        self.fail_owed(now, &refusal, out);
-        self.transaction = Transaction::None;
-        self.discard_body(refusal);
+        self.refuse_body(now, words.into(), out);
         true
     }
 

@@ -177,10 +177,7 @@ impl Session {
     fn unasked_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
         let refuses = reply.class() >= 4;
         match &self.client {
-            Client::Data(_) | Client::Chunk(_) if refuses => {
-                self.drop_backend(out);
-                self.discard_body(Refusal::from_reply(reply));
-            }
+            Client::Data(_) | Client::Chunk(_) if refuses => self.refuse_body(now, Refusal::from_reply(reply), out),
             Client::Commands { .. } if reply.code == 421 => {
                 reply.encode_into(false, &mut out.to_client);
                 self.drop_backend(out);
