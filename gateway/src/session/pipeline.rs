@@ -47,7 +47,7 @@ impl Pipeline {
         self.queue.len() >= OWED_MAX
     }
 
-    /// The backend owes something exactly when anything is queued: [`Pipeline::settle`] leaves no reply of the gateway's
+    /// The backend owes something exactly when anything is queued: [`Pipeline::release`] leaves no reply of the gateway's
     /// own at the head.
     pub(super) fn awaits_backend(&self) -> bool {
         !self.queue.is_empty()

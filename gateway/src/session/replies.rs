@@ -87,7 +87,6 @@ impl Session {
     }
 
     fn after_backend(&mut self, now: Millis, out: &mut Output) {
-        self.pipeline.release(&mut out.to_client);
         self.flags.stalled = false;
         if self.pipeline.is_empty() {
             if matches!(self.client, Client::Commands { .. }) {
@@ -112,6 +111,8 @@ impl Session {
             return self.backend_failed(now, CONFUSED, out);
         }
         reply.encode_into(self.utf8(), &mut out.to_client);
+        // At once, for the next reply may be in the same packet.
+        self.pipeline.release(&mut out.to_client);
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
             Expect::Rcpt if class == 2 => {
