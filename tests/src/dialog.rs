@@ -7,7 +7,7 @@
 //! @ setting = value        see `settings`
 //! C: EHLO client.example   the client sends this line (CRLF added); lines that follow each other are one packet
 //! C> raw\r\n\0\x0b         the client sends these bytes; \{600:x} stands for 600 times x
-//! S: 250 …                 the client receives this line; `…` at the end stands for any text
+//! S: 250 …                 the client receives this line; `…` at the end stands for any text;  S>> the same, raw
 //! B+                       the gateway dials the backend, and the connection stands
 //! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
@@ -101,6 +101,7 @@ fn step<'a>(
         "" | "#" | "@" | "---" => return Ok(()),
         "S:" => return stage.expect_client_line(rest),
         "B>" => return stage.expect_backend_line(rest),
+        "S>>" => return stage.expect_client_bytes(&unescape(rest)?),
         "B>>" => return stage.expect_backend_bytes(&unescape(rest)?),
         "B-" => return stage.expect_backend_closed(),
         "S-" => return stage.expect_client_closed(),

@@ -155,11 +155,7 @@ impl Stage {
     /// Nothing has happened that was not expected.
     pub fn quiet(&self) -> Result<(), String> {
         let left = |side: &str, bytes: &[u8]| {
-            if bytes.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("before this, {side} received: {}", bytes.escape_ascii()))
-            }
+            if bytes.is_empty() { Ok(()) } else { Err(format!("before this, {side} received: {}", shown(bytes))) }
         };
         left("the client", &self.to_client)?;
         left("the backend", &self.to_backend)?;
@@ -180,6 +176,11 @@ impl Stage {
         expect_line(&mut self.to_client, expected)
     }
 
+    /// The client received these bytes.
+    pub fn expect_client_bytes(&mut self, expected: &[u8]) -> Result<(), String> {
+        expect_bytes(&mut self.to_client, expected)
+    }
+
     /// The backend received this line.
     pub fn expect_backend_line(&mut self, expected: &str) -> Result<(), String> {
         expect_line(&mut self.to_backend, expected)
@@ -187,11 +188,7 @@ impl Stage {
 
     /// The backend received these bytes.
     pub fn expect_backend_bytes(&mut self, expected: &[u8]) -> Result<(), String> {
-        if self.to_backend.starts_with(expected) {
-            self.to_backend.drain(..expected.len());
-            return Ok(());
-        }
-        Err(format!("`{}` came", self.to_backend.escape_ascii()))
+        expect_bytes(&mut self.to_backend, expected)
     }
 
     /// The gateway closed the backend's connection.
@@ -285,11 +282,26 @@ fn take_flag(flag: &mut bool, otherwise: &str) -> Result<(), String> {
 
 fn expect_line(sent: &mut Vec<u8>, expected: &str) -> Result<(), String> {
     let Some(length) = sent.windows(2).position(|pair| pair == b"\r\n") else {
-        return Err(format!("no line came, only `{}`", sent.escape_ascii()));
+        return Err(format!("no line came, only `{}`", shown(sent)));
     };
     let line: Vec<u8> = sent.drain(..length + 2).take(length).collect();
     let line = String::from_utf8_lossy(&line);
     if matches(&line, expected) { Ok(()) } else { Err(format!("`{line}` came")) }
+}
+
+fn expect_bytes(sent: &mut Vec<u8>, expected: &[u8]) -> Result<(), String> {
+    if sent.starts_with(expected) {
+        sent.drain(..expected.len());
+        return Ok(());
+    }
+    Err(format!("`{}` came", shown(sent)))
+}
+
+/// Bytes for an error message.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN_MAX: usize = 400;
+    let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
+    format!("{}{more}", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
 }
 
 fn matches(text: &str, expected: &str) -> bool {
