@@ -75,11 +75,12 @@ fn run_session(lines: &[Numbered<'_>], packets: Packets) -> Result<(), String> {
         return Ok(());
     }
     let mut stage = Stage::new(&settings, packets)?;
+    let end = lines.last().map_or(0, |(number, _)| *number);
     let mut lines = lines.iter().copied().peekable();
     while let Some((number, line)) = lines.next() {
         step(&mut stage, line, &mut lines).map_err(|error| format!("line {number}: `{line}`: {error}"))?;
     }
-    stage.quiet()
+    stage.quiet().map_err(|error| format!("behind line {end}: {error}"))
 }
 
 fn step<'a>(
@@ -138,32 +139,48 @@ fn client_bytes(line: &str) -> Result<Option<Vec<u8>>, String> {
 }
 
 fn unescape(text: &str) -> Result<Vec<u8>, String> {
-    let (mut bytes, mut rest) = (Vec::new(), text);
-    while let Some(at) = rest.find('\\') {
-        bytes.extend_from_slice(&rest.as_bytes()[..at]);
-        let escape = rest[at + 1..].chars().next().ok_or("a lone \\ at the end")?;
-        rest = &rest[at + 1 + escape.len_utf8()..];
-        match escape {
-            'r' => bytes.push(b'\r'),
-            'n' => bytes.push(b'\n'),
-            't' => bytes.push(b'\t'),
-            '0' => bytes.push(0),
-            '\\' => bytes.push(b'\\'),
-            'x' => {
-                let digits = rest.get(..2).ok_or("\\x needs two digits")?;
-                bytes.push(u8::from_str_radix(digits, 16).map_err(|_| format!("bad escape \\x{digits}"))?);
-                rest = &rest[2..];
-            }
-            '{' => {
-                let (inner, behind) = rest.split_once('}').ok_or("\\{ without }")?;
-                let (count, repeated) = inner.split_once(':').ok_or("\\{count:text} is needed")?;
-                let count = count.parse().map_err(|_| format!("bad count {count}"))?;
-                bytes.extend(unescape(repeated)?.repeat(count));
-                rest = behind;
-            }
-            other => return Err(format!("bad escape \\{other}")),
+    let mut rest = text;
+    unescape_until(&mut rest, None)
+}
+
+/// Up to `end`, which is consumed, or to the end of the text.
+fn unescape_until(rest: &mut &str, end: Option<char>) -> Result<Vec<u8>, String> {
+    let mut bytes = Vec::new();
+    while let Some(c) = take_char(rest) {
+        match c {
+            '\\' => unescape_one(rest, &mut bytes)?,
+            c if Some(c) == end => return Ok(bytes),
+            c => bytes.extend(c.to_string().bytes()),
         }
     }
-    bytes.extend_from_slice(rest.as_bytes());
-    Ok(bytes)
+    if end.is_some() { Err("\\{ without }".to_owned()) } else { Ok(bytes) }
+}
+
+fn unescape_one(rest: &mut &str, bytes: &mut Vec<u8>) -> Result<(), String> {
+    match take_char(rest).ok_or("a lone \\ at the end")? {
+        'r' => bytes.push(b'\r'),
+        'n' => bytes.push(b'\n'),
+        't' => bytes.push(b'\t'),
+        '0' => bytes.push(0),
+        '\\' => bytes.push(b'\\'),
+        'x' => {
+            let digits = rest.get(..2).ok_or("\\x needs two digits")?;
+            bytes.push(u8::from_str_radix(digits, 16).map_err(|_| format!("bad escape \\x{digits}"))?);
+            *rest = &rest[2..];
+        }
+        '{' => {
+            let (count, behind) = rest.split_once(':').ok_or("\\{count:text} is needed")?;
+            let count = count.parse().map_err(|_| format!("bad count {count}"))?;
+            *rest = behind;
+            bytes.extend(unescape_until(rest, Some('}'))?.repeat(count));
+        }
+        other => return Err(format!("bad escape \\{other}")),
+    }
+    Ok(())
+}
+
+fn take_char(rest: &mut &str) -> Option<char> {
+    let c = rest.chars().next()?;
+    *rest = &rest[c.len_utf8()..];
+    Some(c)
 }

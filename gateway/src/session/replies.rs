@@ -111,8 +111,10 @@ impl Session {
             return self.backend_failed(now, CONFUSED, out);
         }
         reply.encode_into(self.utf8(), &mut out.to_client);
-        // At once, for the next reply may be in the same packet.
-        self.pipeline.release(&mut out.to_client);
+        if reply.code != 421 {
+            // At once, for the next reply may be in the same packet.
+            self.pipeline.release(&mut out.to_client);
+        }
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
             Expect::Rcpt if class == 2 => {
@@ -131,6 +133,8 @@ impl Session {
             Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Rset => {}
         }
         if reply.code == 421 {
+            // It closes of its own accord; QUIT would reach nobody.
+            self.drop_backend(out);
             self.finish(End::BackendClosing, out);
         } else if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
