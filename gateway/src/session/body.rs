@@ -1,38 +1,39 @@
-//! The client half inside a message: DATA (RFC 5321 section 4.1.1.4) and BDAT (RFC 3030).
+//! The client half inside a message, and DATA (RFC 5321 section 4.1.1.4); BDAT is `chunk`'s.
 //!
 //! A body is a stream through a transcoder, never lines or events. It has a fate: forwarded, or, once something is wrong
 //! with it or with the backend, discarded to its end so that client and gateway stay in step.
+//!
+//! What is said of a faulty body does not depend on how it was packed: faults are judged in the order in which they stand
+//! in it, the header before the size.
 
 use std::time::Duration;
 
 use crate::config::{BareNewline, Limits};
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
-use crate::smtp::command::encode_bdat;
-use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 
 use super::end::{End, Words};
-use super::handshake::Backend;
 use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::{MessageOutcome, MessageReport};
-use super::transaction::{Chunks, Open, Transaction};
+use super::transaction::{Open, Transaction};
 use super::{Action, Client, Millis, Output, Session, Taken};
 
+/// The dot and its CRLF, which end a message and are no part of it.
+const TERMINATOR_LENGTH: usize = 3;
 /// How often the minimum rate is checked.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
 /// What is watched while a message's content passes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Content {
     header: Option<HeaderScan>,
-    size: u64,
 }
 
 /// What becomes of the octets.
 #[derive(Debug)]
-enum Fate {
+pub(super) enum Fate {
     Forward,
     /// Read to the end, then this is said.
     Discard(Refusal),
@@ -40,9 +41,9 @@ enum Fate {
 
 /// The rate a client keeps up while it sends a body.
 #[derive(Debug)]
-struct RateWindow {
+pub(super) struct RateWindow {
     due: Millis,
-    bytes: u64,
+    pub(super) bytes: u64,
 }
 
 /// Between 354 and the end of data.
@@ -56,54 +57,47 @@ pub(super) struct DataState {
     report: Box<MessageReport>,
 }
 
-/// Inside the octets of one BDAT.
-#[derive(Debug)]
-pub(super) struct ChunkState {
-    remaining: u64,
-    last: bool,
-    fate: Fate,
-    rate: RateWindow,
-}
-
 const LOOPING: Words = Words(554, EnhancedCode(5, 4, 6), "Too many Received fields: the message loops");
 const HEADER_TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The header section is larger than may be");
-const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
-const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
+pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
 const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "The message goes on far past the limit");
 
 impl RateWindow {
-    fn new(now: Millis) -> Self {
+    pub(super) fn new(now: Millis) -> Self {
         Self { due: now.after(RATE_WINDOW), bytes: 0 }
     }
 }
 
 impl Content {
     pub(super) fn new() -> Self {
-        Self { header: Some(HeaderScan::new()), size: 0 }
+        Self { header: Some(HeaderScan::new()) }
     }
 
-    /// Sees octets that are about to be sent on; what to answer if the message cannot be taken.
-    fn watch(&mut self, octets: &[u8], limits: &Limits, report: &mut MessageReport) -> Option<Words> {
-        self.size += octets.len() as u64;
-        if self.size > limits.message_size {
-            return Some(TOO_LARGE);
-        }
-        let Some(scan) = &mut self.header else { return None };
-        match scan.feed(octets, limits.header_size) {
+    /// Sees octets that are about to be sent on, with which the content has come to `size`; what to answer if the message
+    /// cannot be taken. A header section cannot be longer than a message, so it is always judged before the size.
+    pub(super) fn watch(
+        &mut self,
+        octets: &[u8],
+        size: u64,
+        limits: &Limits,
+        report: &mut MessageReport,
+    ) -> Option<Words> {
+        let bound = limits.header_size.min(usize::try_from(limits.message_size).unwrap_or(usize::MAX));
+        let verdict = self.header.as_mut().map_or(HeaderVerdict::NeedMore, |scan| scan.feed(octets, bound));
+        let refusal = match verdict {
             HeaderVerdict::NeedMore => None,
-            HeaderVerdict::TooLarge => {
-                self.header = None;
-                Some(HEADER_TOO_LARGE)
-            }
+            HeaderVerdict::TooLarge if bound < limits.header_size => Some(TOO_LARGE),
+            HeaderVerdict::TooLarge => Some(HEADER_TOO_LARGE),
             HeaderVerdict::Done(facts) => {
                 self.header = None;
                 judge_header(facts, limits, report)
             }
-        }
+        };
+        refusal.or_else(|| (size > limits.message_size).then_some(TOO_LARGE))
     }
 
     /// The message is complete, perhaps inside its header section.
-    fn finish(&mut self, limits: &Limits, report: &mut MessageReport) -> Option<Words> {
+    pub(super) fn finish(&mut self, limits: &Limits, report: &mut MessageReport) -> Option<Words> {
         let facts = self.header.take()?.finish();
         judge_header(facts, limits, report)
     }
@@ -128,6 +122,14 @@ impl DataState {
             report,
         }
     }
+
+    /// Sees what is about to be sent on; what to answer if the message cannot be taken.
+    fn watch(&mut self, sent: &[u8], end: bool, limits: &Limits) -> Option<Words> {
+        let octets = if end { &sent[..sent.len().saturating_sub(TERMINATOR_LENGTH)] } else { sent };
+        let size = self.transcoder.content_bytes();
+        let refusal = self.content.watch(octets, size, limits, &mut self.report);
+        refusal.or_else(|| if end { self.content.finish(limits, &mut self.report) } else { None })
+    }
 }
 
 impl Session {
@@ -147,17 +149,9 @@ impl Session {
         let step = state.transcoder.step(input, &options, &mut out.to_backend);
         state.rate.bytes += step.used as u64;
         if let Fate::Forward = state.fate {
-            let limits = &self.settings.limits;
-            let refusal = step.fault.map(data_fault).or_else(|| {
-                let octets = if step.forward.is_empty() {
-                    &out.to_backend[spilled_from..]
-                } else {
-                    &input[step.forward.clone()]
-                };
-                state.content.watch(octets, limits, &mut state.report)
-            });
-            let refusal =
-                refusal.or_else(|| if step.end { state.content.finish(limits, &mut state.report) } else { None });
+            let spilled = &out.to_backend[spilled_from..];
+            let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
+            let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);
@@ -171,7 +165,7 @@ impl Session {
         }
         if !step.end {
             if state.discarded > self.settings.limits.message_size {
-                self.give_up_message(now, state.report, out);
+                self.give_up_message(now, Some(state.report), out);
             } else {
                 self.client = Client::Data(state);
             }
@@ -187,7 +181,7 @@ impl Session {
         taken
     }
 
-    fn expect_message(&mut self, now: Millis, report: Box<MessageReport>) {
+    pub(super) fn expect_message(&mut self, now: Millis, report: Box<MessageReport>) {
         let first = !self.backend_owes();
         self.expect(Expect::Message(report), now);
         if first {
@@ -195,139 +189,13 @@ impl Session {
         }
     }
 
-    /// BDAT. False if it must wait until the backend's session is open.
-    pub(super) fn bdat(&mut self, now: Millis, length: u64, last: bool, out: &mut Output) -> bool {
-        if self.backend.is_opening() {
-            return false;
-        }
-        let refusal = self.bdat_refusal(length);
-        let fate = match refusal {
-            Some(words) => {
-                if let Some(open) = self.transaction.open_mut() {
-                    open.chunks = Chunks::Broken;
-                }
-                Fate::Discard(words.into())
-            }
-            None => {
-                encode_bdat(length, last, &mut out.to_backend);
-                Fate::Forward
-            }
-        };
-        self.client = Client::Chunk(Box::new(ChunkState { remaining: length, last, fate, rate: RateWindow::new(now) }));
-        if length == 0 {
-            self.end_chunk(now, out);
-        }
-        true
-    }
-
-    fn bdat_refusal(&self, length: u64) -> Option<Words> {
-        let open = match &self.transaction {
-            Transaction::None => return Some(Words(503, EnhancedCode(5, 5, 1), "MAIL first")),
-            Transaction::Lost => {
-                return Some(Words(
-                    451,
-                    EnhancedCode(4, 4, 2),
-                    "The mail server's connection was lost; start the transaction again",
-                ));
-            }
-            Transaction::Open(open) => open,
-        };
-        let so_far = match &open.chunks {
-            Chunks::Broken => return Some(Words(503, EnhancedCode(5, 5, 1), "An earlier BDAT failed; RSET first")),
-            Chunks::Started(content) => content.size,
-            Chunks::None => 0,
-        };
-        let offered = matches!(self.backend, Backend::Ready(offered) if offered.contains(Extensions::CHUNKING));
-        if !offered || !self.dialect.offered.contains(Extensions::CHUNKING) {
-            return Some(Words(502, EnhancedCode(5, 5, 1), "CHUNKING is not offered"));
-        }
-        if open.forwarded == 0 || (self.pipeline.is_empty() && open.accepted == 0) {
-            return Some(NO_RECIPIENTS);
-        }
-        (so_far.saturating_add(length) > self.settings.limits.message_size).then_some(TOO_LARGE)
-    }
-
-    /// Takes octets of a chunk.
-    pub(super) fn take_chunk(&mut self, now: Millis, input: &[u8], out: &mut Output) -> Taken {
-        let Client::Chunk(state) = &mut self.client else { return Taken::default() };
-        let used = usize::try_from(state.remaining).unwrap_or(usize::MAX).min(input.len());
-        state.remaining -= used as u64;
-        state.rate.bytes += used as u64;
-        let mut taken = Taken { used, forward: 0..used };
-        let done = state.remaining == 0;
-        if let Fate::Forward = state.fate
-            && let Some(words) = self.watch_chunk(&input[..used])
-        {
-            self.discard_body(words.into());
-            self.drop_backend(out);
-        }
-        if !matches!(&self.client, Client::Chunk(state) if matches!(state.fate, Fate::Forward)) {
-            taken.forward = 0..0;
-        }
-        if done {
-            self.end_chunk(now, out);
-        }
-        taken
-    }
-
-    fn watch_chunk(&mut self, octets: &[u8]) -> Option<Words> {
-        let open = self.transaction.open_mut()?;
-        if let Chunks::None = open.chunks {
-            open.chunks = Chunks::Started(Box::new(Content::new()));
-        }
-        let Chunks::Started(content) = &mut open.chunks else { return None };
-        content.watch(octets, &self.settings.limits, &mut open.report)
-    }
-
-    /// The chunk's last octet was taken.
-    fn end_chunk(&mut self, now: Millis, out: &mut Output) {
-        let Client::Chunk(mut state) = std::mem::replace(&mut self.client, Client::Commands { skipping: 0 }) else {
-            return;
-        };
-        self.client_deadline = now.after(self.settings.timeouts.command);
-        if state.last
-            && let Fate::Forward = state.fate
-            && let Some(open) = self.transaction.open_mut()
-            && let Chunks::Started(content) = &mut open.chunks
-            && let Some(words) = content.finish(&self.settings.limits, &mut open.report)
-        {
-            state.fate = Fate::Discard(words.into());
-            self.drop_backend(out);
-        }
-        match (state.fate, state.last) {
-            (Fate::Forward, true) => {
-                if let Some(report) = self.take_chunked_report(now) {
-                    self.expect_message(now, report);
-                }
-            }
-            (Fate::Forward, false) => self.expect(Expect::Chunk, now),
-            (Fate::Discard(refusal), _) => match self.take_started_report(now) {
-                Some(report) => {
-                    self.refuse_message(now, report, &refusal, out);
-                }
-                None => {
-                    self.pipeline.answer(&mut out.to_client, |to| to.extend_from_slice(&refusal.encoded));
-                    self.charge_error(out);
-                }
-            },
-        }
-    }
-
-    fn take_chunked_report(&mut self, now: Millis) -> Option<Box<MessageReport>> {
-        let open = self.transaction.take()?;
-        let mut report = open.report;
-        report.recipients_accepted = open.accepted;
-        report.size = if let Chunks::Started(content) = &open.chunks { content.size } else { 0 };
-        report.ended = now;
-        Some(report)
-    }
-
-    /// The report of a message of which some octets were taken already.
-    fn take_started_report(&mut self, now: Millis) -> Option<Box<MessageReport>> {
-        match &self.transaction {
-            Transaction::Open(open) if matches!(open.chunks, Chunks::Started(_)) => self.take_chunked_report(now),
-            Transaction::None | Transaction::Open(_) | Transaction::Lost => None,
-        }
+    /// The message that is coming will not be taken. The backend, which was promised the rest of it, is let go of; what it
+    /// still owes for earlier chunks is answered with the same refusal.
+    pub(super) fn refuse_body(&mut self, now: Millis, refusal: Refusal, out: &mut Output) {
+        self.drop_backend(out);
+        self.fail_owed(now, &refusal, out);
+        self.transaction = Transaction::None;
+        self.discard_body(refusal);
     }
 
     /// From now on the body is read to its end and answered with `refusal`.
@@ -339,22 +207,30 @@ impl Session {
         }
     }
 
-    fn give_up_message(&mut self, now: Millis, mut report: Box<MessageReport>, out: &mut Output) {
+    /// Ends the session of a client whose refused message does not end.
+    pub(super) fn give_up_message(&mut self, now: Millis, report: Option<Box<MessageReport>>, out: &mut Output) {
         let Words(code, _, text) = FLOOD;
-        report.ended = now;
-        self.message_answered(now, report, code, text, out);
+        if let Some(mut report) = report {
+            report.ended = now;
+            self.message_answered(now, report, code, text, out);
+        }
         self.finish_with(End::Flood, FLOOD, out);
     }
 
-    /// Reports a message that will never end.
+    /// Reports a message that will never end, and lets go of a backend that waits for the rest of it: nothing that is still
+    /// said to it may be taken for content.
     pub(super) fn abort_message(&mut self, now: Millis, out: &mut Output) {
         let report = match std::mem::replace(&mut self.client, Client::Commands { skipping: 0 }) {
             Client::Data(state) => {
+                self.drop_backend(out);
                 let mut report = state.report;
                 report.size = state.transcoder.content_bytes();
                 Some(report)
             }
-            Client::Chunk(_) => self.take_started_report(now),
+            Client::Chunk(state) => {
+                self.drop_backend(out);
+                state.report.or_else(|| self.take_started_report())
+            }
             other => {
                 self.client = other;
                 None

@@ -5,40 +5,31 @@
 
 use crate::config::EarlyTalk;
 use crate::policy::budget::Spent;
-use crate::policy::relay_guard::RelayVerdict;
-use crate::smtp::address::{ForwardPath, ReversePath};
-use crate::smtp::command::{Command, CommandError, Params, Verb, encode_mail, encode_rcpt, parse_command};
-use crate::smtp::ehlo::Extensions;
+use crate::smtp::command::{Command, CommandError, Verb, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 
 use super::end::{End, Words};
 use super::handshake::Backend;
 use super::pipeline::Expect;
-use super::report::MessageReport;
-use super::transaction::{Chunks, Open, Transaction};
+use super::transaction::{Chunks, Transaction};
 use super::{Action, Client, Hello, Millis, Output, Session};
 
-/// Longest command line in bytes, CRLF included: 512 (RFC 5321 section 4.5.3.1.4) plus what the extensions offered add
-/// to MAIL and RCPT: SIZE 26, BODY 17, SMTPUTF8 10 and paths of 4 times the length, RET 9, ENVID 107, NOTIFY 28, ORCPT 500.
-const COMMAND_LINE_MAX: usize = 2048;
+/// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
+const COMMAND_LINE_MAX: usize = 512;
+/// The same for MAIL and RCPT, to which the extensions offered add: SIZE 26, BODY 17, SMTPUTF8 10 and paths of 4 times the
+/// length, RET 9, ENVID 107, NOTIFY 28, ORCPT 500.
+const ENVELOPE_LINE_MAX: usize = 2048;
 /// A line that is longer than this in all is not waited for to end.
 const SKIP_MAX: usize = 256 * 1024;
 /// Commands held for a backend that is not open yet, in bytes; a client that pipelines more waits.
 const HELD_MAX: usize = 16 * 1024;
-/// Recipients named in the log for one message.
-const RECIPIENTS_REPORTED: usize = 10;
 
-const NO_MAIL: Words = Words(503, EnhancedCode(5, 5, 1), "MAIL first");
-const NO_HELLO: Words = Words(503, EnhancedCode(5, 5, 1), "EHLO or HELO first");
-const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
-const LOST: Words =
+pub(super) const NO_MAIL: Words = Words(503, EnhancedCode(5, 5, 1), "MAIL first");
+pub(super) const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
+pub(super) const LOST: Words =
     Words(451, EnhancedCode(4, 4, 2), "The mail server's connection was lost; start the transaction again");
-const UNKNOWN_PARAMETER: Words =
-    Words(555, EnhancedCode(5, 5, 4), "Parameter not recognised, or its extension was not offered");
-const BAD_VALUE: Words = Words(501, EnhancedCode(5, 5, 4), "Parameter value not understood");
-const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
-const NEEDS_UTF8: Words = Words(553, EnhancedCode(5, 6, 7), "An address with non-ASCII characters needs SMTPUTF8");
+const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "Line without end");
 
 impl Session {
     /// Takes at most one command from `input`; how many bytes it was, 0 if it must wait or is incomplete.
@@ -51,21 +42,29 @@ impl Session {
         if let Client::Commands { skipping: skipped @ 1.. } = self.client {
             return self.skip_rest(skipped, input, out);
         }
-        match split_line(input, COMMAND_LINE_MAX) {
+        match split_line(input, ENVELOPE_LINE_MAX) {
             Line::Incomplete => 0,
             Line::Overlong { used } => {
-                self.client = Client::Commands { skipping: used.max(1) };
+                self.skipped(used.max(1), false, out);
+                used
+            }
+            Line::Faulty { fault: LineFault::TooLong, used } => {
+                self.skipped(used, true, out);
                 used
             }
             Line::Faulty { fault, used } => {
                 self.refuse_line(fault, out);
                 used
             }
+            Line::Complete { text, used } if used > COMMAND_LINE_MAX && !is_envelope(text) => {
+                self.refuse_line(LineFault::TooLong, out);
+                used
+            }
             Line::Complete { text, used } => {
                 let handled = match parse_command(text) {
                     Ok(command) => self.command(now, &command, out),
                     Err(error) => {
-                        self.refuse_command(&error, out);
+                        self.refuse_command(now, &error, out);
                         true
                     }
                 };
@@ -74,24 +73,29 @@ impl Session {
                     return 0;
                 }
                 if matches!(self.client, Client::Commands { .. }) {
-                    self.client_deadline = now.after(self.settings.timeouts.command);
+                    self.client_deadline = self.command_deadline(now);
                 }
                 used
             }
         }
     }
 
-    fn skip_rest(&mut self, skipped: usize, input: &[u8], out: &mut Output) -> usize {
+    fn skip_rest(&mut self, before: usize, input: &[u8], out: &mut Output) -> usize {
         let (used, ended) = skip_line(input);
-        if ended {
+        self.skipped(before + used, ended, out);
+        used
+    }
+
+    /// So much of a line that is too long was forgotten.
+    fn skipped(&mut self, length: usize, ended: bool, out: &mut Output) {
+        if length > SKIP_MAX {
+            self.finish_with(End::Flood, FLOOD, out);
+        } else if ended {
             self.client = Client::Commands { skipping: 0 };
             self.refuse_line(LineFault::TooLong, out);
-        } else if skipped + used > SKIP_MAX {
-            self.finish_with(End::Flood, Words(421, EnhancedCode(4, 7, 0), "Line without end"), out);
         } else {
-            self.client = Client::Commands { skipping: skipped + used };
+            self.client = Client::Commands { skipping: length };
         }
-        used
     }
 
     /// Does what the command asks. False if it must wait for the backend first.
@@ -99,7 +103,7 @@ impl Session {
         match *command {
             Command::Ehlo(name) => return self.take_hello(name, true, out),
             Command::Helo(name) => return self.take_hello(name, false, out),
-            Command::Mail { path, params } => self.mail(now, &path, params, out),
+            Command::Mail { path, params } => return self.mail(now, &path, params, out),
             Command::Rcpt { path, params } => self.rcpt(&path, params, now, out),
             Command::Data => return self.data(now, out),
             Command::Bdat { length, last } => return self.bdat(now, length, last, out),
@@ -148,157 +152,10 @@ impl Session {
         true
     }
 
-    fn mail(&mut self, now: Millis, path: &ReversePath<'_>, params: Params<'_>, out: &mut Output) {
-        let Some(hello) = &self.hello else { return self.error(NO_HELLO, out) };
-        if let Transaction::Open(_) = self.transaction {
-            return self.error(Words(503, EnhancedCode(5, 5, 1), "Nested MAIL"), out);
-        }
-        if self.flags.draining {
-            return self.settle_end(out);
-        }
-        let needs = match self.mail_needs(hello.esmtp, path, params) {
-            Ok(needs) => needs,
-            Err(words) => return self.error(words, out),
-        };
-        if self.budget.message(&self.settings.limits) == Spent::Exhausted {
-            return self.finish_with(End::TooManyCommands, Words(421, EnhancedCode(4, 7, 0), "Too many messages"), out);
-        }
-        let mut report = Box::new(MessageReport::new(now));
-        if self.settings.record_messages {
-            report.from = Some(match path {
-                ReversePath::Null => "".into(),
-                ReversePath::Mailbox(mailbox) => mailbox.text.into(),
-            });
-        }
-        self.transaction = Transaction::Open(Box::new(Open {
-            needs,
-            asked: 0,
-            forwarded: 0,
-            accepted: 0,
-            binary: needs.contains(Extensions::BINARYMIME),
-            chunks: Chunks::None,
-            report,
-        }));
-        if matches!(self.backend, Backend::None) {
-            self.dial(now, out);
-        }
-        encode_mail(path, params.iter(), self.to_backend(out));
-        self.expect(Expect::Mail, now);
-    }
-
-    /// Which extensions MAIL uses, all of which were offered; or what to answer.
-    fn mail_needs(&self, esmtp: bool, path: &ReversePath<'_>, params: Params<'_>) -> Result<Extensions, Words> {
-        let mut needs = Extensions::default();
-        for param in params.iter() {
-            let (extension, value_ok) = match &*param.keyword.to_ascii_uppercase() {
-                "SIZE" => (Extensions::SIZE, self.size_allowed(param.value)?),
-                "BODY" => match param.value.map(str::to_ascii_uppercase).as_deref() {
-                    Some("7BIT" | "8BITMIME") => (Extensions::EIGHT_BIT_MIME, true),
-                    Some("BINARYMIME") => (Extensions::BINARYMIME.union(Extensions::CHUNKING), true),
-                    _ => return Err(BAD_VALUE),
-                },
-                "SMTPUTF8" => (Extensions::SMTPUTF8, param.value.is_none()),
-                "RET" => (
-                    Extensions::DSN,
-                    param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
-                ),
-                "ENVID" => (Extensions::DSN, param.value.is_some_and(is_xtext)),
-                _ => return Err(UNKNOWN_PARAMETER),
-            };
-            if !esmtp || !self.dialect.offered.contains(extension) {
-                return Err(UNKNOWN_PARAMETER);
-            }
-            if !value_ok {
-                return Err(BAD_VALUE);
-            }
-            needs = needs.union(extension);
-        }
-        if path.needs_utf8() && !needs.contains(Extensions::SMTPUTF8) {
-            return Err(NEEDS_UTF8);
-        }
-        Ok(needs)
-    }
-
-    fn size_allowed(&self, value: Option<&str>) -> Result<bool, Words> {
-        let Some(digits) = value.filter(|v| !v.is_empty() && v.len() <= 20 && v.bytes().all(|b| b.is_ascii_digit()))
-        else {
-            return Ok(false);
-        };
-        // Twenty digits may exceed 64 bits; such a size exceeds every limit too.
-        let size = digits.parse().unwrap_or(u64::MAX);
-        if self.dialect.size_max != 0 && size > self.dialect.size_max { Err(TOO_LARGE) } else { Ok(true) }
-    }
-
-    fn rcpt(&mut self, path: &ForwardPath<'_>, params: Params<'_>, now: Millis, out: &mut Output) {
-        match self.transaction {
-            Transaction::None => return self.error(NO_MAIL, out),
-            Transaction::Lost => return self.answer(LOST, out),
-            Transaction::Open(_) => {}
-        }
-        if let Err(words) = self.rcpt_allowed(path, params) {
-            if words.0 == 550 {
-                self.totals.relay_denied += 1;
-                out.actions.push(Action::RelayDenied);
-            }
-            return self.error(words, out);
-        }
-        let record = self.settings.record_messages;
-        let limit = self.settings.limits.recipients;
-        let Some(open) = self.transaction.open_mut() else { return };
-        open.asked += 1;
-        if open.asked > limit {
-            return self.error(Words(452, EnhancedCode(4, 5, 3), "Too many recipients"), out);
-        }
-        open.forwarded += 1;
-        if params.iter().next().is_some() {
-            open.needs = open.needs.union(Extensions::DSN);
-        }
-        if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
-            open.report.recipients.push(match path {
-                ForwardPath::Postmaster => "postmaster".into(),
-                ForwardPath::Mailbox(mailbox) => mailbox.text.into(),
-            });
-        }
-        encode_rcpt(path, params.iter(), self.to_backend(out));
-        self.expect(Expect::Rcpt, now);
-    }
-
-    fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>) -> Result<(), Words> {
-        let utf8 = match &self.transaction {
-            Transaction::Open(open) => open.needs.contains(Extensions::SMTPUTF8),
-            Transaction::None | Transaction::Lost => false,
-        };
-        if path.needs_utf8() && !utf8 {
-            return Err(NEEDS_UTF8);
-        }
-        match self.settings.relay.judge(self.client_addr, path) {
-            RelayVerdict::Pass => {}
-            RelayVerdict::BadDomain => return Err(Words(501, EnhancedCode(5, 1, 3), "That is no domain name")),
-            RelayVerdict::RelayDenied => return Err(Words(550, EnhancedCode(5, 7, 1), "Relaying denied")),
-            RelayVerdict::RoutedLocalPart => {
-                return Err(Words(550, EnhancedCode(5, 7, 1), "Relaying denied: the local part reads as a route"));
-            }
-        }
-        let dsn = self.dialect.offered.contains(Extensions::DSN) && self.hello.as_ref().is_some_and(|h| h.esmtp);
-        for param in params.iter() {
-            let value_ok = match &*param.keyword.to_ascii_uppercase() {
-                "NOTIFY" if dsn => param.value.is_some_and(is_notify),
-                "ORCPT" if dsn => param
-                    .value
-                    .is_some_and(|v| v.split_once(';').is_some_and(|(kind, a)| !kind.is_empty() && !a.is_empty())),
-                _ => return Err(UNKNOWN_PARAMETER),
-            };
-            if !value_ok {
-                return Err(BAD_VALUE);
-            }
-        }
-        Ok(())
-    }
-
     fn data(&mut self, now: Millis, out: &mut Output) -> bool {
         match &self.transaction {
             Transaction::None => self.error(NO_MAIL, out),
-            Transaction::Lost => self.answer(LOST, out),
+            Transaction::Lost => self.idle(LOST, out),
             Transaction::Open(open) => {
                 if !matches!(open.chunks, Chunks::None) {
                     self.error(Words(503, EnhancedCode(5, 5, 1), "DATA after BDAT; RSET first"), out);
@@ -372,7 +229,6 @@ impl Session {
     }
 
     pub(super) fn reject_early_talk(&mut self, out: &mut Output) {
-        self.transaction = Transaction::None;
         self.drop_backend(out);
         self.finish_with(End::EarlyTalk, Words(554, EnhancedCode(5, 5, 0), "You talked before you were asked"), out);
     }
@@ -388,11 +244,11 @@ impl Session {
         self.error(words, out);
     }
 
-    fn refuse_command(&mut self, error: &CommandError, out: &mut Output) {
+    fn refuse_command(&mut self, now: Millis, error: &CommandError, out: &mut Output) {
         if error.verb == Verb::Bdat {
             // How many octets follow is unknown, so no more of this message can be understood.
-            if let Some(open) = self.transaction.open_mut() {
-                open.chunks = Chunks::Broken;
+            if let Some(report) = self.break_chunks() {
+                self.message_answered(now, report, error.code, error.text, out);
             }
         }
         self.error(Words(error.code, error.enhanced, error.text), out);
@@ -418,13 +274,13 @@ impl Session {
     }
 
     /// Answers a command that brings no mail nearer.
-    fn idle(&mut self, words: Words, out: &mut Output) {
+    pub(super) fn idle(&mut self, words: Words, out: &mut Output) {
         if self.spend_idle(out) {
             self.answer(words, out);
         }
     }
 
-    fn spend_idle(&mut self, out: &mut Output) -> bool {
+    pub(super) fn spend_idle(&mut self, out: &mut Output) -> bool {
         let within = self.budget.idle_command(&self.settings.limits) == Spent::Within;
         if !within {
             self.give_up(End::TooManyCommands, "Too many commands without mail", out);
@@ -433,12 +289,11 @@ impl Session {
     }
 
     fn give_up(&mut self, end: End, text: &'static str, out: &mut Output) {
-        self.transaction = Transaction::None;
         self.finish_with(end, Words(421, EnhancedCode(4, 7, 0), text), out);
     }
 
     /// Where bytes for the backend go: out, or held until its session is open.
-    fn to_backend<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Vec<u8> {
+    pub(super) fn to_backend<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Vec<u8> {
         self.backend.held_mut().unwrap_or(&mut out.to_backend)
     }
 
@@ -451,11 +306,7 @@ impl Session {
     }
 }
 
-fn is_xtext(value: &str) -> bool {
-    crate::smtp::xtext::decode(value.as_bytes()).is_some()
-}
-
-fn is_notify(value: &str) -> bool {
-    value.eq_ignore_ascii_case("NEVER")
-        || value.split(',').all(|w| ["SUCCESS", "FAILURE", "DELAY"].iter().any(|known| w.eq_ignore_ascii_case(known)))
+/// Whether the line is a MAIL or a RCPT, which may be longer.
+fn is_envelope(line: &[u8]) -> bool {
+    line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT"))
 }

@@ -5,6 +5,7 @@ use crate::smtp::reply::{EnhancedCode, encode_reply};
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
 use super::report::MessageOutcome;
+use super::transaction::Transaction;
 use super::{Action, Client, Millis, Output, Session};
 
 /// Why a session ended.
@@ -78,6 +79,7 @@ impl Session {
             Client::Commands { .. } => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
                 self.abort_message(now, out);
+                // Nor may the backend go on waiting for what follows DATA.
                 self.drop_backend(out);
                 self.finish(End::ClientLost, out);
             }
@@ -91,7 +93,7 @@ impl Session {
         }
         if self.flags.half_closed {
             self.finish(End::ClientClosed, out);
-        } else if self.flags.draining && self.transaction.is_none() {
+        } else if self.flags.draining && !matches!(self.transaction, Transaction::Open(_)) {
             self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
         }
     }
@@ -122,25 +124,29 @@ impl Session {
         if matches!(self.client, Client::Closed) {
             return;
         }
-        let idle = self.pipeline.is_empty();
+        // Inside a body, QUIT would be content.
+        let between_commands = self.pipeline.is_empty() && matches!(self.client, Client::Commands { .. });
         self.client = Client::Closed;
         self.end = Some(end);
         self.report_unanswered(out);
-        if idle && matches!(self.backend, Backend::Ready(_)) {
+        if between_commands && matches!(self.backend, Backend::Ready(_)) {
             out.to_backend.extend_from_slice(b"QUIT\r\n");
         }
         self.drop_backend(out);
         out.actions.push(Action::CloseClient);
     }
 
-    /// Messages whose verdict will not be waited for: the client was told nothing good of them.
+    /// Messages whose verdict will not be waited for, or whose last chunk did not come: the client was told nothing good of
+    /// them.
     fn report_unanswered(&mut self, out: &mut Output) {
-        for owed in self.pipeline.take() {
-            if let Owed::Backend(Expect::Message(mut report)) = owed {
-                report.answered = report.ended;
-                report.outcome = MessageOutcome::Aborted;
-                out.actions.push(Action::Message(report));
-            }
+        let owed = self.pipeline.take().into_iter().filter_map(|owed| match owed {
+            Owed::Backend(Expect::Message(report)) => Some(report),
+            Owed::Backend(_) | Owed::Gateway(_) => None,
+        });
+        for mut report in owed.chain(self.take_started_report()) {
+            report.answered = report.ended;
+            report.outcome = MessageOutcome::Aborted;
+            out.actions.push(Action::Message(report));
         }
     }
 

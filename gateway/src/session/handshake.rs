@@ -55,7 +55,8 @@ enum Step {
 const UNREACHABLE: Words = Words(451, EnhancedCode(4, 4, 1), "The mail server cannot be reached now; try again later");
 const NO_IDENTITY: Words =
     Words(451, EnhancedCode(4, 3, 5), "The mail server cannot be told who you are; try again later");
-const STALE: Words = Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+pub(super) const STALE: Words =
+    Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
 
 impl Backend {
     /// Whether the session is on its way.
@@ -139,6 +140,10 @@ impl Session {
                 IdentityMode::ProxyV1 | IdentityMode::ProxyV2 | IdentityMode::None => self.send_client_hello(out),
             },
             Step::GatewayHello if reply.code == 250 => self.identify(now, &Offer::from_reply(reply), out),
+            // What the gateway is refused says nothing about the client.
+            Step::GatewayHello if reply.class() == 5 => {
+                self.identity_failed(now, "the backend refused EHLO, and so cannot offer XCLIENT", out);
+            }
             Step::Xclient if reply.code == 220 => self.send_client_hello(out),
             Step::Xclient => self.identity_failed(now, "the backend refused XCLIENT", out),
             Step::ClientHello if reply.code == 250 => self.opened(now, reply, out),

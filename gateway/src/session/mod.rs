@@ -4,7 +4,7 @@
 //! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
 //! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
 //!
-//! - the **client half** (`commands`, `body`) reads commands and bodies, answers what is the gateway's to answer, and
+//! - the **client half** (`commands`, `envelope`, `body`, `chunk`) reads commands and bodies, answers what is the gateway's to answer, and
 //!   sends on what is the backend's;
 //! - the **backend half** (`handshake`, `replies`) opens the backend's session with the client's identity and reads its
 //!   replies;
@@ -14,8 +14,10 @@
 //! Invariant: nothing of the client's reaches the backend before the identity was delivered and accepted.
 
 mod body;
+mod chunk;
 mod commands;
 mod end;
+mod envelope;
 mod handshake;
 mod pipeline;
 mod replies;
@@ -36,7 +38,8 @@ pub use report::{MessageOutcome, MessageReport, SessionTotals};
 pub use settings::{Dialect, Settings};
 pub use time::Millis;
 
-use body::{ChunkState, DataState};
+use body::DataState;
+use chunk::ChunkState;
 use handshake::Backend;
 use pipeline::Pipeline;
 use transaction::Transaction;
@@ -176,6 +179,14 @@ impl Session {
     /// The call returns early, with input left, when a part of it is to be forwarded, or when the session must first
     /// hear from the backend ([`Session::wants_client`] is false then).
     pub fn client_bytes(&mut self, now: Millis, input: &mut [u8], out: &mut Output) -> Taken {
+        let taken = self.take(now, input, out);
+        if self.flags.draining {
+            self.settle_end(out);
+        }
+        taken
+    }
+
+    fn take(&mut self, now: Millis, input: &mut [u8], out: &mut Output) -> Taken {
         let mut used = 0;
         while used < input.len() {
             let forward = match &self.client {

@@ -47,7 +47,7 @@ impl Pipeline {
         self.queue.len() >= OWED_MAX
     }
 
-    /// The backend owes something exactly when anything is queued: [`Pipeline::settle`] leaves no reply of the gateway's
+    /// The backend owes something exactly when anything is queued: [`Pipeline::release`] leaves no reply of the gateway's
     /// own at the head.
     pub(super) fn awaits_backend(&self) -> bool {
         !self.queue.is_empty()
@@ -95,6 +95,11 @@ impl Pipeline {
     /// Everything owed, to be answered otherwise.
     pub(super) fn take(&mut self) -> VecDeque<Owed> {
         std::mem::take(&mut self.queue)
+    }
+
+    /// Puts back what [`Pipeline::take`] took and was not answered.
+    pub(super) fn restore(&mut self, owed: VecDeque<Owed>) {
+        self.queue = owed;
     }
 
     /// Releases the gateway's own replies that now stand at the head.

@@ -8,7 +8,7 @@ use super::end::{End, Words};
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed, Pipeline};
 use super::report::MessageReport;
-use super::transaction::{Chunks, Transaction};
+use super::transaction::Transaction;
 use super::{Action, Client, Millis, Output, Session};
 
 /// Longest reply in bytes, all lines together.
@@ -18,6 +18,8 @@ const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mai
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
 const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
+
+const RESET: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
 
 /// A refusal in words that are the backend's, or the gateway's own about the backend.
 #[derive(Debug, Clone)]
@@ -32,6 +34,10 @@ impl Refusal {
         let mut encoded = Vec::new();
         reply.encode_into(false, &mut encoded);
         Self { code: reply.code, text: reply.text().into_owned(), encoded: encoded.into() }
+    }
+
+    pub(super) fn is_permanent(&self) -> bool {
+        self.code / 100 == 5
     }
 }
 
@@ -53,7 +59,7 @@ impl Session {
                 return input.len();
             }
             match parse_reply(&input[used..]) {
-                ReplyParse::Complete { reply, used: length } => {
+                ReplyParse::Complete { reply, used: length } if length <= REPLY_MAX => {
                     used += length;
                     match self.backend {
                         Backend::Opening(_) => self.opening_reply(now, &reply, used < input.len(), out),
@@ -61,8 +67,8 @@ impl Session {
                         Backend::None => {}
                     }
                 }
-                ReplyParse::Incomplete if input.len() - used <= REPLY_MAX => break,
-                ReplyParse::Incomplete | ReplyParse::Faulty(_) => {
+                ReplyParse::Incomplete if input.len() - used < REPLY_MAX => break,
+                ReplyParse::Complete { .. } | ReplyParse::Incomplete | ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
                     return input.len();
                 }
@@ -81,11 +87,10 @@ impl Session {
     }
 
     fn after_backend(&mut self, now: Millis, out: &mut Output) {
-        self.pipeline.release(&mut out.to_client);
         self.flags.stalled = false;
         if self.pipeline.is_empty() {
             if matches!(self.client, Client::Commands { .. }) {
-                self.client_deadline = now.after(self.settings.timeouts.command);
+                self.client_deadline = self.command_deadline(now);
             }
             self.settle_end(out);
         }
@@ -97,7 +102,8 @@ impl Session {
         };
         let class = reply.class();
         let understood = match expect {
-            Expect::Data => reply.code == 354 || class >= 4,
+            // A go-ahead without a transaction would make content of what are commands to the gateway, or the reverse.
+            Expect::Data => (reply.code == 354 && self.transaction.open_mut().is_some()) || class >= 4,
             _ => class == 2 || class >= 4,
         };
         if !understood {
@@ -105,6 +111,10 @@ impl Session {
             return self.backend_failed(now, CONFUSED, out);
         }
         reply.encode_into(self.utf8(), &mut out.to_client);
+        if reply.code != 421 {
+            // At once, for the next reply may be in the same packet.
+            self.pipeline.release(&mut out.to_client);
+        }
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
             Expect::Rcpt if class == 2 => {
@@ -115,15 +125,16 @@ impl Session {
             Expect::Rcpt if class == 5 => self.charge_error(out),
             Expect::Data => self.data_answered(now, reply.code == 354, out),
             Expect::Chunk if class != 2 => {
-                if let Some(open) = self.transaction.open_mut() {
-                    open.chunks = Chunks::Broken;
+                if let Some(report) = self.break_chunks() {
+                    self.message_answered(now, report, reply.code, &reply.text(), out);
                 }
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
             Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Rset => {}
         }
         if reply.code == 421 {
-            self.transaction = Transaction::None;
+            // It closes of its own accord; QUIT would reach nobody.
+            self.drop_backend(out);
             self.finish(End::BackendClosing, out);
         } else if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
@@ -139,6 +150,9 @@ impl Session {
         if !go_ahead {
             if early {
                 self.reject_early_talk(out);
+            } else {
+                // A client may ask again, but not without end.
+                self.spend_idle(out);
             }
             return;
         }
@@ -168,10 +182,7 @@ impl Session {
     fn unasked_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
         let refuses = reply.class() >= 4;
         match &self.client {
-            Client::Data(_) | Client::Chunk(_) if refuses => {
-                self.drop_backend(out);
-                self.discard_body(Refusal::from_reply(reply));
-            }
+            Client::Data(_) | Client::Chunk(_) if refuses => self.refuse_body(now, Refusal::from_reply(reply), out),
             Client::Commands { .. } if reply.code == 421 => {
                 reply.encode_into(false, &mut out.to_client);
                 self.drop_backend(out);
@@ -188,7 +199,6 @@ impl Session {
         self.drop_backend(out);
         match &self.client {
             Client::Commands { .. } if idle => {
-                self.transaction = Transaction::None;
                 let Words(_, enhanced, text) = words;
                 self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
             }
@@ -211,26 +221,39 @@ impl Session {
                 return self.reject_early_talk(out);
             }
         }
-        let mut closing = false;
-        for owed in self.pipeline.take() {
+        self.flags.stalled = false;
+        let mut rest = self.pipeline.take();
+        while let Some(owed) = rest.pop_front() {
             match owed {
                 Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
-                Owed::Backend(expect) if !closing => {
+                // With the backend's session, its transaction is gone: that is all RSET asks for.
+                Owed::Backend(Expect::Rset) => RESET.encode(&mut out.to_client),
+                Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
-                    closing = refusal.code == 421;
                     if let Expect::Message(report) = expect {
                         self.message_answered(now, report, refusal.code, &refusal.text, out);
                     }
+                    if refusal.code == 421 {
+                        self.pipeline.restore(rest);
+                        return self.finish(End::BackendClosing, out);
+                    }
                 }
-                Owed::Backend(_) => {}
             }
         }
         if !self.transaction.is_none() {
+            if let Some(report) = self.break_chunks() {
+                self.lose_started(now, report, refusal, out);
+            }
             self.transaction = Transaction::Lost;
         }
-        self.flags.stalled = false;
-        if closing {
-            self.finish(End::BackendClosing, out);
+    }
+
+    /// A message of which some chunks were taken is lost: it is answered with the chunk that is still coming, or was just
+    /// now.
+    fn lose_started(&mut self, now: Millis, report: Box<MessageReport>, refusal: &Refusal, out: &mut Output) {
+        match &mut self.client {
+            Client::Chunk(state) => state.report = Some(report),
+            _ => self.message_answered(now, report, refusal.code, &refusal.text, out),
         }
     }
 
@@ -262,7 +285,6 @@ impl Session {
             }
         } else if now >= self.client_deadline {
             self.abort_message(now, out);
-            self.drop_backend_unless_idle(out);
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;
         }
@@ -272,18 +294,12 @@ impl Session {
                 return;
             }
             self.abort_message(now, out);
-            self.drop_backend(out);
             self.finish_with(End::ClientTooSlow, Words(421, EnhancedCode(4, 4, 2), "Too slow"), out);
         }
     }
 
-    fn drop_backend_unless_idle(&mut self, out: &mut Output) {
-        if !matches!(self.client, Client::Commands { .. }) {
-            self.drop_backend(out);
-        }
-    }
-
-    fn utf8(&self) -> bool {
+    /// Whether the transaction may hold UTF-8.
+    pub(super) fn utf8(&self) -> bool {
         match &self.transaction {
             Transaction::Open(open) => open.needs.contains(Extensions::SMTPUTF8),
             Transaction::None | Transaction::Lost => false,

@@ -2,6 +2,7 @@
 
 use crate::smtp::ehlo::Extensions;
 
+use super::Millis;
 use super::body::Content;
 use super::report::MessageReport;
 
@@ -40,10 +41,20 @@ pub(super) struct Open {
 pub(super) enum Chunks {
     /// None yet: DATA is still possible.
     None,
-    /// Some octets went to the backend.
-    Started(Box<Content>),
+    /// A BDAT went to the backend.
+    Started(Box<Started>),
     /// A chunk failed: only RSET helps.
     Broken,
+}
+
+/// A message that comes in chunks.
+#[derive(Debug)]
+pub(super) struct Started {
+    pub(super) content: Content,
+    /// Octets so far.
+    pub(super) size: u64,
+    /// When the last of them must have come.
+    pub(super) until: Millis,
 }
 
 impl Transaction {

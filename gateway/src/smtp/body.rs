@@ -8,7 +8,8 @@
 //! needs a change is changed in place where it shrinks, and spilled where it grows.
 //!
 //! What cannot be decided yet (at most a CR, a line's first dot, or both) is left to the caller, who hands it in again
-//! with more behind it; so no state hides between two chunks but where in a line the last one ended.
+//! with more behind it; so no state hides between two chunks but where in a line the last one ended. A step ends before a
+//! fault, so that how a message is packed does not decide which of its faults is seen.
 
 use std::ops::Range;
 
@@ -46,7 +47,8 @@ pub enum DataFault {
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
-    /// Bytes of input consumed. The rest, at most three bytes unless `end`, must be handed in again with more behind it.
+    /// Bytes of input consumed. The rest must be handed in again: at once if any were, with more behind it if none were
+    /// (then at most three are left).
     pub used: usize,
     /// The part of the input to send on as it now stands there; empty if the output is in `spill`, or behind a fault.
     pub forward: Range<usize>,
@@ -96,59 +98,83 @@ impl DataTranscoder {
             None => (input.len() - undecided(self.at_line_start, input), false),
         };
         let used = if end { length + TERMINATOR.len() } else { length };
-        let nothing = Step { used, forward: 0..0, end, fault: None };
         if self.faulty {
             self.at_line_start = ends_line(&input[..length], self.at_line_start);
-            return nothing;
+            return Step { used, forward: 0..0, end, fault: None };
         }
         // The byte behind the content, if any, is a CR or a dot: neither makes a pair with what precedes it.
-        let newline_fault = find_bare_newline(&input[..length]);
-        let line_fault = self.measure_lines(&input[..length], options.text_line_max);
-        let fault = match (newline_fault, options.bare_newline) {
-            (Some(fault), BareNewlineRule::Reject) => Some(fault),
-            _ => line_fault,
-        };
-        if let Some(fault) = fault {
-            self.faulty = true;
-            self.at_line_start = ends_line(&input[..length], self.at_line_start);
-            return Step { fault: Some(fault), ..nothing };
-        }
-        if newline_fault.is_some() || self.after_bare_newline {
-            self.normalize(&input[..length], spill);
-            if end {
-                spill.extend_from_slice(TERMINATOR);
+        let bare = find_bare_newline(&input[..length]);
+        let bare_at = bare.map_or(length, |(at, _)| at);
+        let fault = self.find_fault(&input[..length], bare, options);
+        match fault {
+            None => {
+                let forward = self.pass(&mut input[..used], length, bare_at < length, spill);
+                Step { used, forward, end, fault: None }
             }
-            return nothing;
-        }
-        let kept = self.restuff(&mut input[..length]);
-        if end {
-            if kept != length {
-                input.copy_within(length..used, kept);
+            Some((0, fault)) => {
+                self.faulty = true;
+                self.at_line_start = ends_line(&input[..length], self.at_line_start);
+                Step { used, forward: 0..0, end, fault: Some(fault) }
             }
-            return Step { forward: 0..kept + TERMINATOR.len(), ..nothing };
+            // What precedes a fault goes on as if the fault had not come yet.
+            Some((at, _)) => {
+                self.line_length = line_length_behind(self.line_length, &input[..at]);
+                let forward = self.pass(&mut input[..at], at, bare_at < at, spill);
+                Step { used: at, forward, end: false, fault: None }
+            }
         }
-        Step { forward: 0..kept, ..nothing }
     }
 
-    /// Checks line lengths by leaping from LF to LF as far as the limit allows.
-    fn measure_lines(&mut self, content: &[u8], max: usize) -> Option<DataFault> {
-        let mut start = 0;
+    /// The first fault and where it stands.
+    fn find_fault(
+        &mut self,
+        content: &[u8],
+        bare: Option<(usize, DataFault)>,
+        options: &DataOptions,
+    ) -> Option<(usize, DataFault)> {
+        let refused = bare.filter(|_| options.bare_newline == BareNewlineRule::Reject);
+        let judged = &content[..refused.map_or(content.len(), |(at, _)| at)];
+        match self.measure_lines(judged, options.text_line_max) {
+            // A CR and its LF stay together.
+            Some(at) => {
+                let splits_pair = content[..at].ends_with(b"\r") && content[at..].starts_with(b"\n");
+                Some((at - usize::from(splits_pair), DataFault::LineTooLong))
+            }
+            None => refused,
+        }
+    }
+
+    /// Checks line lengths by leaping from LF to LF as far as the limit allows; where the first line is too long.
+    fn measure_lines(&mut self, content: &[u8], max: usize) -> Option<usize> {
+        let (mut start, mut length) = (0, self.line_length);
         loop {
             let rest = &content[start..];
-            let allowed = max.saturating_sub(self.line_length);
+            let allowed = max.saturating_sub(length);
             if rest.len() <= allowed {
-                self.line_length = match memrchr(b'\n', rest) {
-                    Some(at) => rest.len() - at - 1,
-                    None => self.line_length + rest.len(),
-                };
+                self.line_length = line_length_behind(length, rest);
                 return None;
             }
             match memrchr(b'\n', &rest[..allowed]) {
                 Some(at) => start += at + 1,
-                None => return Some(DataFault::LineTooLong),
+                None => return Some(start + allowed),
             }
-            self.line_length = 0;
+            length = 0;
         }
+    }
+
+    /// Turns the content at the head of `input`, and the terminator if that stands behind it, into what is sent on: the
+    /// range of it, if it is not in `spill`.
+    fn pass(&mut self, input: &mut [u8], length: usize, bare: bool, spill: &mut Vec<u8>) -> Range<usize> {
+        if bare || self.after_bare_newline {
+            self.normalize(&input[..length], spill);
+            spill.extend_from_slice(&input[length..]);
+            return 0..0;
+        }
+        let kept = self.restuff(&mut input[..length]);
+        if kept != length {
+            input.copy_within(length.., kept);
+        }
+        0..kept + (input.len() - length)
     }
 
     /// Takes stuffed dots off and puts ours on, which changes only a line whose dot was not stuffed. Returns how many
@@ -241,29 +267,40 @@ fn next_dot(content: &[u8], from: usize) -> Option<usize> {
 
 /// The first bare CR or LF. A clean chunk is proved clean by comparing it with itself shifted by one, a loop that the
 /// compiler turns into vectors: a CR exactly where an LF follows.
-fn find_bare_newline(content: &[u8]) -> Option<DataFault> {
+fn find_bare_newline(content: &[u8]) -> Option<(usize, DataFault)> {
     const BLOCK: usize = 1024;
     let (Some(&first), Some(&last)) = (content.first(), content.last()) else { return None };
     if first == b'\n' {
-        return Some(DataFault::BareLf);
+        return Some((0, DataFault::BareLf));
     }
     let following = &content[1..];
-    for (block, shifted) in content[..following.len()].chunks(BLOCK).zip(following.chunks(BLOCK)) {
+    for (index, (block, shifted)) in content[..following.len()].chunks(BLOCK).zip(following.chunks(BLOCK)).enumerate() {
         let mut clean = true;
         for (&byte, &next) in block.iter().zip(shifted) {
             clean &= (byte == b'\r') == (next == b'\n');
         }
         if !clean {
-            return Some(first_bare_newline(block, shifted));
+            return first_bare_newline(block, shifted).map(|(at, fault)| (index * BLOCK + at, fault));
         }
     }
-    (last == b'\r').then_some(DataFault::BareCr)
+    (last == b'\r').then_some((content.len() - 1, DataFault::BareCr))
 }
 
-fn first_bare_newline(block: &[u8], shifted: &[u8]) -> DataFault {
-    let pairs = block.iter().zip(shifted);
-    let bare = pairs.map(|(&byte, &next)| (byte == b'\r', next == b'\n')).find(|(cr, lf)| cr != lf);
-    if bare == Some((true, false)) { DataFault::BareCr } else { DataFault::BareLf }
+fn first_bare_newline(block: &[u8], shifted: &[u8]) -> Option<(usize, DataFault)> {
+    let mut pairs = block.iter().zip(shifted).enumerate();
+    pairs.find_map(|(at, (&byte, &next))| match (byte == b'\r', next == b'\n') {
+        (true, false) => Some((at, DataFault::BareCr)),
+        (false, true) => Some((at + 1, DataFault::BareLf)),
+        _ => None,
+    })
+}
+
+/// Bytes since the last LF, if there were `before` when `content` began.
+fn line_length_behind(before: usize, content: &[u8]) -> usize {
+    match memrchr(b'\n', content) {
+        Some(at) => content.len() - at - 1,
+        None => before + content.len(),
+    }
 }
 
 #[cfg(test)]

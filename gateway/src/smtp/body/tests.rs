@@ -9,25 +9,30 @@ const NORMALIZE: DataOptions = DataOptions { text_line_max: 1000, bare_newline: 
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     output: Vec<u8>,
-    fault: bool,
+    fault: Option<DataFault>,
     rest: Option<Vec<u8>>,
 }
 
 /// Feeds the stream in pieces, as a driver does.
 fn transcode(pieces: &[&[u8]], options: &DataOptions) -> Outcome {
     let mut transcoder = DataTranscoder::new();
-    let (mut buffer, mut output, mut fault) = (Vec::new(), Vec::new(), false);
+    let (mut buffer, mut output, mut fault) = (Vec::new(), Vec::new(), None);
     for (index, piece) in pieces.iter().enumerate() {
         buffer.extend_from_slice(piece);
-        let step = transcoder.step(&mut buffer, options, &mut output);
-        assert!(step.end || buffer.len() - step.used <= 3, "more than three bytes left over");
-        output.extend_from_slice(&buffer[step.forward.clone()]);
-        fault |= step.fault.is_some();
-        buffer.drain(..step.used);
-        if step.end {
-            buffer.extend(pieces[index + 1..].concat());
-            return Outcome { output, fault, rest: Some(buffer) };
+        loop {
+            let step = transcoder.step(&mut buffer, options, &mut output);
+            output.extend_from_slice(&buffer[step.forward.clone()]);
+            fault = fault.or(step.fault);
+            buffer.drain(..step.used);
+            if step.end {
+                buffer.extend(pieces[index + 1..].concat());
+                return Outcome { output, fault, rest: Some(buffer) };
+            }
+            if step.used == 0 {
+                break;
+            }
         }
+        assert!(buffer.len() <= 3, "more than three bytes left over");
     }
     Outcome { output, fault, rest: None }
 }
@@ -36,7 +41,7 @@ fn transcode(pieces: &[&[u8]], options: &DataOptions) -> Outcome {
 fn reference(stream: &[u8], options: &DataOptions) -> Outcome {
     let end = if stream.starts_with(b".\r\n") { Some(0) } else { memmem::find(stream, b"\r\n.\r\n").map(|at| at + 2) };
     let content = &stream[..end.unwrap_or(stream.len())];
-    let (mut output, mut fault, mut at) = (Vec::new(), false, 0);
+    let (mut output, mut fault, mut at) = (Vec::new(), None, 0);
     let (mut strict, mut begins) = (true, true);
     while at < content.len() {
         if content[at..].starts_with(b"\r\n") {
@@ -47,7 +52,7 @@ fn reference(stream: &[u8], options: &DataOptions) -> Outcome {
         }
         match content[at] {
             b'\r' | b'\n' => {
-                fault = true;
+                fault = fault.or(Some(if content[at] == b'\r' { DataFault::BareCr } else { DataFault::BareLf }));
                 output.extend(b"\r\n");
                 (strict, begins) = (false, true);
             }
@@ -65,8 +70,15 @@ fn reference(stream: &[u8], options: &DataOptions) -> Outcome {
     if end.is_some() {
         output.extend(b".\r\n");
     }
-    let fault = fault && options.bare_newline == BareNewlineRule::Reject;
+    let fault = fault.filter(|_| options.bare_newline == BareNewlineRule::Reject);
     Outcome { output, fault, rest: end.map(|at| stream[at + 3..].to_vec()) }
+}
+
+fn split(stream: &[u8], cuts: Vec<usize>) -> Vec<&[u8]> {
+    let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+    cuts.extend([0, stream.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect()
 }
 
 #[test]
@@ -98,7 +110,7 @@ fn only_crlf_dot_crlf_ends_data() {
                 let outcome = transcode(pieces, &options);
                 assert_eq!(outcome.rest.as_deref(), Some(b"QUIT\r\n".as_slice()), "{look_alike:?}");
                 let sent_end = memmem::find(&outcome.output, b"\r\n.\r\n").map(|at| at + 5);
-                assert!(outcome.fault || sent_end == Some(outcome.output.len()), "{look_alike:?}");
+                assert!(outcome.fault.is_some() || sent_end == Some(outcome.output.len()), "{look_alike:?}");
             }
         }
     }
@@ -107,7 +119,8 @@ fn only_crlf_dot_crlf_ends_data() {
 #[test]
 fn a_true_end_after_a_stray_cr() {
     let outcome = transcode(&[b"body\r\r\n.\r\nNOOP\r\n"], &REJECT);
-    assert_eq!((outcome.fault, outcome.rest.as_deref()), (true, Some(b"NOOP\r\n".as_slice())));
+    let expected = (Some(DataFault::BareCr), Some(b"NOOP\r\n".as_slice()));
+    assert_eq!((outcome.fault, outcome.rest.as_deref()), expected);
 }
 
 #[test]
@@ -133,7 +146,7 @@ fn lines_are_measured_across_chunks() {
         for size in 1..stream.len() {
             let pieces: Vec<&[u8]> = stream.as_bytes().chunks(size).collect();
             let outcome = transcode(&pieces, &options);
-            assert_eq!((outcome.fault, outcome.rest.is_some()), (faulty, true), "{line:?} by {size}");
+            assert_eq!((outcome.fault.is_some(), outcome.rest.is_some()), (faulty, true), "{line:?} by {size}");
         }
     }
 }
@@ -154,19 +167,28 @@ proptest! {
     ) {
         let stream = stream.as_bytes();
         let options = if normalize { NORMALIZE } else { REJECT };
-        let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
-        cuts.extend([0, stream.len()]);
-        cuts.sort_unstable();
-        let pieces: Vec<&[u8]> = cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect();
+        let pieces = split(stream, cuts);
         let expected = reference(stream, &options);
         let found = transcode(&pieces, &options);
         prop_assert_eq!(&found.rest, &expected.rest);
         if expected.rest.is_some() {
             prop_assert_eq!(found.fault, expected.fault);
-            if !expected.fault {
+            if expected.fault.is_none() {
                 prop_assert_eq!(String::from_utf8_lossy(&found.output), String::from_utf8_lossy(&expected.output));
             }
         }
+    }
+
+    #[test]
+    fn any_split_shows_the_same_fault_and_sends_on_the_same(
+        stream in "[a.\r\n]{0,40}(\r\n\\.\r\n)?",
+        cuts in proptest::collection::vec(0usize..50, 0..8),
+        text_line_max in 3usize..12,
+        normalize: bool,
+    ) {
+        let stream = stream.as_bytes();
+        let options = DataOptions { text_line_max, ..if normalize { NORMALIZE } else { REJECT } };
+        prop_assert_eq!(transcode(&[stream], &options), transcode(&split(stream, cuts), &options));
     }
 
     #[test]

@@ -1,0 +1,229 @@
+//! The client half's envelope: MAIL and RCPT with their parameters (RFC 5321 sections 4.1.1.2 and 4.1.1.3, RFC 1870, 3461,
+//! 6152, 6531).
+//!
+//! What passes here was offered to this client, is well-formed, and was let pass by the relay guard.
+
+use crate::policy::budget::Spent;
+use crate::policy::relay_guard::RelayVerdict;
+use crate::smtp::address::{ForwardPath, ReversePath};
+use crate::smtp::command::{Params, encode_mail, encode_rcpt};
+use crate::smtp::ehlo::Extensions;
+use crate::smtp::reply::EnhancedCode;
+use crate::smtp::xtext;
+
+use super::commands::{LOST, NO_MAIL};
+use super::end::{End, Words};
+use super::handshake::Backend;
+use super::pipeline::Expect;
+use super::report::MessageReport;
+use super::transaction::{Chunks, Open, Transaction};
+use super::{Action, Millis, Output, Session};
+
+/// Recipients named in the log for one message.
+const RECIPIENTS_REPORTED: usize = 10;
+
+const NO_HELLO: Words = Words(503, EnhancedCode(5, 5, 1), "EHLO or HELO first");
+const NESTED: Words = Words(503, EnhancedCode(5, 5, 1), "Nested MAIL");
+const TOO_MANY_MESSAGES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many messages");
+const TOO_MANY_RECIPIENTS: Words = Words(452, EnhancedCode(4, 5, 3), "Too many recipients");
+const UNKNOWN_PARAMETER: Words =
+    Words(555, EnhancedCode(5, 5, 4), "Parameter not recognised, or its extension was not offered");
+const BAD_VALUE: Words = Words(501, EnhancedCode(5, 5, 4), "Parameter value not understood");
+const TWICE: Words = Words(501, EnhancedCode(5, 5, 4), "A parameter was given twice");
+const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
+const NEEDS_UTF8: Words = Words(553, EnhancedCode(5, 6, 7), "An address with non-ASCII characters needs SMTPUTF8");
+const BAD_DOMAIN: Words = Words(501, EnhancedCode(5, 1, 3), "That is no domain name");
+const RELAY_DENIED: Words = Words(550, EnhancedCode(5, 7, 1), "Relaying denied");
+const ROUTED: Words = Words(550, EnhancedCode(5, 7, 1), "Relaying denied: the local part reads as a route");
+
+impl Session {
+    /// MAIL. False while replies are owed: one to an earlier transaction must not be taken for one to this.
+    pub(super) fn mail(&mut self, now: Millis, path: &ReversePath<'_>, params: Params<'_>, out: &mut Output) -> bool {
+        if !self.pipeline.is_empty() {
+            return false;
+        }
+        if let Err(words) = self.begin_transaction(now, path, params, out) {
+            self.error(words, out);
+        }
+        true
+    }
+
+    fn begin_transaction(
+        &mut self,
+        now: Millis,
+        path: &ReversePath<'_>,
+        params: Params<'_>,
+        out: &mut Output,
+    ) -> Result<(), Words> {
+        let esmtp = self.hello.as_ref().ok_or(NO_HELLO)?.esmtp;
+        if let Transaction::Open(_) = self.transaction {
+            return Err(NESTED);
+        }
+        if self.flags.draining {
+            self.settle_end(out);
+            return Ok(());
+        }
+        let needs = self.mail_needs(esmtp, path, params)?;
+        if self.budget.message(&self.settings.limits) == Spent::Exhausted {
+            self.finish_with(End::TooManyCommands, TOO_MANY_MESSAGES, out);
+            return Ok(());
+        }
+        let mut report = Box::new(MessageReport::new(now));
+        if self.settings.record_messages {
+            report.from = Some(path.as_str().into());
+        }
+        self.transaction = Transaction::Open(Box::new(Open {
+            needs,
+            asked: 0,
+            forwarded: 0,
+            accepted: 0,
+            binary: needs.contains(Extensions::BINARYMIME),
+            chunks: Chunks::None,
+            report,
+        }));
+        if matches!(self.backend, Backend::None) {
+            self.dial(now, out);
+        }
+        encode_mail(path, params.iter(), self.to_backend(out));
+        self.expect(Expect::Mail, now);
+        Ok(())
+    }
+
+    /// Which extensions MAIL uses, all of which were offered; or what to answer.
+    fn mail_needs(&self, esmtp: bool, path: &ReversePath<'_>, params: Params<'_>) -> Result<Extensions, Words> {
+        let mut needs = Extensions::default();
+        let mut seen = Seen::default();
+        for param in params.iter() {
+            let keyword = param.keyword.to_ascii_uppercase();
+            let (extension, value_ok) = match &*keyword {
+                "SIZE" => (Extensions::SIZE, self.size_allowed(param.value)?),
+                "BODY" => match param.value.map(str::to_ascii_uppercase).as_deref() {
+                    Some("7BIT" | "8BITMIME") => (Extensions::EIGHT_BIT_MIME, true),
+                    Some("BINARYMIME") => (Extensions::BINARYMIME.union(Extensions::CHUNKING), true),
+                    _ => return Err(BAD_VALUE),
+                },
+                "SMTPUTF8" => (Extensions::SMTPUTF8, param.value.is_none()),
+                "RET" => (
+                    Extensions::DSN,
+                    param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
+                ),
+                "ENVID" => (Extensions::DSN, param.value.is_some_and(is_xtext)),
+                _ => return Err(UNKNOWN_PARAMETER),
+            };
+            if !esmtp || !self.dialect.offered.contains(extension) {
+                return Err(UNKNOWN_PARAMETER);
+            }
+            if !value_ok {
+                return Err(BAD_VALUE);
+            }
+            seen.once(keyword)?;
+            needs = needs.union(extension);
+        }
+        if path.needs_utf8() && !needs.contains(Extensions::SMTPUTF8) {
+            return Err(NEEDS_UTF8);
+        }
+        Ok(needs)
+    }
+
+    fn size_allowed(&self, value: Option<&str>) -> Result<bool, Words> {
+        let Some(digits) = value.filter(|v| !v.is_empty() && v.len() <= 20 && v.bytes().all(|b| b.is_ascii_digit()))
+        else {
+            return Ok(false);
+        };
+        // Twenty digits may exceed 64 bits; such a size exceeds every limit too.
+        let size = digits.parse().unwrap_or(u64::MAX);
+        if self.dialect.size_max != 0 && size > self.dialect.size_max { Err(TOO_LARGE) } else { Ok(true) }
+    }
+
+    /// RCPT.
+    pub(super) fn rcpt(&mut self, path: &ForwardPath<'_>, params: Params<'_>, now: Millis, out: &mut Output) {
+        match self.transaction {
+            Transaction::None => return self.error(NO_MAIL, out),
+            Transaction::Lost => return self.idle(LOST, out),
+            Transaction::Open(_) => {}
+        }
+        if let Err(words) = self.rcpt_allowed(path, params) {
+            if matches!(words, RELAY_DENIED | ROUTED) {
+                self.totals.relay_denied += 1;
+                out.actions.push(Action::RelayDenied);
+            }
+            return self.error(words, out);
+        }
+        let record = self.settings.record_messages;
+        let limit = self.settings.limits.recipients;
+        let Some(open) = self.transaction.open_mut() else { return };
+        open.asked += 1;
+        if open.asked > limit {
+            return self.error(TOO_MANY_RECIPIENTS, out);
+        }
+        open.forwarded += 1;
+        if !params.is_empty() {
+            open.needs = open.needs.union(Extensions::DSN);
+        }
+        if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
+            open.report.recipients.push(path.as_str().into());
+        }
+        encode_rcpt(path, params.iter(), self.to_backend(out));
+        self.expect(Expect::Rcpt, now);
+    }
+
+    fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>) -> Result<(), Words> {
+        let utf8 = self.utf8();
+        if path.needs_utf8() && !utf8 {
+            return Err(NEEDS_UTF8);
+        }
+        match self.settings.relay.judge(self.client_addr, path) {
+            RelayVerdict::Pass => {}
+            RelayVerdict::BadDomain => return Err(BAD_DOMAIN),
+            RelayVerdict::RelayDenied => return Err(RELAY_DENIED),
+            RelayVerdict::RoutedLocalPart => return Err(ROUTED),
+        }
+        let dsn = self.dialect.offered.contains(Extensions::DSN) && self.hello.as_ref().is_some_and(|h| h.esmtp);
+        let mut seen = Seen::default();
+        for param in params.iter() {
+            let keyword = param.keyword.to_ascii_uppercase();
+            let value_ok = match &*keyword {
+                "NOTIFY" if dsn => param.value.is_some_and(is_notify),
+                "ORCPT" if dsn => param.value.is_some_and(|value| is_orcpt(value, utf8)),
+                _ => return Err(UNKNOWN_PARAMETER),
+            };
+            if !value_ok {
+                return Err(BAD_VALUE);
+            }
+            seen.once(keyword)?;
+        }
+        Ok(())
+    }
+}
+
+/// Parameters seen so far: two servers may differ in which of two equal ones counts. Only known ones are put in, so there
+/// are few.
+#[derive(Debug, Default)]
+struct Seen(Vec<String>);
+
+impl Seen {
+    fn once(&mut self, keyword: String) -> Result<(), Words> {
+        if self.0.contains(&keyword) {
+            return Err(TWICE);
+        }
+        self.0.push(keyword);
+        Ok(())
+    }
+}
+
+fn is_xtext(value: &str) -> bool {
+    xtext::decode(value.as_bytes()).is_some()
+}
+
+fn is_notify(value: &str) -> bool {
+    value.eq_ignore_ascii_case("NEVER")
+        || value.split(',').all(|w| ["SUCCESS", "FAILURE", "DELAY"].iter().any(|known| w.eq_ignore_ascii_case(known)))
+}
+
+/// `addr-type ";" address` (RFC 3461 section 4.2); the address may hold UTF-8 in an SMTPUTF8 transaction (RFC 6533).
+fn is_orcpt(value: &str, utf8: bool) -> bool {
+    value.split_once(';').is_some_and(|(kind, address)| {
+        let atom = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+        atom && !address.is_empty() && (address.is_ascii() || utf8)
+    })
+}

@@ -1,0 +1,152 @@
+//! A transcript's settings: what the gateway was told, and what it has learned of its backend.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use smtp_gateway::config::{
+    Backend, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, Server,
+    Timeouts,
+};
+use smtp_gateway::identity::{ClientAddr, PeerAddr};
+use smtp_gateway::policy::domains::DomainSet;
+use smtp_gateway::policy::relay_guard::RelayGuard;
+use smtp_gateway::session::{Dialect, Millis, Session, Settings};
+use smtp_gateway::smtp::ehlo::{Keywords, Offer};
+use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
+
+/// Name and value, as written.
+pub type Map = HashMap<String, String>;
+
+/// What the backend offers unless a transcript says otherwise.
+const OFFERS: &str = "PIPELINING,SIZE 10240000,8BITMIME,DSN,CHUNKING,SMTPUTF8,ENHANCEDSTATUSCODES";
+
+/// Reads the `@` lines.
+pub fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Map, String> {
+    lines
+        .filter_map(|line| line.strip_prefix("@ "))
+        .map(|line| {
+            let (key, value) = line.split_once('=').ok_or_else(|| format!("`{line}`: no `=`"))?;
+            Ok((key.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+/// A session with these settings, not greeted yet.
+pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
+    let config = config(settings)?;
+    let value = |key: &str, default: &str| settings.get(key).cloned().unwrap_or_else(|| default.to_owned());
+    let dialect = match &*value("backend_offers", OFFERS) {
+        "unknown" => Dialect::unknown(&config.server.hostname),
+        offers => dialect(offers, &config)?,
+    };
+    let client: SocketAddr = value("client", "203.0.113.9:4711").parse().map_err(|_| "bad client")?;
+    let client = ClientAddr::direct(PeerAddr::from_socket(client));
+    Ok(Session::new(Arc::new(Settings::new(&config, 0, true)), Arc::new(dialect), client, now))
+}
+
+fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {
+    let lines: Vec<&str> =
+        std::iter::once("backend").chain(offers.split(',')).filter(|line| !line.is_empty()).collect();
+    let mut reply = String::new();
+    for (index, line) in lines.iter().enumerate() {
+        let separator = if index + 1 == lines.len() { ' ' } else { '-' };
+        reply.push_str(&format!("250{separator}{line}\r\n"));
+    }
+    let ReplyParse::Complete { reply, .. } = parse_reply(reply.as_bytes()) else {
+        return Err(format!("`{offers}` is no EHLO reply"));
+    };
+    let (offer, keywords) = (Offer::from_reply(&reply), Keywords::from_reply(&reply));
+    Ok(Dialect::new(&config.server.hostname, &config.limits, &offer, &keywords))
+}
+
+fn config(settings: &Map) -> Result<Config, String> {
+    let mut config = Config {
+        server: Server {
+            hostname: "mx.example.com".to_owned(),
+            workers: 1,
+            early_talk: EarlyTalk::Reject,
+            greet_delay: Duration::ZERO,
+            bare_newline: BareNewline::Reject,
+        },
+        listeners: vec![Listener {
+            address: "127.0.0.1:25".parse().map_err(|_| "address")?,
+            backend: 0,
+            proxy_protocol_from: Vec::new(),
+        }],
+        backends: vec![Backend {
+            name: "backend".to_owned(),
+            address: HostPort::Name("backend".to_owned(), 25),
+            identity: IdentityMode::None,
+        }],
+        relay: RelayGuard { local_domains: domains("local.test")?, allowed_networks: Vec::new() },
+        limits: Limits::default(),
+        timeouts: Timeouts::default(),
+        dns: Dns::default(),
+        control: Control::default(),
+        log: Log::default(),
+    };
+    for (key, value) in settings {
+        set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
+    }
+    Ok(config)
+}
+
+fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
+    let number = || value.parse::<u32>().map_err(|_| "a number is needed".to_owned());
+    match key {
+        "identity" => {
+            config.backends[0].identity = match value {
+                "none" => IdentityMode::None,
+                "xclient" => IdentityMode::Xclient,
+                "proxy-v1" => IdentityMode::ProxyV1,
+                "proxy-v2" => IdentityMode::ProxyV2,
+                other => return Err(format!("no identity {other}")),
+            }
+        }
+        "local_domains" => config.relay.local_domains = domains(value)?,
+        "allowed_networks" => {
+            let networks = value.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+            config.relay.allowed_networks = networks.map_err(|_| "bad network")?;
+        }
+        "early_talk" => {
+            config.server.early_talk = match value {
+                "log" => EarlyTalk::Log,
+                "reject" => EarlyTalk::Reject,
+                other => return Err(format!("no rule {other}")),
+            }
+        }
+        "bare_newline" => {
+            config.server.bare_newline = match value {
+                "normalize" => BareNewline::Normalize,
+                "reject" => BareNewline::Reject,
+                other => return Err(format!("no rule {other}")),
+            }
+        }
+        "recipients" => config.limits.recipients = number()?,
+        "errors" => config.limits.errors = number()?,
+        "idle_commands" => config.limits.idle_commands = number()?,
+        "messages_per_session" => config.limits.messages_per_session = number()?,
+        "message_size" => config.limits.message_size = number()?.into(),
+        "minimum_rate" => config.limits.minimum_rate = number()?.into(),
+        "text_line" => config.limits.text_line = size(number()?)?,
+        "header_size" => config.limits.header_size = size(number()?)?,
+        "received_hops" => config.limits.received_hops = size(number()?)?,
+        "client" | "name" | "backend_offers" | "whole_packets_only" | "greeting" => {}
+        _ => return Err("no such setting".to_owned()),
+    }
+    Ok(())
+}
+
+fn size(number: u32) -> Result<usize, String> {
+    usize::try_from(number).map_err(|error| error.to_string())
+}
+
+fn domains(list: &str) -> Result<DomainSet, String> {
+    let mut set = DomainSet::new();
+    for entry in list.split_whitespace() {
+        set.insert(entry).map_err(|error| error.to_string())?;
+    }
+    Ok(set)
+}

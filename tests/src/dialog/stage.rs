@@ -1,0 +1,312 @@
+//! A client on one side of the core, a backend on the other, and between them what the driver does.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use smtp_gateway::identity::xclient::ClientName;
+use smtp_gateway::session::{Action, MessageReport, Millis, Output, Session};
+
+use super::Packets;
+use super::settings::{self, Map};
+
+/// The gateway's address that the client connected to.
+const DESTINATION: &str = "192.0.2.1:25";
+
+/// One session with both its ends.
+#[derive(Debug)]
+pub struct Stage {
+    /// The core.
+    pub session: Session,
+    /// What the client received and no one expected yet.
+    pub to_client: Vec<u8>,
+    /// What the backend received and no one expected yet.
+    pub to_backend: Vec<u8>,
+    /// Every message's report, in order.
+    pub reports: Vec<MessageReport>,
+    /// The gateway asked for a connection and got no answer yet.
+    pub dialling: bool,
+    /// The gateway closed the backend's connection.
+    pub backend_closed: bool,
+    /// The gateway closed the client's connection.
+    pub client_closed: bool,
+    out: Output,
+    packets: Packets,
+    now: Millis,
+    name: ClientName,
+    greeted: bool,
+    client_in: Vec<u8>,
+    client_eof: bool,
+    backend_in: Vec<u8>,
+    events: VecDeque<String>,
+}
+
+impl Stage {
+    /// A client has connected, and unless the settings hold the greeting back it was greeted.
+    pub fn new(settings: &Map, packets: Packets) -> Result<Self, String> {
+        let now = Millis(1000);
+        let mut stage = Self {
+            session: settings::session(settings, now)?,
+            to_client: Vec::new(),
+            to_backend: Vec::new(),
+            reports: Vec::new(),
+            dialling: false,
+            backend_closed: false,
+            client_closed: false,
+            out: Output::default(),
+            packets,
+            now,
+            name: settings.get("name").map_or(ClientName::Unavailable, |name| ClientName::verified(name)),
+            greeted: false,
+            client_in: Vec::new(),
+            client_eof: false,
+            backend_in: Vec::new(),
+            events: VecDeque::new(),
+        };
+        if !settings.contains_key("greeting") {
+            stage.greet();
+        }
+        Ok(stage)
+    }
+
+    /// The greeting's delay is over.
+    pub fn greet(&mut self) {
+        self.greeted = true;
+        if self.client_in.is_empty() || !self.session.early_greeting(&mut self.out) {
+            self.session.greet(&mut self.out);
+        }
+        self.pump();
+    }
+
+    /// The client sends bytes.
+    pub fn client_sends(&mut self, bytes: &[u8]) {
+        for packet in split(bytes, self.packets) {
+            self.client_in.extend_from_slice(packet);
+            self.pump();
+        }
+    }
+
+    /// The backend sends bytes.
+    pub fn backend_sends(&mut self, bytes: &[u8]) {
+        for packet in split(bytes, self.packets) {
+            self.backend_in.extend_from_slice(packet);
+            self.pump();
+        }
+    }
+
+    /// The backend closes its connection.
+    pub fn backend_closes(&mut self) {
+        self.session.backend_closed(self.now, &mut self.out);
+        self.backend_in.clear();
+        self.pump();
+    }
+
+    /// The client sends nothing more.
+    pub fn client_closes(&mut self) {
+        self.client_eof = true;
+        self.pump();
+    }
+
+    /// The client's connection breaks.
+    pub fn client_breaks(&mut self) {
+        self.session.client_closed(self.now, true, &mut self.out);
+        self.pump();
+    }
+
+    /// The gateway begins to drain.
+    pub fn drain(&mut self) {
+        self.session.drain(&mut self.out);
+        self.pump();
+    }
+
+    /// The grace time of the drain is over.
+    pub fn drain_now(&mut self) {
+        self.session.drain_now(self.now, &mut self.out);
+        self.pump();
+    }
+
+    /// Time passes; the core is told at its deadlines, and only then.
+    pub fn time_passes(&mut self, seconds: u64, stalled: bool) {
+        let until = self.now.after(Duration::from_secs(seconds));
+        while !self.client_closed && self.session.deadline() <= until {
+            self.now = self.session.deadline().max(Millis(self.now.0 + 1));
+            self.session.tick(self.now, stalled, &mut self.out);
+            self.pump();
+        }
+        self.now = until.max(self.now);
+    }
+
+    /// The gateway was asked to have dialled; `how` it went: "", "refused" or "hangs".
+    pub fn dialled(&mut self, how: &str) -> Result<(), String> {
+        take_flag(&mut self.dialling, "the backend was not dialled")?;
+        self.quiet()?;
+        match how {
+            "" => {
+                let destination = DESTINATION.parse().map_err(|_| "bad destination")?;
+                self.session.backend_connected(self.now, destination, &mut self.out);
+            }
+            "refused" => self.session.backend_unreachable(self.now, &mut self.out),
+            "hangs" => {}
+            _ => return Err("`B+`, `B+ refused` or `B+ hangs` is needed".to_owned()),
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// Nothing has happened that was not expected.
+    pub fn quiet(&self) -> Result<(), String> {
+        let left = |side: &str, bytes: &[u8]| {
+            if bytes.is_empty() { Ok(()) } else { Err(format!("before this, {side} received: {}", shown(bytes))) }
+        };
+        left("the client", &self.to_client)?;
+        left("the backend", &self.to_backend)?;
+        for (flag, what) in [
+            (self.dialling, "the backend was dialled"),
+            (self.backend_closed, "the backend's connection was closed"),
+            (self.client_closed, "the client's connection was closed"),
+        ] {
+            if flag {
+                return Err(format!("before this, {what}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The client received this line.
+    pub fn expect_client_line(&mut self, expected: &str) -> Result<(), String> {
+        expect_line(&mut self.to_client, expected)
+    }
+
+    /// The client received these bytes.
+    pub fn expect_client_bytes(&mut self, expected: &[u8]) -> Result<(), String> {
+        expect_bytes(&mut self.to_client, expected)
+    }
+
+    /// The backend received this line.
+    pub fn expect_backend_line(&mut self, expected: &str) -> Result<(), String> {
+        expect_line(&mut self.to_backend, expected)
+    }
+
+    /// The backend received these bytes.
+    pub fn expect_backend_bytes(&mut self, expected: &[u8]) -> Result<(), String> {
+        expect_bytes(&mut self.to_backend, expected)
+    }
+
+    /// The gateway closed the backend's connection.
+    pub fn expect_backend_closed(&mut self) -> Result<(), String> {
+        take_flag(&mut self.backend_closed, "the backend's connection is open")
+    }
+
+    /// The gateway closed the client's connection.
+    pub fn expect_client_closed(&mut self) -> Result<(), String> {
+        take_flag(&mut self.client_closed, "the client's connection is open")
+    }
+
+    /// The log heard this, perhaps behind other things.
+    pub fn expect_event(&mut self, expected: &str) -> Result<(), String> {
+        let heard: Vec<String> = self.events.iter().cloned().collect();
+        while let Some(event) = self.events.pop_front() {
+            if matches(&event, expected) {
+                return Ok(());
+            }
+        }
+        Err(format!("only {heard:?} was heard"))
+    }
+
+    /// Does what the driver does until nothing moves.
+    fn pump(&mut self) {
+        loop {
+            self.collect();
+            if !self.backend_in.is_empty() {
+                let used = self.session.backend_bytes(self.now, &self.backend_in, &mut self.out);
+                self.backend_in.drain(..used.min(self.backend_in.len()));
+                if used > 0 {
+                    continue;
+                }
+            }
+            if !self.greeted || !self.session.wants_client() {
+                break;
+            }
+            let taken = self.session.client_bytes(self.now, &mut self.client_in, &mut self.out);
+            let forward = self.client_in[taken.forward.clone()].to_vec();
+            self.to_backend.append(&mut self.out.to_backend);
+            self.to_backend.extend_from_slice(&forward);
+            self.collect();
+            self.client_in.drain(..taken.used);
+            if taken.used == 0 {
+                break;
+            }
+        }
+        if self.client_eof && self.session.wants_client() {
+            self.client_eof = false;
+            self.session.client_closed(self.now, false, &mut self.out);
+        }
+        self.collect();
+    }
+
+    fn collect(&mut self) {
+        self.to_client.append(&mut self.out.to_client);
+        self.to_backend.append(&mut self.out.to_backend);
+        for action in std::mem::take(&mut self.out.actions) {
+            match action {
+                Action::Dial => self.dialling = true,
+                Action::LookUpName => self.session.client_name(self.now, self.name.clone(), &mut self.out),
+                Action::CloseBackend => {
+                    self.backend_closed = true;
+                    self.dialling = false;
+                    self.backend_in.clear();
+                }
+                Action::CloseClient => self.client_closed = true,
+                Action::Message(report) => {
+                    self.events.push_back(format!("{:?} {}", report.outcome, report.code).to_lowercase());
+                    self.reports.push(*report);
+                }
+                Action::RelayDenied => self.events.push_back("relay denied".to_owned()),
+                Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
+                Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
+            }
+        }
+    }
+}
+
+fn split(bytes: &[u8], packets: Packets) -> std::slice::Chunks<'_, u8> {
+    bytes.chunks(match packets {
+        Packets::Whole => bytes.len().max(1),
+        Packets::Bytes => 1,
+    })
+}
+
+fn take_flag(flag: &mut bool, otherwise: &str) -> Result<(), String> {
+    if std::mem::take(flag) { Ok(()) } else { Err(otherwise.to_owned()) }
+}
+
+fn expect_line(sent: &mut Vec<u8>, expected: &str) -> Result<(), String> {
+    let Some(length) = sent.windows(2).position(|pair| pair == b"\r\n") else {
+        return Err(format!("no line came, only `{}`", shown(sent)));
+    };
+    let line: Vec<u8> = sent.drain(..length + 2).take(length).collect();
+    let line = String::from_utf8_lossy(&line);
+    if matches(&line, expected) { Ok(()) } else { Err(format!("`{line}` came")) }
+}
+
+fn expect_bytes(sent: &mut Vec<u8>, expected: &[u8]) -> Result<(), String> {
+    if sent.starts_with(expected) {
+        sent.drain(..expected.len());
+        return Ok(());
+    }
+    Err(format!("`{}` came", shown(sent)))
+}
+
+/// Bytes for an error message.
+fn shown(bytes: &[u8]) -> String {
+    const SHOWN_MAX: usize = 400;
+    let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
+    format!("{}{more}", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
+}
+
+fn matches(text: &str, expected: &str) -> bool {
+    match expected.strip_suffix('…') {
+        Some(head) => text.starts_with(head),
+        None => text == expected,
+    }
+}
