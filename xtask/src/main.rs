@@ -1,2 +1,40 @@
-//! Every script of the project.
-fn main() {}
+//! Every script of the project, as one program: `cargo xtask VERB`.
+//!
+//! This file only chooses the verb; each verb is a module. Nothing here knows the gateway's insides: the verbs speak to
+//! cargo, to package managers and to the built binary, as a person at a terminal would.
+
+use std::process::ExitCode;
+
+mod command;
+mod peers;
+mod test;
+
+const USAGE: &str = "\
+usage: cargo xtask VERB
+
+  test [ARGS]   provide the mail servers the tests use, build, and run every test; ARGS go to `cargo test`
+  peers         only provide the mail servers, into target/peers
+";
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let verb = arguments.next();
+    let rest: Vec<String> = arguments.collect();
+    let outcome = match verb.as_deref() {
+        Some("test") => test::run(&rest),
+        Some("peers") => peers::run(&rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        Some(other) => Err(format!("there is no verb `{other}`\n\n{USAGE}")),
+        None => Err(USAGE.to_owned()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{}", error.trim_end());
+            ExitCode::FAILURE
+        }
+    }
+}

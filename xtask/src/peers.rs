@@ -1,0 +1,115 @@
+//! The mail servers and clients the scenarios run against, unpacked into `target/peers/NAME` and never installed.
+//!
+//! Distribution packages are unpacked, not installed: an installed mail server would start, claim port 25 and mail root.
+//! The scenarios lay the unpacked tree over `/usr` in a mount namespace of their own, so a server finds its compiled-in
+//! paths and the machine keeps its own. A stamp file holds the recipe a folder was made by; a changed recipe makes it
+//! anew, an unchanged one costs nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::command::{bounded, exists, output, target};
+
+mod apt;
+
+/// Where a peer comes from.
+#[derive(Debug)]
+enum Source {
+    /// Debian packages; the libraries they need and the machine lacks come along.
+    Apt(&'static [&'static str]),
+    /// A package of the npm registry.
+    Npm(&'static str),
+    /// A package of PyPI.
+    Pip(&'static str),
+}
+
+const PEERS: [(&str, Source); 6] = [
+    ("postfix", Source::Apt(&["postfix"])),
+    // The light daemon is built without the PROXY protocol.
+    ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
+    ("opensmtpd", Source::Apt(&["opensmtpd"])),
+    ("swaks", Source::Apt(&["swaks"])),
+    ("haraka", Source::Npm("Haraka@~3.3")),
+    ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
+];
+
+const STAMP: &str = ".provided";
+
+/// `cargo xtask peers`.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if !arguments.is_empty() {
+        return Err("`cargo xtask peers` takes no arguments".to_owned());
+    }
+    let missing = provide_all();
+    if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", missing.join(", "))) }
+}
+
+/// Provides every peer; says loudly which it could not, and returns their names.
+pub(crate) fn provide_all() -> Vec<&'static str> {
+    let mut missing = Vec::new();
+    if let Err(error) = provide_ip() {
+        eprintln!("MISSING: ip: {error}");
+        missing.push("ip");
+    }
+    for (name, source) in &PEERS {
+        if let Err(error) = provide(name, source) {
+            eprintln!("MISSING: {name}: {error}");
+            missing.push(name);
+        }
+    }
+    missing
+}
+
+/// The one thing that is installed: without `ip` there are no network namespaces.
+fn provide_ip() -> Result<(), String> {
+    if exists("ip") {
+        return Ok(());
+    }
+    eprintln!("peers: installing iproute2");
+    apt::install("iproute2")
+}
+
+fn provide(name: &str, source: &Source) -> Result<(), String> {
+    let folder = target().join("peers").join(name);
+    let recipe = format!("{source:?}");
+    if fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == recipe) {
+        return Ok(());
+    }
+    eprintln!("peers: providing {name}");
+    // Built beside its place and moved there whole, so an interrupted run leaves nothing that looks complete.
+    let partial = target().join("peers").join(format!(".{name}.partial"));
+    remove(&partial)?;
+    fs::create_dir_all(&partial).map_err(|error| format!("{}: {error}", partial.display()))?;
+    match source {
+        Source::Apt(packages) => apt::unpack(packages, &partial)?,
+        Source::Npm(package) => npm(package, &partial)?,
+        Source::Pip(package) => pip(package, &partial)?,
+    }
+    fs::write(partial.join(STAMP), recipe).map_err(|error| format!("{}: {error}", partial.display()))?;
+    remove(&folder)?;
+    fs::rename(&partial, &folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn remove(folder: &PathBuf) -> Result<(), String> {
+    if !folder.exists() {
+        return Ok(());
+    }
+    fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn npm(package: &str, folder: &Path) -> Result<(), String> {
+    if !exists("npm") {
+        return Err("npm is not on the path; install Node.js with npm".to_owned());
+    }
+    // Its native add-on is for syslog only, and would want a compiler.
+    let options = ["--no-audit", "--no-fund", "--ignore-scripts", "--omit=optional", "--loglevel=error"];
+    output(bounded(300, "npm").arg("install").args(options).arg("--prefix").arg(folder).arg(package)).map(drop)
+}
+
+fn pip(package: &str, folder: &Path) -> Result<(), String> {
+    let options = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--target"];
+    let mut command = bounded(300, "python3");
+    output(command.args(options).arg(folder).arg(package))
+        .map(drop)
+        .map_err(|error| format!("{error}\n  Python 3 with pip is needed"))
+}
