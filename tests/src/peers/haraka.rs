@@ -1,0 +1,61 @@
+//! Haraka, told of clients by XCLIENT or a PROXY version 1 header.
+
+use std::net::SocketAddr;
+
+use super::log::{Log, Process};
+use super::net::{BACK, BACKEND, Family, Host};
+use super::stage::Stage;
+use super::{Backend, LOCAL_DOMAIN, folder};
+
+/// How Haraka is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// Its `xclient` plugin.
+    Xclient,
+    /// `[haproxy]` in its connection.ini.
+    Proxy,
+}
+
+/// A running Haraka.
+#[derive(Debug)]
+pub struct Haraka {
+    process: Process,
+    _stage: Stage,
+    address: SocketAddr,
+}
+
+/// Takes every message and keeps none.
+const TAKE: &str = "exports.hook_queue = (next) => next(OK, 'taken')\n";
+
+impl Haraka {
+    /// A Haraka on a host, once it listens.
+    pub fn start(host: &Host, told: Told) -> Self {
+        let stage = Stage::plain();
+        let [v4, v6] = BACK;
+        let hosts = match told {
+            Told::Xclient => ("xclient.hosts", format!("{v4}\n{v6}\n")),
+            Told::Proxy => ("connection.ini", format!("[haproxy]\nhosts[] = {v4}\nhosts[] = {v6}\n")),
+        };
+        stage.etc(&format!("haraka/config/{}", hosts.0), &hosts.1);
+        stage.etc("haraka/config/smtp.ini", "listen=[::0]:25\nnodes=0\n");
+        stage.etc("haraka/config/plugins", "xclient\nrcpt_to.in_host_list\ntake\n");
+        stage.etc("haraka/config/host_list", &format!("{LOCAL_DOMAIN}\n"));
+        stage.etc("haraka/config/me", "backend.test\n");
+        stage.etc("haraka/config/log.ini", "[main]\nlevel=info\n");
+        stage.etc("haraka/plugins/take.js", TAKE);
+        let program = folder("haraka").join("node_modules/Haraka/bin/haraka");
+        let process = stage.start(host, &["node", &program.to_string_lossy(), "-c", "/etc/haraka"]);
+        process.log().wait_for(&["Listening on"]);
+        Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
+    }
+}
+
+impl Backend for Haraka {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn log(&self) -> &Log {
+        self.process.log()
+    }
+}
