@@ -15,18 +15,20 @@
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`control`] | the unix socket and its verbs | sessions |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
+//! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |
 //! | [`sink`] | a small development backend | the gateway |
 
-// pub mod accept;
+pub mod accept;
 pub mod backend;
-// pub mod cli;
+pub mod cli;
 pub mod config;
-// pub mod control;
+pub mod control;
 pub mod drive;
-pub mod observe;
-pub mod session;
-// pub mod sink;
 pub mod identity;
+pub mod observe;
 pub mod policy;
+pub mod service;
+pub mod session;
+pub mod sink;
 pub mod smtp;

@@ -1,2 +1,5 @@
 //! Arguments in, exit code out; everything else is the library's.
-fn main() {}
+
+fn main() -> std::process::ExitCode {
+    smtp_gateway::cli::main()
+}

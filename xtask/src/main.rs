@@ -5,14 +5,18 @@
 
 use std::process::ExitCode;
 
+mod bench;
 mod command;
 mod peers;
+mod run;
 mod test;
 
 const USAGE: &str = "\
 usage: cargo xtask VERB
 
+  run           build, and start the gateway with a small mail server behind it, on loopback
   test [ARGS]   provide the mail servers the tests use, build, and run every test; ARGS go to `cargo test`
+  bench [ARGS]  the gateway beside HAProxy and nginx, in one run; --help tells of ARGS
   peers         only provide the mail servers, into target/peers
 ";
 
@@ -22,6 +26,8 @@ fn main() -> ExitCode {
     let rest: Vec<String> = arguments.collect();
     let outcome = match verb.as_deref() {
         Some("test") => test::run(&rest),
+        Some("run") => run::run(&rest),
+        Some("bench") => bench::run(&rest),
         Some("peers") => peers::run(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

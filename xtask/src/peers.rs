@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::command::{bounded, exists, output, target};
 
@@ -32,6 +33,10 @@ const PEERS: [(&str, Source); 6] = [
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];
+
+/// What the bench compares with; no test needs them.
+const BENCH_PEERS: [(&str, Source); 2] =
+    [("haproxy", Source::Apt(&["haproxy"])), ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"]))];
 
 const STAMP: &str = ".provided";
 
@@ -60,6 +65,26 @@ pub(crate) fn provide_all() -> Vec<&'static str> {
     missing
 }
 
+/// Provides one peer, a bench's among them.
+pub(crate) fn provide_one(name: &str) -> Result<(), String> {
+    let known = PEERS.iter().chain(&BENCH_PEERS).find(|(known, _)| *known == name);
+    let (name, source) = known.ok_or_else(|| format!("there is no peer `{name}`"))?;
+    provide(name, source)
+}
+
+/// Where a peer is unpacked.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    target().join("peers").join(name)
+}
+
+/// A program of an unpacked peer, with the libraries that came along in view.
+pub(crate) fn command(name: &str, program: &str) -> Command {
+    let folder = folder(name);
+    let mut command = Command::new(folder.join(program));
+    command.env("LD_LIBRARY_PATH", folder.join("usr/lib/x86_64-linux-gnu"));
+    command
+}
+
 /// The one thing that is installed: without `ip` there are no network namespaces.
 fn provide_ip() -> Result<(), String> {
     if exists("ip") {
@@ -70,7 +95,7 @@ fn provide_ip() -> Result<(), String> {
 }
 
 fn provide(name: &str, source: &Source) -> Result<(), String> {
-    let folder = target().join("peers").join(name);
+    let folder = folder(name);
     let recipe = format!("{source:?}");
     if fs::read_to_string(folder.join(STAMP)).is_ok_and(|stamp| stamp == recipe) {
         return Ok(());

@@ -3,6 +3,18 @@
 //! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
 //! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
 
+mod addresses;
+mod diagnostics;
+mod endpoints;
+mod files;
+mod parse;
+mod read;
+mod relay;
+mod sections;
+mod suggest;
+mod syntax;
+mod values;
+
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +23,9 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::policy::relay_guard::RelayGuard;
+
+pub use self::diagnostics::Fault;
+pub use self::parse::{LoadError, load, parse};
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -215,6 +230,18 @@ pub enum LogLevel {
     Trace,
 }
 
+impl IdentityMode {
+    /// As it is written in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Xclient => "xclient",
+            Self::ProxyV1 => "proxy-v1",
+            Self::ProxyV2 => "proxy-v2",
+            Self::None => "none",
+        }
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -275,3 +302,6 @@ impl Default for Log {
         Self { format: LogFormat::Text, level: LogLevel::Info, mailboxes: false }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,12 +10,11 @@
 mod backend_side;
 mod buffers;
 mod clock;
-mod proxied;
+mod opening;
 mod task;
 mod worker;
 
 pub use clock::now;
 pub use worker::{Drain, DrainState, Worker, wake_sessions};
 
-pub(crate) use proxied::serve as serve_proxied;
-pub(crate) use task::SessionTask;
+pub(crate) use opening::{serve_direct, serve_proxied};

@@ -119,6 +119,12 @@ impl SessionTask {
         }
     }
 
+    /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
+    /// captured and as what it awaits.
+    pub(super) fn holding<H: Send + 'static>(self, held: H) -> impl Future<Output = ()> + Send + 'static {
+        Holding { session: self, _held: held }
+    }
+
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         let now = now();
         self.check_drain(cx, now, scratch);
@@ -455,6 +461,21 @@ impl Future for SessionTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         with_scratch(|scratch| task.drive(cx, scratch))
+    }
+}
+
+struct Holding<H> {
+    session: SessionTask,
+    _held: H,
+}
+
+impl<H> Unpin for Holding<H> {}
+
+impl<H> Future for Holding<H> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.session).poll(cx)
     }
 }
 

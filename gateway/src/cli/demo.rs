@@ -1,0 +1,127 @@
+//! `demo`: gateway and sink on loopback ports of their own, and one client that shows what each of them sees.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::mpsc::Receiver;
+
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::config::{self, HostPort};
+use crate::control::render;
+use crate::service::Bound;
+use crate::sink::{self, By, Event, Observer, Options, SinkIdentity};
+
+use super::{BAD_CONFIG, Failure};
+
+/// What `cargo xtask run` starts, but for the ports.
+const CONFIG: &str = include_str!("../../../config/demo.toml");
+
+/// Loopback has many addresses; this one is neither the gateway's nor the sink's.
+const CLIENT: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 7);
+
+/// What the client says, and the first digit of the answer it must get.
+const DIALOG: [(&str, char); 7] = [
+    ("EHLO client.example", '2'),
+    ("MAIL FROM:<alice@client.example>", '2'),
+    ("RCPT TO:<bob@example.com>", '2'),
+    ("RCPT TO:<eve@elsewhere.example>", '5'),
+    ("DATA", '3'),
+    (
+        "From: <alice@client.example>\r\nTo: <bob@example.com>\r\nSubject: demo\r\n\r\nHello through the gateway.\r\n.",
+        '2',
+    ),
+    ("QUIT", '2'),
+];
+
+/// A directory of the demo's own; gone with it.
+struct Directory(PathBuf);
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        // It holds at most a socket of ours, and lies where temporary files do.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(super) fn demo() -> Result<(), Failure> {
+    let (observer, events) = Observer::channel();
+    let sink = sink::start(Options {
+        listen: (Ipv4Addr::LOCALHOST, 0).into(),
+        identity: SinkIdentity::Xclient,
+        local_domains: vec!["example.com".into()],
+        quiet: true,
+        observer: Some(observer),
+        ..Options::default()
+    });
+    let sink = sink.map_err(|error| Failure::new(format_args!("the sink cannot start: {error}")))?;
+
+    let directory = Directory(std::env::temp_dir().join(format!("smtp-gateway-demo-{}", std::process::id())));
+    let mut config = config::parse(CONFIG, "demo.toml")
+        .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.iter().map(ToString::to_string).collect() })?;
+    config.listeners[0].address.set_port(0);
+    config.backends[0].address = HostPort::Address(sink.address());
+    config.control.socket = directory.0.join("control.sock");
+
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
+    runtime.block_on(show(Bound::new(config).map_err(Failure::new)?, sink.address(), &events))
+}
+
+async fn show(bound: Bound, sink: SocketAddr, events: &Receiver<Event>) -> Result<(), Failure> {
+    let address = bound.addresses()[0];
+    let gateway = bound.start().await.map_err(Failure::new)?;
+    println!("A gateway listens on {address}; behind it a mail server, the sink, on {sink}.");
+    println!("A client at {CLIENT} sends to the gateway:\n");
+    converse(address).await.map_err(Failure::new)?;
+
+    println!("\nWhat the mail server saw:\n");
+    let mut believed = None;
+    for event in events.try_iter() {
+        if let Event::Message(message) = &event {
+            believed = message.client.believed;
+        }
+        let by_itself = matches!(&event, Event::Client(client) if client.by == By::Connection);
+        println!("  {event}{}", if by_itself { ": the gateway's own health check" } else { "" });
+    }
+    println!("\nWhat `smtp-gateway status` shows:\n");
+    for line in render(&gateway.status(), false).lines() {
+        println!("  {line}");
+    }
+    gateway.drain(std::future::ready(())).await;
+    if believed == Some(CLIENT.into()) {
+        println!("\nThe mail server knows its client: {CLIENT}, not the gateway.");
+        Ok(())
+    } else {
+        Err(Failure::new(format_args!("the mail server believed its client to be {believed:?}, not {CLIENT}")))
+    }
+}
+
+async fn converse(gateway: SocketAddr) -> std::io::Result<()> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind((CLIENT, 0).into())?;
+    let mut stream = BufReader::new(socket.connect(gateway).await?);
+    reply(&mut stream, '2').await?;
+    for (said, expected) in DIALOG {
+        for line in said.split("\r\n") {
+            println!("  C: {line}");
+        }
+        stream.write_all(said.as_bytes()).await?;
+        stream.write_all(b"\r\n").await?;
+        reply(&mut stream, expected).await?;
+    }
+    Ok(())
+}
+
+async fn reply(stream: &mut BufReader<TcpStream>, expected: char) -> std::io::Result<()> {
+    loop {
+        let mut line = String::new();
+        if stream.read_line(&mut line).await? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        println!("  S: {}", line.trim_end());
+        if line.as_bytes().get(3) != Some(&b'-') {
+            let told = format!("the gateway answered `{}`, not {expected}xx", line.trim_end());
+            return if line.starts_with(expected) { Ok(()) } else { Err(std::io::Error::other(told)) };
+        }
+    }
+}

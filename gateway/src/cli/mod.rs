@@ -1,0 +1,106 @@
+//! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
+//!
+//! Exit codes are a contract: 0 done, 1 failed, 2 bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
+//! sysexits.h).
+
+mod demo;
+mod notify;
+mod privileges;
+mod run;
+mod sink;
+mod status;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{self, Config};
+
+/// Where the configuration is unless `-c` says otherwise.
+const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
+
+const FAILED: u8 = 1;
+const NOT_RUNNING: u8 = 3;
+const BAD_CONFIG: u8 = 78;
+
+/// An SMTP gateway that tells the mail server behind it who the client is.
+#[derive(Debug, Parser)]
+#[command(name = "smtp-gateway", version, arg_required_else_help = true)]
+struct Arguments {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Run in the foreground; prints `ready` once every listener accepts
+    Run(ConfigArgument),
+    /// Read the configuration and list every fault in it
+    Check(ConfigArgument),
+    /// Show what the running gateway is doing
+    Status(status::StatusArguments),
+    /// A small mail server to try the gateway with; it says who it believes each client is
+    Sink(sink::SinkArguments),
+    /// Gateway and sink on loopback, one message through
+    Demo,
+}
+
+#[derive(Debug, Args)]
+struct ConfigArgument {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+}
+
+/// A verb that failed: what to say, and the exit code.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    message: String,
+}
+
+impl Failure {
+    fn new(error: impl Display) -> Self {
+        Self { code: FAILED, message: error.to_string() }
+    }
+}
+
+/// Does what the arguments say.
+pub fn main() -> ExitCode {
+    let done = match Arguments::parse().verb {
+        Verb::Run(ConfigArgument { config }) => run::run(&config),
+        Verb::Check(ConfigArgument { config }) => check(&config),
+        Verb::Status(arguments) => status::status(&arguments),
+        Verb::Sink(arguments) => sink::sink(arguments),
+        Verb::Demo => demo::demo(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { code, message }) => {
+            eprintln!("{}", message.trim_end());
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    config::load(path).map_err(|error| Failure { code: BAD_CONFIG, message: error.to_string() })
+}
+
+fn check(path: &Path) -> Result<(), Failure> {
+    let config = load(path)?;
+    println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_arguments_are_sound() {
+        super::Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,150 @@
+//! `[relay]`: who may send where. Domains may stand in a file of their own, whose faults are reported in its own lines.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::addresses::network;
+use super::diagnostics::{Report, Source, Span, quoted};
+use super::files;
+use super::read::{Located, Section, kind_of};
+use crate::policy::domains::DomainSet;
+use crate::policy::relay_guard::RelayGuard;
+
+/// Bytes of a file of domains: half a million of them.
+const DOMAIN_FILE_MAX: u64 = 16 << 20;
+
+/// The guard, and what other tables must know of it.
+pub(super) struct Relay {
+    pub(super) guard: RelayGuard,
+    /// Whether domains are named, rightly or wrongly.
+    pub(super) names_domains: bool,
+}
+
+/// `directory` is where the configuration lies.
+pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay {
+    let (local_domains, names_domains) = local_domains(&mut section, directory);
+    let networks = section.list("allowed_networks", network);
+    let names_networks = section
+        .value("allowed_networks")
+        .is_some_and(|value| value.get_ref().as_array().is_none_or(|networks| !networks.is_empty()));
+    if !names_domains && !names_networks {
+        let place = section.value("local_domains").map(toml::Spanned::span).or(section.header());
+        let message = "neither `relay.local_domains` nor `relay.allowed_networks` names anything: the gateway would \
+                       refuse every recipient";
+        let help = "write under `[relay]` the domains that the mail server receives mail for: \
+                    `local_domains = [\"example.com\"]`";
+        section.report().missing(place.as_ref(), message, help);
+    }
+    let networks = networks.unwrap_or(Located { value: Vec::new(), span: 0..0 });
+    refuse_everybody(&networks, section.report());
+    section.finish();
+    let allowed_networks = networks.value.into_iter().map(|network| network.value).collect();
+    Relay { guard: RelayGuard { local_domains, allowed_networks }, names_domains }
+}
+
+/// Networks that leave nobody out, one by one or together.
+fn refuse_everybody(networks: &Located<Vec<Located<IpNet>>>, report: &mut Report<'_>) {
+    let help = "name only networks whose mail you answer for, such as `\"192.168.1.0/24\"`";
+    let mut found = false;
+    for Located { value, span } in &networks.value {
+        if value.prefix_len() == 0 {
+            found = true;
+            let message = format!("`relay.allowed_networks` names `{value}`: this makes the gateway an open relay");
+            report.fault(span, message, help);
+        }
+    }
+    let all: Vec<_> = networks.value.iter().map(|network| network.value).collect();
+    if !found && IpNet::aggregate(&all).iter().any(|network| network.prefix_len() == 0) {
+        let message = "`relay.allowed_networks` names networks that together are every address: this makes the gateway \
+                       an open relay";
+        report.fault(&networks.span, message, help);
+    }
+}
+
+/// The domains, and whether any are named.
+fn local_domains(section: &mut Section<'_, '_, '_>, directory: &Path) -> (DomainSet, bool) {
+    let mut domains = DomainSet::new();
+    let Some(value) = section.value("local_domains") else { return (domains, false) };
+    let Some(elements) = value.get_ref().as_array() else {
+        let Some(name) = value.get_ref().as_str() else {
+            let message = format!("`relay.local_domains` must be a list of domains, not {}", kind_of(value.get_ref()));
+            let help = "write `local_domains = [\"example.com\"]`, or the path of a file with one domain a line";
+            section.report().fault(&value.span(), message, help);
+            return (domains, true);
+        };
+        let any = domain_file(name, &value.span(), directory, &mut domains, section.report());
+        return (domains, any);
+    };
+    for element in elements {
+        let Some(entry) = element.get_ref().as_str() else {
+            let message = format!("`relay.local_domains` lists {}, not a domain", kind_of(element.get_ref()));
+            section.report().fault(&element.span(), message, "write a domain in quotes, such as `\"example.com\"`");
+            continue;
+        };
+        if domains.insert(entry).is_err() {
+            section.report().fault(&element.span(), no_domain(entry), domain_help(entry));
+        }
+    }
+    (domains, !elements.is_empty())
+}
+
+/// Reads a file of domains, one a line; whether it names any, or might if it could be read.
+fn domain_file(name: &str, place: &Span, directory: &Path, domains: &mut DomainSet, report: &mut Report<'_>) -> bool {
+    let path = directory.join(name);
+    let bytes = match files::read_regular(&path, DOMAIN_FILE_MAX) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            let shown = quoted(&path.to_string_lossy());
+            let help = if DomainSet::new().insert(name).is_ok() {
+                format!("for domains themselves write a list: `local_domains = [\"{name}\"]`")
+            } else {
+                "write the path of a file with one domain a line, or a list: `local_domains = [\"example.com\"]`"
+                    .to_owned()
+            };
+            report.fault(place, format!("`relay.local_domains` names the file {shown}, which {error}"), help);
+            return true;
+        }
+    };
+    let shown = path.to_string_lossy();
+    let text = String::from_utf8_lossy(&bytes);
+    let source = Source::new(&shown, &text);
+    let mut any = false;
+    let mut line_start = 0;
+    for line in text.split_inclusive('\n') {
+        let content = line.split('#').next().unwrap_or_default();
+        let entry = content.trim_matches(is_blank);
+        let skipped = content.len() - content.trim_start_matches(is_blank).len();
+        let start = line_start + skipped;
+        line_start += line.len();
+        if entry.is_empty() {
+            continue;
+        }
+        any = true;
+        if domains.insert(entry).is_err() {
+            let message = format!("{} is no domain", quoted(entry));
+            report.elsewhere(&source, &(start..start + entry.len()), message, domain_help(entry));
+        }
+    }
+    any
+}
+
+/// White space, and the mark that some editors put before the first line.
+fn is_blank(c: char) -> bool {
+    c.is_whitespace() || c == '\u{feff}'
+}
+
+fn no_domain(entry: &str) -> String {
+    format!("`relay.local_domains` names {}, which is no domain", quoted(entry))
+}
+
+/// What was probably meant, or what a domain looks like.
+fn domain_help(entry: &str) -> String {
+    let bare = entry.rsplit('@').next().unwrap_or(entry);
+    let suffix = bare.strip_prefix('*').unwrap_or(bare);
+    let meant = suffix.trim_end_matches('.');
+    if meant != entry && DomainSet::new().insert(meant).is_ok() {
+        return format!("write `{meant}`");
+    }
+    "write `example.com`, `.example.com` for all its subdomains, or `[192.0.2.1]`".to_owned()
+}

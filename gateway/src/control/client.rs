@@ -1,0 +1,84 @@
+//! The administrator's end of the control socket.
+
+use std::fmt;
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::Status;
+use super::server::Request;
+
+/// How long an answer may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub enum AskError {
+    /// Nobody listens there.
+    NotRunning(PathBuf),
+    /// The system's word.
+    System(PathBuf, io::Error),
+    /// The gateway's word.
+    Refused(String),
+    /// The answer makes no sense.
+    Garbled(serde_json::Error),
+}
+
+impl fmt::Display for AskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotRunning(path) => write!(
+                f,
+                "no gateway answers on the control socket {}; it is not running, or has another `control.socket` (name its \
+                 configuration with -c, or the socket with --socket)",
+                path.display()
+            ),
+            Self::System(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
+                f,
+                "no permission to use the control socket {}; be root, or have your uid in `control.allowed_uids`",
+                path.display()
+            ),
+            Self::System(path, error) => write!(f, "the control socket {} does not work: {error}", path.display()),
+            Self::Refused(why) => write!(f, "the gateway refuses: {why}"),
+            Self::Garbled(error) => {
+                write!(f, "the gateway's answer is not understood ({error}); is it of another version?")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AskError {}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Error { error: String },
+    Status(Box<Status>),
+}
+
+/// Asks the gateway behind this socket for its status.
+pub fn ask_status(socket: &Path) -> Result<Status, AskError> {
+    let line = converse(socket).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
+        _ => AskError::System(socket.to_owned(), error),
+    })?;
+    match serde_json::from_str(&line).map_err(AskError::Garbled)? {
+        Answer::Status(status) => Ok(*status),
+        Answer::Error { error } => Err(AskError::Refused(error)),
+    }
+}
+
+fn converse(socket: &Path) -> io::Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut request = serde_json::to_vec(&Request::Status)?;
+    request.push(b'\n');
+    stream.write_all(&request)?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}

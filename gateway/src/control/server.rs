@@ -1,0 +1,206 @@
+//! The gateway's end of the control socket.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use crate::config::Control;
+
+use super::{REQUEST_MAX, Status};
+
+/// Conversations at once; more wait.
+const CONVERSATIONS_MAX: usize = 16;
+/// How long one may take.
+const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A request.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
+pub(super) enum Request {
+    /// For a [`Status`].
+    Status,
+}
+
+/// The socket; its file goes with it.
+#[derive(Debug)]
+pub struct ControlSocket {
+    listener: Option<StdListener>,
+    path: PathBuf,
+    allowed_uids: Vec<u32>,
+}
+
+/// A control socket that cannot be had, in one sentence with its mend.
+#[derive(Debug)]
+pub enum SocketError {
+    /// Somebody answers on it.
+    Running(PathBuf),
+    /// Something else has its name.
+    NoSocket(PathBuf),
+    /// The system's word.
+    System(PathBuf, io::Error),
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Running(path) => write!(
+                f,
+                "another gateway answers on the control socket {}; stop it, or give this one its own `control.socket`",
+                path.display()
+            ),
+            Self::NoSocket(path) => write!(
+                f,
+                "{} exists and is no socket; remove it, or name another file in `control.socket`",
+                path.display()
+            ),
+            Self::System(path, error) => write!(
+                f,
+                "cannot make the control socket {}: {error}; name a file in a directory that the gateway may write, in \
+                 `control.socket`",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for SocketError {}
+
+impl ControlSocket {
+    /// Makes the socket, in place of one that a gateway left behind.
+    pub fn bind(control: &Control) -> Result<Self, SocketError> {
+        let path = &control.socket;
+        let system = |error| SocketError::System(path.clone(), error);
+        clear(path)?;
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory).map_err(system)?;
+        }
+        let listener = StdListener::bind(path).map_err(system)?;
+        // Whoever may connect is still asked for a uid.
+        let mode = if control.allowed_uids.is_empty() { 0o600 } else { 0o666 };
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system)?;
+        listener.set_nonblocking(true).map_err(system)?;
+        Ok(Self { listener: Some(listener), path: path.clone(), allowed_uids: control.allowed_uids.clone() })
+    }
+
+    /// Answers for ever, on the current runtime. `status` makes the snapshot.
+    pub fn serve(&mut self, status: impl Fn() -> Status + Send + Sync + 'static) -> io::Result<()> {
+        let Some(listener) = self.listener.take() else { return Ok(()) };
+        let listener = UnixListener::from_std(listener)?;
+        let mut allowed_uids = self.allowed_uids.clone();
+        allowed_uids.extend([0, rustix::process::geteuid().as_raw()]);
+        tokio::spawn(accept(listener, allowed_uids, Arc::new(status)));
+        Ok(())
+    }
+}
+
+impl Drop for ControlSocket {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_file(&self.path) {
+            warn!(path = %self.path.display(), %error, "cannot remove the control socket");
+        }
+    }
+}
+
+/// Removes what a dead gateway left; never what is alive, or no socket.
+fn clear(path: &Path) -> Result<(), SocketError> {
+    let system = |error| SocketError::System(path.to_owned(), error);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(system(error)),
+        Ok(metadata) if !metadata.file_type().is_socket() => return Err(SocketError::NoSocket(path.to_owned())),
+        Ok(_) => {}
+    }
+    match StdStream::connect(path) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(system),
+        Err(error) => Err(system(error)),
+        Ok(_) => Err(SocketError::Running(path.to_owned())),
+    }
+}
+
+async fn accept<F: Fn() -> Status + Send + Sync + 'static>(listener: UnixListener, uids: Vec<u32>, status: Arc<F>) {
+    let uids: Arc<[u32]> = uids.into();
+    let conversations = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
+    loop {
+        let Ok(permit) = conversations.clone().acquire_owned().await else { return };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (uids, status) = (uids.clone(), status.clone());
+                tokio::spawn(async move {
+                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, &*status));
+                    match talk.await {
+                        Ok(Ok(())) => {}
+                        Ok(Err(error)) => debug!(%error, "control conversation"),
+                        Err(_) => debug!("control conversation took too long"),
+                    }
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                warn!(%error, "control socket");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, uids: &[u32], status: &(impl Fn() -> Status + Sync)) -> io::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    let answer = if uids.contains(&uid) {
+        let mut line = String::new();
+        let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
+        BufReader::new((&mut stream).take(limit)).read_line(&mut line).await?;
+        match serde_json::from_str(&line) {
+            Ok(Request::Status) => serde_json::to_string(&status())?,
+            Err(error) => json!({ "error": format!("not understood: {error}") }).to_string(),
+        }
+    } else {
+        json!({ "error": format!("uid {uid} may not ask; add it to `control.allowed_uids`") }).to_string()
+    };
+    stream.write_all(answer.as_bytes()).await?;
+    stream.write_all(b"\n").await?;
+    stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn control(path: PathBuf) -> Control {
+        Control { socket: path, allowed_uids: Vec::new() }
+    }
+
+    #[test]
+    fn a_socket_left_behind_is_replaced_and_a_live_one_is_not() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/control.sock");
+        let control = control(path.clone());
+        let live = ControlSocket::bind(&control).unwrap();
+        assert!(matches!(ControlSocket::bind(&control), Err(SocketError::Running(_))));
+        drop(live);
+        assert!(!path.exists());
+        drop(StdListener::bind(&path).unwrap());
+        assert!(path.exists());
+        ControlSocket::bind(&control).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("precious");
+        fs::write(&path, "data").unwrap();
+        assert!(matches!(ControlSocket::bind(&control(path.clone())), Err(SocketError::NoSocket(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"data");
+    }
+}

@@ -1,0 +1,171 @@
+//! What `status` shows. Field names are a contract: monitoring reads them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// The gateway at one moment. Fields that end in `_total` never go back while it runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Of the program.
+    pub version: String,
+    /// Since start.
+    pub uptime_seconds: u64,
+    /// In the configuration's order.
+    pub listeners: Vec<ListenerStatus>,
+    /// Sessions with clients.
+    pub sessions: SessionTotals,
+    /// Messages by the answer their end of data got.
+    pub messages: MessageTotals,
+    /// In the configuration's order.
+    pub backends: Vec<BackendStatus>,
+    /// The kernel side.
+    pub xdp: XdpStatus,
+    /// Busiest sources as the kernel side counts them.
+    pub top_sources: Vec<TopSource>,
+}
+
+/// One listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenerStatus {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Name of its backend.
+    pub backend: String,
+    /// Whether it takes connections from load balancers with a PROXY header only.
+    pub proxy_protocol: bool,
+}
+
+/// Sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SessionTotals {
+    /// Now.
+    pub active: u64,
+    /// Connections that became sessions.
+    pub accepted_total: u64,
+    /// Connections turned away.
+    pub refused_total: u64,
+}
+
+/// Messages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MessageTotals {
+    /// The backend answered 2xx.
+    pub accepted_total: u64,
+    /// 5xx.
+    pub rejected_total: u64,
+    /// 4xx.
+    pub deferred_total: u64,
+}
+
+/// One backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendStatus {
+    /// In the configuration.
+    pub name: String,
+    /// As in the configuration: `host:port`.
+    pub address: String,
+    /// Whether the last health check, and the sessions since, found it well.
+    pub healthy: bool,
+    /// What is wrong, and what to do.
+    pub problem: Option<String>,
+    /// `xclient`, `proxy-v1`, `proxy-v2` or `none`.
+    pub identity: String,
+    /// The relay proof.
+    pub proof: Proof,
+}
+
+/// What the relay proof found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// The verdict.
+    pub state: ProofState,
+    /// Seconds since 1970, UTC.
+    pub checked_at: Option<u64>,
+    /// What was found, a sentence each.
+    pub findings: Vec<String>,
+}
+
+/// Verdict of the relay proof. This version does not run one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProofState {
+    /// It has not run.
+    NeverRun,
+}
+
+/// The kernel side.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct XdpStatus {
+    /// What is really attached.
+    pub mode: XdpMode,
+    /// Where.
+    pub interfaces: Vec<InterfaceStatus>,
+    /// Packets to the listeners' ports.
+    pub packets_total: u64,
+    /// SYNs among them.
+    pub syn_total: u64,
+    /// Drops by cause.
+    pub dropped_total: BTreeMap<String, u64>,
+    /// Sources with an account.
+    pub tracked_sources: u64,
+    /// Bans in force.
+    pub bans: u64,
+}
+
+/// How a program is attached. This version attaches none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// None is.
+    Off,
+}
+
+/// One interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceStatus {
+    /// Its name.
+    pub name: String,
+    /// How the program is attached there.
+    pub mode: XdpMode,
+}
+
+/// One source of packets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopSource {
+    /// IPv4 address or IPv6 /64.
+    pub address: String,
+    /// SYNs.
+    pub syn: u64,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes.
+    pub bytes: u64,
+    /// Sessions now.
+    pub active: u64,
+    /// Packets dropped.
+    pub dropped: u64,
+}
+
+impl XdpStatus {
+    /// Nothing is attached.
+    pub fn off() -> Self {
+        Self {
+            mode: XdpMode::Off,
+            interfaces: Vec::new(),
+            packets_total: 0,
+            syn_total: 0,
+            dropped_total: BTreeMap::new(),
+            tracked_sources: 0,
+            bans: 0,
+        }
+    }
+}
+
+impl Proof {
+    /// None has run.
+    pub fn never_run() -> Self {
+        Self { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() }
+    }
+}

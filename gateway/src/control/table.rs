@@ -1,0 +1,164 @@
+//! `status` as text.
+
+use std::fmt::Write as _;
+
+use super::{BackendStatus, ProofState, Status, XdpMode};
+
+const RED: &str = "\x1b[31m";
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// A page for a terminal (`colour`) or a file.
+pub fn render(status: &Status, colour: bool) -> String {
+    let Status { version, uptime_seconds, listeners, sessions, messages, backends, xdp, top_sources: _ } = status;
+    let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
+    let mut page = String::new();
+    let mut line = |text: std::fmt::Arguments<'_>| {
+        // A String takes everything.
+        let _ = writeln!(page, "{text}");
+    };
+    line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", uptime(*uptime_seconds)));
+    line(format_args!(
+        "sessions   {} active, {} accepted, {} refused",
+        sessions.active, sessions.accepted_total, sessions.refused_total
+    ));
+    line(format_args!(
+        "messages   {} accepted, {} rejected, {} deferred",
+        messages.accepted_total, messages.rejected_total, messages.deferred_total
+    ));
+    match xdp.mode {
+        XdpMode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
+    }
+    line(format_args!(""));
+    let rows = listeners.iter().map(|listener| {
+        let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
+        [listener.address.to_string(), from.to_owned(), listener.backend.clone()]
+    });
+    for row in columns(["LISTENER", "TAKES", "BACKEND"], rows.collect()) {
+        line(format_args!("{row}"));
+    }
+    line(format_args!(""));
+    let rows = backends.iter().map(|backend| {
+        let health = if backend.healthy { "healthy" } else { "unhealthy" };
+        let proof = match backend.proof.state {
+            ProofState::NeverRun => "never run",
+        };
+        [printable(&backend.name), backend.address.clone(), backend.identity.clone(), health.into(), proof.into()]
+    });
+    let mut rows = columns(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows.collect()).into_iter();
+    line(format_args!("{}", rows.next().unwrap_or_default()));
+    for (row, backend) in rows.zip(backends) {
+        let (red, plain) = if colour && is_alarming(backend) { (RED, PLAIN) } else { ("", "") };
+        line(format_args!("{red}{row}{plain}"));
+        if let Some(problem) = &backend.problem {
+            line(format_args!("  {red}! {}{plain}", printable(problem)));
+        }
+        if backend.identity == "none" {
+            line(format_args!("  {red}! this backend does not learn who its clients are{plain}"));
+        }
+    }
+    page
+}
+
+fn is_alarming(backend: &BackendStatus) -> bool {
+    !backend.healthy || backend.identity == "none"
+}
+
+/// Left-aligned columns, two spaces apart.
+fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+    let mut all = vec![head.map(str::to_owned)];
+    all.extend(rows);
+    let mut widths = [0; N];
+    for row in &all {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let cells = |row: &[String; N]| {
+        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    all.iter().map(cells).collect()
+}
+
+/// Text that came from elsewhere must not steer the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '�' } else { character }).collect()
+}
+
+fn uptime(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{ListenerStatus, MessageTotals, Proof, SessionTotals, XdpStatus};
+    use super::*;
+
+    fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
+        BackendStatus {
+            name: name.into(),
+            address: "192.0.2.25:25".into(),
+            healthy: problem.is_none(),
+            problem: problem.map(Into::into),
+            identity: identity.into(),
+            proof: Proof::never_run(),
+        }
+    }
+
+    fn status() -> Status {
+        Status {
+            version: "1.2.3".into(),
+            uptime_seconds: 3 * 3600 + 12 * 60,
+            listeners: vec![ListenerStatus {
+                address: "[::]:25".parse().unwrap(),
+                backend: "exchange".into(),
+                proxy_protocol: false,
+            }],
+            sessions: SessionTotals { active: 1, accepted_total: 22, refused_total: 3 },
+            messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
+            backends: vec![
+                backend("exchange", "xclient", None),
+                backend("old", "none", Some("greets with 554 \x1b[2Jgo away")),
+            ],
+            xdp: XdpStatus::off(),
+            top_sources: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_page() {
+        let expected = "\
+smtp-gateway 1.2.3, up 3 h 12 min
+sessions   1 active, 22 accepted, 3 refused
+messages   4 accepted, 5 rejected, 6 deferred
+kernel     off: connections are limited in userspace only
+
+LISTENER  TAKES    BACKEND
+[::]:25   clients  exchange
+
+BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
+exchange  192.0.2.25:25  xclient   healthy    never run
+old       192.0.2.25:25  none      unhealthy  never run
+  ! greets with 554 �[2Jgo away
+  ! this backend does not learn who its clients are
+";
+        assert_eq!(render(&status(), false), expected);
+        assert!(render(&status(), true).contains("\x1b[31mold "));
+    }
+
+    #[test]
+    fn json_keeps_the_contract_and_comes_back() {
+        let json = serde_json::to_value(status()).unwrap();
+        assert_eq!(json["backends"][0]["proof"]["state"], "never-run");
+        assert_eq!(json["xdp"]["mode"], "off");
+        assert_eq!(json["sessions"]["accepted_total"], 22);
+        assert_eq!(serde_json::from_value::<Status>(json).unwrap(), status());
+    }
+}

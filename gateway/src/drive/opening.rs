@@ -1,0 +1,109 @@
+//! How sessions begin: at once, after a delayed greeting, or behind a PROXY header.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::AsyncReadExt as _;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tracing::debug;
+
+use crate::identity::proxy_in::{HeaderParse, ProxyHeader, V2_MAX, parse_header};
+use crate::identity::{ClientAddr, PeerAddr};
+
+use super::task::SessionTask;
+use super::worker::Worker;
+
+/// What the header said, and what was read behind it.
+struct Introduction {
+    client: ClientAddr,
+    destination: Option<SocketAddr>,
+    unread: Vec<u8>,
+}
+
+/// Serves a connection whose peer is the client. `held` is kept while the session lasts.
+pub(crate) fn serve_direct(
+    worker: Arc<Worker>,
+    stream: TcpStream,
+    peer: PeerAddr,
+    greet_delay: Duration,
+    held: impl Send + 'static,
+) {
+    let client = ClientAddr::direct(peer);
+    if greet_delay.is_zero() {
+        let early = has_talked(&stream);
+        let mut session = SessionTask::new(worker, stream, peer, client, None, Vec::new());
+        session.greet(early);
+        tokio::spawn(session.holding(held));
+        return;
+    }
+    tokio::spawn(async move {
+        let early = talks_early(&stream, greet_delay).await;
+        let mut session = SessionTask::new(worker, stream, peer, client, None, Vec::new());
+        session.greet(early);
+        session.holding(held).await;
+    });
+}
+
+/// Serves a connection from a listed load balancer. `admit` judges the client once it is known; what it returns is kept
+/// while the session lasts, as is `held`.
+pub(crate) async fn serve_proxied<G: Send + 'static>(
+    worker: Arc<Worker>,
+    mut stream: TcpStream,
+    peer: PeerAddr,
+    greet_delay: Duration,
+    admit: impl FnOnce(ClientAddr, &TcpStream) -> Option<G>,
+    held: impl Send + 'static,
+) {
+    let problem = match timeout(worker.settings.timeouts.proxy_header, introduce(&mut stream, peer)).await {
+        Ok(Ok(Introduction { client, destination, unread })) => {
+            let Some(place) = admit(client, &stream) else { return };
+            let early = !unread.is_empty() || talks_early(&stream, greet_delay).await;
+            let mut session = SessionTask::new(worker, stream, peer, client, destination, unread);
+            session.greet(early);
+            return session.holding((place, held)).await;
+        }
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "none in time".to_owned(),
+    };
+    worker.counters.sessions_refused_total.increment();
+    debug!(%peer, problem, "no usable PROXY header");
+}
+
+/// Whether the client says something within `delay`, before it was greeted.
+async fn talks_early(stream: &TcpStream, delay: Duration) -> bool {
+    (delay.is_zero() || timeout(delay, stream.readable()).await.is_ok()) && has_talked(stream)
+}
+
+/// Whether bytes of the client are there already. Its end or an error is for the session to see.
+fn has_talked(stream: &TcpStream) -> bool {
+    let mut byte = [std::mem::MaybeUninit::uninit()];
+    socket2::SockRef::from(stream).peek(&mut byte).is_ok_and(|count| count > 0)
+}
+
+async fn introduce(stream: &mut TcpStream, peer: PeerAddr) -> io::Result<Introduction> {
+    let mut buffer = Vec::with_capacity(256);
+    loop {
+        if stream.read_buf(&mut buffer).await? == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        match parse_header(&buffer) {
+            HeaderParse::NeedMore if buffer.len() > V2_MAX => return Err(io::Error::other("endless header")),
+            HeaderParse::NeedMore => {}
+            HeaderParse::Faulty(fault) => return Err(io::Error::other(format!("{fault:?}"))),
+            HeaderParse::Complete { header, used } => {
+                let unread = buffer.split_off(used);
+                let (client, destination) = match header {
+                    ProxyHeader::Proxied { source, destination } => {
+                        (ClientAddr::from_proxy_header(source), Some(destination))
+                    }
+                    // A health check is served as the peer itself.
+                    ProxyHeader::Local => (ClientAddr::direct(peer), None),
+                };
+                return Ok(Introduction { client, destination, unread });
+            }
+        }
+    }
+}

@@ -1,0 +1,211 @@
+//! The gateway as a whole: its parts put together in the one right order, and taken apart again.
+//!
+//! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
+//! is the part's own affair.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
+use crate::backend::{BackendState, watch};
+use crate::config::Config;
+use crate::control::{
+    BackendStatus, ControlSocket, ListenerStatus, MessageTotals, Proof, SessionTotals, SocketError, Status, XdpStatus,
+};
+use crate::drive::Drain;
+use crate::identity::names::Names;
+use crate::observe::counters::CounterSet;
+use crate::observe::log;
+
+/// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// A gateway that holds its sockets, and has not started.
+#[derive(Debug)]
+pub struct Bound {
+    config: Config,
+    control: ControlSocket,
+    listeners: Vec<BoundListener>,
+}
+
+/// A gateway that runs.
+#[derive(Debug)]
+pub struct Gateway {
+    view: Arc<View>,
+    workers: Workers,
+    drain_timeout: Duration,
+    _control: ControlSocket,
+}
+
+/// What a status snapshot is made of.
+#[derive(Debug)]
+struct View {
+    started: Instant,
+    listeners: Vec<ListenerStatus>,
+    backends: Vec<Arc<BackendState>>,
+    counters: CounterSet,
+    admission: Arc<Admission>,
+}
+
+/// Why a gateway cannot start, in one sentence.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "each carries its sentence")]
+pub enum StartError {
+    Control(SocketError),
+    Listener(BindError),
+    Threads(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Control(error) => error.fmt(f),
+            Self::Listener(error) => error.fmt(f),
+            Self::Threads(error) => {
+                write!(f, "cannot start worker threads: {error}; raise the limit of tasks or lower server.workers")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl Bound {
+    /// Takes the control socket and every listener's port.
+    pub fn new(config: Config) -> Result<Self, StartError> {
+        let control = ControlSocket::bind(&config.control).map_err(StartError::Control)?;
+        let listeners = bind(&config.listeners, config.server.workers).map_err(StartError::Listener)?;
+        Ok(Self { config, control, listeners })
+    }
+
+    /// Where each listener listens.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.listeners.iter().map(|listener| listener.address).collect()
+    }
+
+    /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
+    /// the first client already hears what they offer.
+    pub async fn start(self) -> Result<Gateway, StartError> {
+        let Self { config, mut control, listeners } = self;
+        let (names, no_names) = Names::spawn(&config.dns);
+        if let Some(problem) = no_names {
+            warn!("{problem}");
+        }
+        let backends = watch_backends(&config).await;
+        let view = Arc::new(View {
+            started: Instant::now(),
+            listeners: listener_statuses(&config, &listeners),
+            backends,
+            counters: CounterSet::new(config.server.workers),
+            admission: Arc::new(Admission::new(&config.limits)),
+        });
+        let parts = Parts {
+            config: &config,
+            backends: &view.backends,
+            names: &names,
+            counters: &view.counters,
+            admission: &view.admission,
+            record_messages: log::records_messages(),
+        };
+        let workers = Workers::start(&parts, listeners).map_err(StartError::Threads)?;
+        let snapshot = view.clone();
+        control.serve(move || snapshot.status()).map_err(StartError::Threads)?;
+        Ok(Gateway { view, workers, drain_timeout: config.timeouts.drain, _control: control })
+    }
+}
+
+impl Gateway {
+    /// What it is doing.
+    pub fn status(&self) -> Status {
+        self.view.status()
+    }
+
+    /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
+    pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
+        info!(sessions = self.view.admission.sessions(), "draining");
+        self.workers.drain(Drain::Gently);
+        tokio::select! {
+            () = self.workers.ended() => {}
+            () = hasten => {}
+            () = tokio::time::sleep(self.drain_timeout) => {}
+        }
+        self.workers.drain(Drain::Now);
+        self.workers.ended().await;
+        let totals = self.view.counters.totals();
+        info!(sessions = totals.sessions_accepted_total, messages = totals.messages_accepted_total, "stopped");
+    }
+}
+
+async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
+    let hostname = &config.server.hostname;
+    let mut backends = Vec::new();
+    let mut checks = Vec::new();
+    for backend in &config.backends {
+        let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
+        let (first, checked) = oneshot::channel();
+        tokio::spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
+        backends.push(state);
+        checks.push(checked);
+    }
+    let all = async {
+        for checked in checks {
+            // A watch that ended has nothing to tell.
+            let _ = checked.await;
+        }
+    };
+    // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
+    let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
+    backends
+}
+
+fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {
+    let statuses = config.listeners.iter().zip(bound).map(|(listener, bound)| ListenerStatus {
+        address: bound.address,
+        backend: config.backends[listener.backend].name.clone(),
+        proxy_protocol: !listener.proxy_protocol_from.is_empty(),
+    });
+    statuses.collect()
+}
+
+impl View {
+    fn status(&self) -> Status {
+        let totals = self.counters.totals();
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            listeners: self.listeners.clone(),
+            sessions: SessionTotals {
+                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                accepted_total: totals.sessions_accepted_total,
+                refused_total: totals.sessions_refused_total,
+            },
+            messages: MessageTotals {
+                accepted_total: totals.messages_accepted_total,
+                rejected_total: totals.messages_rejected_total,
+                deferred_total: totals.messages_deferred_total,
+            },
+            backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
+            xdp: XdpStatus::off(),
+            top_sources: Vec::new(),
+        }
+    }
+}
+
+fn backend_status(backend: &BackendState) -> BackendStatus {
+    let health = backend.health();
+    let unasked = || "it has not answered its first health check yet".to_owned();
+    BackendStatus {
+        name: backend.name.clone(),
+        address: backend.address.to_string(),
+        healthy: health.healthy,
+        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+        identity: backend.identity.as_str().to_owned(),
+        proof: Proof::never_run(),
+    }
+}

@@ -1,0 +1,152 @@
+//! `cargo xtask bench`: the gateway beside HAProxy, nginx and a bare forwarder, the same load against the same sink, in
+//! one run. Figures are medians of interleaved rounds; what counts are their ratios, for they outlive the machine.
+//!
+//! CPU time is that of the proxy's own processes as the kernel accounts for it: the load and the sink do not count.
+//! Nobody logs sessions here, for HAProxy and nginx do not by default.
+
+mod helpers;
+mod load;
+mod proxies;
+mod table;
+mod usage;
+
+use std::io;
+use std::process::Command;
+
+use crate::command::{target, visible};
+use crate::peers;
+
+use load::{Client, Work};
+use proxies::{Kind, Proxy, free_address};
+use table::Cell;
+
+const USAGE: &str = "\
+usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…]
+
+  PROXY  gateway, gateway-proxy-v2, haproxy, nginx, forwarder
+  WORK   one, twenty, pipelined, bulk, quit, idle
+";
+
+const WORKS: [Work; 5] = [
+    Work { name: "one", at_once: 64, sessions: 4000, messages: 1, size: 4 << 10, pipelined: false },
+    Work { name: "twenty", at_once: 64, sessions: 400, messages: 20, size: 4 << 10, pipelined: false },
+    Work { name: "pipelined", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: true },
+    Work { name: "bulk", at_once: 8, sessions: 32, messages: 1, size: 10 << 20, pipelined: false },
+    Work { name: "quit", at_once: 256, sessions: 10_000, messages: 0, size: 0, pipelined: false },
+];
+
+/// Sessions that wait, for the memory of one.
+const IDLE_SESSIONS: usize = 5000;
+
+struct Plan {
+    rounds: usize,
+    kinds: Vec<Kind>,
+    works: Vec<String>,
+}
+
+/// `cargo xtask bench`.
+pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
+    if let [flag, listen, backend] = arguments
+        && flag == "--forward"
+    {
+        let parse = |text: &String| text.parse().map_err(|_| format!("no address: {text}"));
+        return helpers::forward(parse(listen)?, parse(backend)?).map_err(|error| error.to_string());
+    }
+    let plan = Plan::parse(arguments)?;
+    for peer in ["haproxy", "nginx"] {
+        if plan.kinds.iter().any(|kind| kind.name() == peer) {
+            peers::provide_one(peer)?;
+        }
+    }
+    visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+    runtime.block_on(plan.measure())
+}
+
+impl Plan {
+    fn parse(arguments: &[String]) -> Result<Self, String> {
+        let mut plan = Self { rounds: 5, kinds: Kind::ALL.to_vec(), works: Vec::new() };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let value = arguments.next().ok_or(USAGE)?;
+            match argument.as_str() {
+                "--rounds" => plan.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or(USAGE)?,
+                "--only" => plan.kinds.retain(|kind| value.split(',').any(|name| name == kind.name())),
+                "--work" => plan.works = value.split(',').map(str::to_owned).collect(),
+                _ => return Err(USAGE.to_owned()),
+            }
+        }
+        let known = |name: &String| name == "idle" || WORKS.iter().any(|work| work.name == name);
+        if plan.kinds.is_empty() || !plan.works.iter().all(known) {
+            return Err(USAGE.to_owned());
+        }
+        Ok(plan)
+    }
+
+    fn wants(&self, work: &str) -> bool {
+        self.works.is_empty() || self.works.iter().any(|name| name == work)
+    }
+
+    async fn measure(&self) -> Result<(), String> {
+        let folder = target().join("bench");
+        let mut proxies = Vec::new();
+        for &kind in &self.kinds {
+            let sink = free_address().map_err(|error| error.to_string())?;
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+            let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
+            tokio::spawn(helpers::answer_auth_http(listener, sink));
+            proxies.push(Proxy::start(kind, &folder, sink, auth_http)?);
+        }
+        for work in WORKS.iter().filter(|work| self.wants(work.name)) {
+            let mut rounds: Vec<Vec<Cell>> = vec![Vec::new(); proxies.len()];
+            for round in 0..=self.rounds {
+                for (proxy, cells) in proxies.iter().zip(&mut rounds) {
+                    let cell = one_round(work, proxy).await.map_err(|error| failed(work.name, proxy, &error))?;
+                    // The first warms caches and pools.
+                    if round > 0 {
+                        cells.push(cell);
+                    }
+                }
+            }
+            table::print(work, self.rounds, &self.kinds, &rounds);
+        }
+        if self.wants("idle") {
+            let mut rows = Vec::new();
+            for proxy in &proxies {
+                rows.push(idle_memory(proxy).await.map_err(|error| failed("idle", proxy, &error))?);
+            }
+            table::print_idle(IDLE_SESSIONS, &self.kinds, &rows);
+        }
+        Ok(())
+    }
+}
+
+fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
+    format!("{work} through {}: {error}", proxy.kind.name())
+}
+
+async fn one_round(work: &Work, proxy: &Proxy) -> io::Result<Cell> {
+    let before = usage::cpu_nanoseconds(proxy.pid())?;
+    let measured = load::run(work, proxy.address).await?;
+    let cpu = usage::cpu_nanoseconds(proxy.pid())? - before;
+    Ok(Cell::new(work, measured, cpu))
+}
+
+/// Bytes a session after EHLO, and after RCPT.
+async fn idle_memory(proxy: &Proxy) -> io::Result<[f64; 2]> {
+    let before = usage::memory_bytes(proxy.pid())?;
+    let mut clients = Vec::with_capacity(IDLE_SESSIONS);
+    for _ in 0..IDLE_SESSIONS {
+        let mut client = Client::connect(proxy.address).await?;
+        client.ask(b"EHLO client.example\r\n", b"2").await?;
+        clients.push(client);
+    }
+    let after_ehlo = usage::memory_bytes(proxy.pid())?;
+    for client in &mut clients {
+        client.ask(b"MAIL FROM:<sender@client.example>\r\n", b"2").await?;
+        client.ask(b"RCPT TO:<user@example.com>\r\n", b"2").await?;
+    }
+    let after_rcpt = usage::memory_bytes(proxy.pid())?;
+    let each = |bytes: u64| bytes.saturating_sub(before) as f64 / IDLE_SESSIONS as f64;
+    Ok([each(after_ehlo), each(after_rcpt)])
+}

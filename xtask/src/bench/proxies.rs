@@ -1,0 +1,211 @@
+//! The proxies that are compared, each started the way its own documentation would.
+
+use std::fs;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::command::target;
+use crate::peers;
+
+/// How long a proxy may take until it accepts connections.
+const START_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What stands between the load and the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Ours, with XCLIENT.
+    Gateway,
+    /// Ours, with PROXY v2, as HAProxy has it.
+    GatewayProxyV2,
+    /// TCP mode, send-proxy-v2, no splicing.
+    Haproxy,
+    /// Mail module, XCLIENT.
+    Nginx,
+    /// `copy_bidirectional`.
+    Forwarder,
+}
+
+impl Kind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::GatewayProxyV2 => "gateway-proxy-v2",
+            Self::Haproxy => "haproxy",
+            Self::Nginx => "nginx",
+            Self::Forwarder => "forwarder",
+        }
+    }
+
+    /// What its sink expects.
+    fn identity(self) -> &'static str {
+        match self {
+            Self::Gateway | Self::Nginx => "xclient",
+            Self::GatewayProxyV2 | Self::Haproxy => "proxy-v2",
+            Self::Forwarder => "none",
+        }
+    }
+}
+
+/// A proxy that runs, with a sink of its own behind it.
+#[derive(Debug)]
+pub(super) struct Proxy {
+    pub(super) kind: Kind,
+    pub(super) address: SocketAddr,
+    process: Running,
+    _sink: Running,
+}
+
+/// A process that ends with this value.
+#[derive(Debug)]
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // One that has already ended cannot be ended again.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Proxy {
+    pub(super) fn pid(&self) -> u32 {
+        self.process.0.id()
+    }
+
+    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told.
+    pub(super) fn start(kind: Kind, folder: &Path, sink: SocketAddr, auth_http: SocketAddr) -> Result<Self, String> {
+        let binary = target().join("release/smtp-gateway");
+        let sink_process = running(
+            Command::new(&binary)
+                .args(["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity(), "--listen"])
+                .arg(sink.to_string()),
+        )?;
+        wait_for(sink)?;
+        let address = free_address().map_err(|error| format!("no free port: {error}"))?;
+        let folder = folder.join(kind.name());
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let write = |name: &str, text: String| {
+            let path = folder.join(name);
+            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
+        };
+        let process = match kind {
+            Kind::Gateway | Kind::GatewayProxyV2 => {
+                let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder))?;
+                running(Command::new(&binary).args(["run", "-c"]).arg(config))?
+            }
+            Kind::Haproxy => {
+                let config = write("haproxy.cfg", haproxy(address, sink))?;
+                running(peers::command("haproxy", "usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?
+            }
+            Kind::Nginx => {
+                let module = peers::folder("nginx").join("usr/lib/nginx/modules/ngx_mail_module.so");
+                let config = write("nginx.conf", nginx(address, auth_http, &folder, &module))?;
+                running(peers::command("nginx", "usr/sbin/nginx").args(["-e", "stderr", "-c"]).arg(config))?
+            }
+            Kind::Forwarder => {
+                let this = std::env::current_exe().map_err(|error| error.to_string())?;
+                running(Command::new(this).args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string()))?
+            }
+        };
+        wait_for(address)?;
+        Ok(Self { kind, address, process, _sink: sink_process })
+    }
+}
+
+fn running(command: &mut Command) -> Result<Running, String> {
+    let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    child.map(Running).map_err(|error| format!("{}: {error}", command.get_program().display()))
+}
+
+/// A port that was free a moment ago.
+pub(super) fn free_address() -> io::Result<SocketAddr> {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
+}
+
+fn wait_for(address: SocketAddr) -> Result<(), String> {
+    let until = Instant::now() + START_TIMEOUT;
+    while Instant::now() < until {
+        if TcpStream::connect(address).is_ok() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("nothing accepts connections on {address} after {} s", START_TIMEOUT.as_secs()))
+}
+
+fn gateway(address: SocketAddr, sink: SocketAddr, identity: &str, folder: &Path) -> String {
+    let control: PathBuf = folder.join("control.sock");
+    format!(
+        r#"[server]
+hostname = "gateway.example"
+workers = 2
+[[listener]]
+address = "{address}"
+[[backend]]
+address = "{sink}"
+identity = "{identity}"
+[relay]
+local_domains = ["example.com"]
+[limits]
+sessions_per_client = 20000
+[dns]
+enabled = false
+[control]
+socket = "{}"
+[log]
+level = "error"
+"#,
+        control.display()
+    )
+}
+
+fn haproxy(address: SocketAddr, sink: SocketAddr) -> String {
+    format!(
+        "global
+    nbthread 2
+    maxconn 20000
+defaults
+    mode tcp
+    timeout connect 10s
+    timeout client 5m
+    timeout server 5m
+    maxconn 20000
+listen smtp
+    bind {address}
+    server sink {sink} send-proxy-v2
+"
+    )
+}
+
+fn nginx(address: SocketAddr, auth_http: SocketAddr, folder: &Path, module: &Path) -> String {
+    format!(
+        "load_module {};
+daemon off;
+user root;
+worker_processes 2;
+pid {folder}/nginx.pid;
+error_log stderr error;
+events {{ worker_connections 20000; }}
+mail {{
+    server_name nginx.example;
+    auth_http {auth_http}/;
+    xclient on;
+    timeout 300s;
+    server {{
+        listen {address} backlog=1024;
+        protocol smtp;
+        smtp_auth none;
+        smtp_capabilities PIPELINING \"SIZE 104857600\" 8BITMIME;
+    }}
+}}
+",
+        module.display(),
+        folder = folder.display()
+    )
+}
