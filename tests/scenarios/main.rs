@@ -1,3 +1,9 @@
 //! The one test binary: a module a scenario.
 
+mod aiosmtpd;
+mod confused;
 mod dialogs;
+mod exim;
+mod haraka;
+mod opensmtpd;
+mod postfix;

@@ -11,6 +11,7 @@
 //! waited for with a limit.
 
 pub mod aiosmtpd;
+pub mod arrival;
 pub mod client;
 pub mod exim;
 pub mod gateway;

@@ -39,6 +39,11 @@ impl OpenSmtpd {
         process.log().wait_for(&["info: OpenSMTPD", "starting"]);
         Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
     }
+
+    /// Waits until so many messages are in the mailbox.
+    pub fn wait_for_deliveries(&self, count: usize) {
+        self.log().wait_for_count(&["mda delivery", "result=Ok"], count);
+    }
 }
 
 impl Backend for OpenSmtpd {

@@ -5,9 +5,10 @@
 //! `/run`. The machine sees none of it. A process namespace goes with it, so that killing one process ends all of them.
 
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -59,7 +60,10 @@ impl Stage {
     pub fn etc(&self, name: &str, text: &str) {
         let path = self.folder.path().join("etc").join(name);
         fs::create_dir_all(path.parent().expect("below a folder")).expect("a folder");
-        fs::write(path, text).expect("a file on the stage");
+        fs::write(&path, text).expect("a file on the stage");
+        // Postfix waits until a file it has just seen change has rested for two seconds.
+        let rested = SystemTime::now() - Duration::from_secs(60);
+        File::options().write(true).open(path).and_then(|file| file.set_modified(rested)).expect("a file on the stage");
     }
 
     /// A system user with a group of the same name and number; returns the number.
