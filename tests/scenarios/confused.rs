@@ -30,7 +30,7 @@ fn nothing_is_relayed(identity: &str) {
             }
         }
         let first = replies.first().map(|reply| reply.code / 100);
-        assert_eq!(first, Some(4), "{replies:?}; the gateway's log:\n{}", gateway.log().text());
+        assert_eq!(first, Some(4), "{replies:?}");
         let accepted = replies.iter().find(|reply| matches!(reply.code, 200..=299 | 354) && reply.code != 221);
         assert_eq!(accepted, None, "{replies:?}");
     }

@@ -6,9 +6,7 @@ use tests::peers::net::{Family, Trio};
 use tests::peers::postfix::{Postfix, Temper};
 
 /// What `smtpd` writes when it opens a queue file.
-fn queued(client: &str) -> Vec<String> {
-    vec!["postfix/smtpd".to_owned(), format!(": client=unknown[{client}]")]
-}
+const QUEUED: &[&str] = &["postfix/smtpd", ": client=unknown["];
 
 fn check(scenario: &str, temper: Temper, family: Family, identity: &str) {
     if !available(scenario, &["postfix"]) {
@@ -16,7 +14,7 @@ fn check(scenario: &str, temper: Temper, family: Family, identity: &str) {
     }
     let trio = Trio::new();
     let postfix = Postfix::start_at(&trio.backend, temper, family);
-    client_is_known(&trio, &postfix, identity, queued);
+    client_is_known(&trio, &postfix, identity, QUEUED);
 }
 
 #[test]

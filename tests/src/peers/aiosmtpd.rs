@@ -17,10 +17,15 @@ pub struct Aiosmtpd {
 
 /// Prints what the library made of the header.
 const SERVER: &str = r#"
-import asyncio, sys
+import asyncio, logging, sys
 from aiosmtpd.smtp import SMTP
 
+logging.basicConfig(level=logging.INFO)
+
 class Handler:
+    async def handle_PROXY(self, server, session, envelope, proxy_data):
+        return True
+
     async def handle_DATA(self, server, session, envelope):
         proxy = session.proxy_data
         print(f"mail from={envelope.mail_from} version={proxy.version} source=[{proxy.src_addr}]:{proxy.src_port}", flush=True)

@@ -6,16 +6,15 @@ use super::net::{CLIENT, Family, Trio};
 use super::{Backend, LOCAL_DOMAIN};
 
 /// Sends a mail from an IPv4 and an IPv6 client through a gateway with this identity mode, and waits until the backend's
-/// own log has, for each, a line with the parts that `line` makes of the client's address.
-pub fn client_is_known(trio: &Trio, backend: &impl Backend, identity: &str, line: impl Fn(&str) -> Vec<String>) {
+/// own log has, for each, a line with these parts and the client's address.
+pub fn client_is_known(trio: &Trio, backend: &impl Backend, identity: &str, line: &[&str]) {
     let _gateway = Gateway::start(trio, backend.address(), identity);
     for family in Family::BOTH {
         let mut client = Client::to_gateway(&trio.client, family);
         let message = b"Subject: whose is this?\r\n\r\nOne line.\r\n";
         let reply = client.mail("sender@client.test", &format!("box@{LOCAL_DOMAIN}"), message);
-        assert_eq!(reply.code, 250, "{family:?}: {reply:?}; the backend's log:\n{}", backend.log().text());
+        assert_eq!(reply.code, 250, "{family:?}: {reply:?}");
         client.quit();
-        let parts = line(family.of(CLIENT));
-        backend.log().wait_for(&parts.iter().map(String::as_str).collect::<Vec<_>>());
+        backend.log().wait_for_address(line, family.ip(CLIENT));
     }
 }

@@ -46,7 +46,7 @@ impl Gateway {
         command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
         command.arg(program()).args(["run", "-c"]).arg(&file);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
-        let process = Process::new(child);
+        let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");
         Self { process, _folder: folder }
     }

@@ -30,21 +30,28 @@ const TAKE: &str = "exports.hook_queue = (next) => next(OK, 'taken')\n";
 impl Haraka {
     /// A Haraka on a host, once it listens.
     pub fn start(host: &Host, told: Told) -> Self {
-        let stage = Stage::plain();
+        let mut stage = Stage::plain();
         let [v4, v6] = BACK;
-        let hosts = match told {
-            Told::Xclient => ("xclient.hosts", format!("{v4}\n{v6}\n")),
-            Told::Proxy => ("connection.ini", format!("[haproxy]\nhosts[] = {v4}\nhosts[] = {v6}\n")),
-        };
-        stage.etc(&format!("haraka/config/{}", hosts.0), &hosts.1);
         stage.etc("haraka/config/smtp.ini", "listen=[::0]:25\nnodes=0\n");
         stage.etc("haraka/config/plugins", "xclient\nrcpt_to.in_host_list\ntake\n");
         stage.etc("haraka/config/host_list", &format!("{LOCAL_DOMAIN}\n"));
         stage.etc("haraka/config/me", "backend.test\n");
         stage.etc("haraka/config/log.ini", "[main]\nlevel=info\n");
         stage.etc("haraka/plugins/take.js", TAKE);
-        let program = folder("haraka").join("node_modules/Haraka/bin/haraka");
-        let process = stage.start(host, &["node", &program.to_string_lossy(), "-c", "/etc/haraka"]);
+        let package = folder("haraka").join("node_modules/Haraka");
+        // It keeps its queue beside its configuration, and needs more of its default configuration than it says.
+        stage.prepare(&format!(
+            "mkdir /var/haraka && cp -r '{}/config' /var/haraka && cp -r /etc/haraka /var",
+            package.display()
+        ));
+        stage.prepare(&match told {
+            Told::Xclient => format!("printf '{v4}\\n{v6}\\n' > /var/haraka/config/xclient.hosts"),
+            Told::Proxy => {
+                format!("sed -i 's/^hosts\\[\\] =$/hosts[] = {v4}\\nhosts[] = {v6}/' /var/haraka/config/connection.ini")
+            }
+        });
+        let program = package.join("bin/haraka");
+        let process = stage.start(host, &["node", &program.to_string_lossy(), "-c", "/var/haraka"]);
         process.log().wait_for(&["Listening on"]);
         Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
     }

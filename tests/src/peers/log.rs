@@ -1,6 +1,7 @@
 //! A running program's output as something to wait for.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::process::Child;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -25,7 +26,7 @@ impl Log {
     /// Waits for a line that has all these parts, and returns it.
     ///
     /// # Panics
-    /// If it does not come in time, or the program ends without it; the message has the whole log.
+    /// If it does not come in time, or the program ends without it.
     pub fn wait_for(&self, parts: &[&str]) -> String {
         self.wait_until(&format!("a line with {parts:?}"), |text| {
             let line = text.lines().find(|line| parts.iter().all(|part| line.contains(part)));
@@ -39,6 +40,17 @@ impl Log {
     /// As [`Log::wait_for`].
     pub fn wait_for_line(&self, line: &str) {
         self.wait_until(&format!("the line `{line}`"), |text| text.lines().any(|other| other == line).then_some(()));
+    }
+
+    /// Waits for a line that has all these parts and names this address, however it is written.
+    ///
+    /// # Panics
+    /// As [`Log::wait_for`].
+    pub fn wait_for_address(&self, parts: &[&str], address: IpAddr) -> String {
+        self.wait_until(&format!("a line with {parts:?} and {address}"), |text| {
+            let fits = |line: &&str| parts.iter().all(|part| line.contains(part)) && names(line, address);
+            text.lines().find(fits).map(str::to_owned)
+        })
     }
 
     /// Waits until so many lines have all these parts.
@@ -67,7 +79,7 @@ impl Log {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             let why = if text.ended { "the program ended" } else { "it did not come in time" };
-            assert!(!text.ended && !left.is_zero(), "{what}: {why}; the log:\n{}", text.text);
+            assert!(!text.ended && !left.is_zero(), "{what}: {why}");
             text = changed.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
@@ -92,20 +104,27 @@ impl Log {
     }
 }
 
+/// Zeros may be left out or not, and `=`, blanks or brackets stand around.
+fn names(line: &str, address: IpAddr) -> bool {
+    line.split(['=', ' ', '[', ']', '(', ')', ',']).any(|word| word.parse() == Ok(address))
+}
+
 /// A program that is killed, with all its children, when this is dropped.
 #[derive(Debug)]
 pub struct Process {
+    name: String,
     child: Child,
     log: Log,
     reader: Option<JoinHandle<()>>,
 }
 
 impl Process {
-    /// Takes over a child whose standard output is piped and carries its standard error too.
-    pub(super) fn new(mut child: Child) -> Self {
+    /// Takes over a child whose standard output is piped and carries its standard error too. What it said is shown, under
+    /// this name, if the test fails.
+    pub(super) fn new(name: &str, mut child: Child) -> Self {
         let log = Log::default();
         let reader = child.stdout.take().map(|stdout| log.follow(stdout));
-        Self { child, log, reader }
+        Self { name: name.to_owned(), child, log, reader }
     }
 
     /// What it has printed.
@@ -116,6 +135,9 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- {} had said:\n{}", self.name, self.log.text());
+        }
         // If it cannot be killed it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -45,10 +45,14 @@ impl Family {
         }
     }
 
+    /// The same as an address.
+    pub fn ip(self, pair: [&'static str; 2]) -> IpAddr {
+        self.of(pair).parse().expect("an address of this file")
+    }
+
     /// Port 25 of this family's address of a pair.
     pub fn smtp(self, pair: [&'static str; 2]) -> SocketAddr {
-        let ip: IpAddr = self.of(pair).parse().expect("an address of this file");
-        SocketAddr::new(ip, 25)
+        SocketAddr::new(self.ip(pair), 25)
     }
 }
 

@@ -34,9 +34,10 @@ impl OpenSmtpd {
                  match from any for domain \"{LOCAL_DOMAIN}\" action \"box\"\n"
             ),
         );
-        stage.prepare("mkdir -p /var/empty /var/lib/opensmtpd/empty /run\nln -sf /run /var/run 2>/dev/null || true\nchown box /var/mail");
-        let process = stage.start(host, &["/usr/sbin/smtpd", "-d"]);
-        process.log().wait_for(&["info: OpenSMTPD", "starting"]);
+        stage.prepare("mkdir -p /var/empty /var/lib/opensmtpd/empty\nchown box /var/mail");
+        // Without `-v` it would not say when it listens.
+        let process = stage.start(host, &["/usr/sbin/smtpd", "-d", "-v"]);
+        process.log().wait_for(&["smtp: will accept"]);
         Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
     }
 

@@ -29,6 +29,7 @@ pub struct Postfix {
     process: Process,
     stage: Stage,
     address: SocketAddr,
+    taken: usize,
 }
 
 const SERVICES: &str = "\
@@ -79,13 +80,22 @@ impl Postfix {
         // Not `postfix start-fg`: its checks are for installations, and take longer than everything else.
         let process = stage.start(host, &["/usr/lib/postfix/sbin/master", "-s"]);
         process.log().wait_for(&["daemon started"]);
-        Self { process, stage, address: family.smtp(BACKEND) }
+        Self { process, stage, address: family.smtp(BACKEND), taken: 0 }
     }
 
-    /// Waits until so many messages were delivered to the mailbox; returns them without Postfix's own header fields.
-    pub fn delivered(&self, count: usize) -> Vec<Vec<u8>> {
+    /// Waits for the next message, and takes it out of the mailbox. For one message at a time.
+    pub fn next_message(&mut self) -> Vec<u8> {
+        self.taken += 1;
+        self.wait_for_deliveries(self.taken);
+        let mut messages = self.mailbox();
+        assert_eq!(messages.len(), 1, "messages in the mailbox");
+        fs::remove_dir_all(self.stage.var("mail/box/new")).expect("the mailbox");
+        messages.remove(0)
+    }
+
+    /// Waits until so many messages were delivered since it was started.
+    pub fn wait_for_deliveries(&self, count: usize) {
         self.log().wait_for_count(&["status=sent (delivered to maildir)"], count);
-        self.mailbox()
     }
 
     /// What is in the mailbox now, with CRLF line ends, without the header fields this Postfix has put on top.

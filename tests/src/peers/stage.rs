@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
@@ -109,7 +109,7 @@ impl Stage {
         command.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
         command.args(["sh", "-ec", &self.script("\"$@\"\nexit $?"), "sh"]).args(program);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
-        Process::new(child.unwrap_or_else(|error| panic!("{program:?}: {error}")))
+        Process::new(program[0], child.unwrap_or_else(|error| panic!("{program:?}: {error}")))
     }
 
     /// Runs a program to its end.
@@ -150,11 +150,4 @@ pub(super) fn temporary_folder() -> TempDir {
 /// A command's output as text, for assertions.
 pub fn said(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// A command for programs that need no stage.
-pub(super) fn bounded(host: &Host, program: &str) -> Command {
-    let mut command = host.command("timeout");
-    command.args([TOOL_SECONDS_MAX, program]);
-    command
 }
