@@ -89,7 +89,12 @@ fn of_no_bytes() {
 #[test]
 fn of_fifty_megabytes() {
     let Some(mut setting) = Setting::new("a message of 50 MB") else { return };
-    let message = lines(50_000_000);
+    let block = lines(1_000_000);
+    let mut message = HEADER.as_bytes().to_vec();
+    for number in 0..50 {
+        message.extend_from_slice(format!("block {number}\r\n").as_bytes());
+        message.extend_from_slice(&block);
+    }
     let mut client = setting.client();
     let reply = client.mail("a@client.test", "box@local.test", &message);
     assert_eq!(reply.code, 250, "{reply:?}");
@@ -129,7 +134,7 @@ fn lines(bytes: usize) -> Vec<u8> {
         state ^= state << 17;
         state
     };
-    let mut text = HEADER.as_bytes().to_vec();
+    let mut text = Vec::new();
     while text.len() < bytes {
         let word = next();
         if word.is_multiple_of(8) {
