@@ -1,3 +1,4 @@
 //! Helpers shared by the scenarios of the one test binary: transcripts, peers, sockets.
 
 pub mod dialog;
+pub mod peers;

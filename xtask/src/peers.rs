@@ -29,7 +29,8 @@ const PEERS: [(&str, Source); 6] = [
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
-    ("swaks", Source::Apt(&["swaks"])),
+    // Without the other two it speaks IPv4 only.
+    ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];

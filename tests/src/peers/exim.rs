@@ -1,0 +1,60 @@
+//! Exim, told of clients by a PROXY header.
+
+use std::net::SocketAddr;
+
+use super::log::{Log, Process};
+use super::net::{BACK, BACKEND, Family, Host};
+use super::stage::Stage;
+use super::{Backend, LOCAL_DOMAIN};
+
+/// A running Exim.
+#[derive(Debug)]
+pub struct Exim {
+    process: Process,
+    _stage: Stage,
+    address: SocketAddr,
+}
+
+impl Exim {
+    /// An Exim on a host, once it listens. It requires a PROXY header from the gateway.
+    pub fn start(host: &Host) -> Self {
+        let mut stage = Stage::new("exim");
+        stage.user("Debian-exim");
+        stage.etc("exim4/exim4.conf", &configuration());
+        // Exim writes its log as a user of its own, so the log cannot be this program's output: `tail` carries it there.
+        stage.prepare(
+            "mkdir -p /var/log/exim /var/spool/exim /run/exim4\n\
+             touch /var/log/exim/mainlog /var/log/exim/paniclog /var/log/exim/rejectlog\n\
+             chown -R Debian-exim:Debian-exim /var/log/exim /var/spool/exim /run/exim4 /var/mail\n\
+             tail --quiet --follow --lines=+1 /var/log/exim/mainlog /var/log/exim/paniclog &",
+        );
+        let process = stage.start(host, &["/usr/sbin/exim4", "-bdf", "-oX", "25"]);
+        process.log().wait_for(&["daemon started", "port 25"]);
+        Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
+    }
+}
+
+impl Backend for Exim {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn log(&self) -> &Log {
+        self.process.log()
+    }
+}
+
+fn configuration() -> String {
+    let [v4, v6] = BACK;
+    format!(
+        "primary_hostname = backend.test\n\
+         domainlist local_domains = {LOCAL_DOMAIN}\n\
+         hosts_proxy = <; {v4} ; {v6}\n\
+         log_file_path = /var/log/exim/%slog\nspool_directory = /var/spool/exim\nlog_selector = +proxy\n\
+         host_lookup =\nrfc1413_query_timeout = 0s\ntls_advertise_hosts =\nacl_smtp_rcpt = recipient\n\
+         acl_smtp_data = accept\n\
+         begin acl\nrecipient:\n  accept domains = +local_domains\n  deny message = relay not permitted\n\
+         begin routers\nbox:\n  driver = accept\n  domains = +local_domains\n  transport = box\n\
+         begin transports\nbox:\n  driver = appendfile\n  file = /var/mail/box\n  user = Debian-exim\n"
+    )
+}

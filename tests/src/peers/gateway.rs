@@ -1,0 +1,77 @@
+//! The gateway itself, as an administrator runs it: the built program, a configuration file, `ready` on standard output.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+use tempfile::TempDir;
+
+use super::log::{Log, Process};
+use super::net::{FRONT, Family, Trio};
+use super::stage::temporary_folder;
+use super::{LOCAL_DOMAIN, target};
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    process: Process,
+    /// After `process`: it goes when the program is gone.
+    _folder: TempDir,
+}
+
+impl Gateway {
+    /// A gateway in front of a backend, with the shortest configuration that serves.
+    pub fn start(trio: &Trio, backend: SocketAddr, identity: &str) -> Self {
+        Self::start_with(trio, backend, identity, "")
+    }
+
+    /// The same with more configuration: whole sections, TOML.
+    pub fn start_with(trio: &Trio, backend: SocketAddr, identity: &str, more: &str) -> Self {
+        let folder = temporary_folder();
+        let file = folder.path().join("gateway.toml");
+        let socket = folder.path().join("control.sock");
+        let listeners = Family::BOTH.map(|family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT)));
+        let config = format!(
+            "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{}\
+             [[backend]]\nname = \"backend\"\naddress = \"{backend}\"\nidentity = \"{identity}\"\n\
+             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[dns]\nenabled = false\n\
+             [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{more}",
+            listeners.concat(),
+            socket.display()
+        );
+        fs::write(&file, config).expect("a configuration file");
+        let mut command = trio.gateway.command("setpriv");
+        command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        command.arg(program()).args(["run", "-c"]).arg(&file);
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
+        let process = Process::new("the gateway", child);
+        process.log().wait_for_line("ready");
+        Self { process, _folder: folder }
+    }
+
+    /// What it prints: `ready`, and its log.
+    pub fn log(&self) -> &Log {
+        self.process.log()
+    }
+}
+
+/// The built program. `cargo test` builds it only for tests of its own package, so it is built here: a test of
+/// yesterday's program would be worse than none.
+fn program() -> PathBuf {
+    static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let here = std::env::current_exe().expect("this program's own path");
+        let release = here.ancestors().nth(2).is_some_and(|folder| folder.ends_with("release"));
+        let mut cargo = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+        cargo.args(["build", "--quiet", "--package", "smtp-gateway", "--target-dir"]).arg(target());
+        if release {
+            cargo.arg("--release");
+        }
+        let status = cargo.current_dir(env!("CARGO_MANIFEST_DIR")).status().expect("cargo");
+        assert!(status.success(), "the gateway does not build");
+        target().join(if release { "release" } else { "debug" }).join("smtp-gateway")
+    };
+    PROGRAM.get_or_init(build).clone()
+}

@@ -1,0 +1,149 @@
+//! A running program's output as something to wait for.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::process::Child;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long anything is waited for. Generous: it is only spent when a test fails.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Default)]
+struct Text {
+    text: String,
+    ended: bool,
+}
+
+/// What a program has printed so far.
+#[derive(Debug, Clone, Default)]
+pub struct Log {
+    shared: Arc<(Mutex<Text>, Condvar)>,
+}
+
+impl Log {
+    /// Waits for a line that has all these parts, and returns it.
+    ///
+    /// # Panics
+    /// If it does not come in time, or the program ends without it.
+    pub fn wait_for(&self, parts: &[&str]) -> String {
+        self.wait_until(&format!("a line with {parts:?}"), |text| {
+            let line = text.lines().find(|line| parts.iter().all(|part| line.contains(part)));
+            line.map(str::to_owned)
+        })
+    }
+
+    /// Waits for a line that is exactly this.
+    ///
+    /// # Panics
+    /// As [`Log::wait_for`].
+    pub fn wait_for_line(&self, line: &str) {
+        self.wait_until(&format!("the line `{line}`"), |text| text.lines().any(|other| other == line).then_some(()));
+    }
+
+    /// Waits for a line that has all these parts and names this address, however it is written.
+    ///
+    /// # Panics
+    /// As [`Log::wait_for`].
+    pub fn wait_for_address(&self, parts: &[&str], address: IpAddr) -> String {
+        self.wait_until(&format!("a line with {parts:?} and {address}"), |text| {
+            let fits = |line: &&str| parts.iter().all(|part| line.contains(part)) && names(line, address);
+            text.lines().find(fits).map(str::to_owned)
+        })
+    }
+
+    /// Waits until so many lines have all these parts.
+    ///
+    /// # Panics
+    /// As [`Log::wait_for`].
+    pub fn wait_for_count(&self, parts: &[&str], count: usize) {
+        self.wait_until(&format!("{count} lines with {parts:?}"), |text| {
+            let lines = text.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
+            (lines.count() >= count).then_some(())
+        });
+    }
+
+    /// Everything so far.
+    pub fn text(&self) -> String {
+        self.shared.0.lock().unwrap_or_else(PoisonError::into_inner).text.clone()
+    }
+
+    fn wait_until<T>(&self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let (text, changed) = &*self.shared;
+        let deadline = Instant::now() + PATIENCE;
+        let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if let Some(found) = find(&text.text) {
+                return found;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let why = if text.ended { "the program ended" } else { "it did not come in time" };
+            assert!(!text.ended && !left.is_zero(), "{what}: {why}");
+            text = changed.wait_timeout(text, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Reads to the end in a thread of its own.
+    fn follow(&self, mut source: impl Read + Send + 'static) -> JoinHandle<()> {
+        let shared = self.shared.clone();
+        thread::spawn(move || {
+            let (text, changed) = &*shared;
+            let mut buffer = [0; 4096];
+            loop {
+                let count = source.read(&mut buffer).unwrap_or(0);
+                let mut text = text.lock().unwrap_or_else(PoisonError::into_inner);
+                text.text.push_str(&String::from_utf8_lossy(&buffer[..count]));
+                text.ended = count == 0;
+                changed.notify_all();
+                if count == 0 {
+                    return;
+                }
+            }
+        })
+    }
+}
+
+/// Zeros may be left out or not, and `=`, blanks or brackets stand around.
+fn names(line: &str, address: IpAddr) -> bool {
+    line.split(['=', ' ', '[', ']', '(', ')', ',']).any(|word| word.parse() == Ok(address))
+}
+
+/// A program that is killed, with all its children, when this is dropped.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    log: Log,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// Takes over a child whose standard output is piped and carries its standard error too. What it said is shown, under
+    /// this name, if the test fails.
+    pub(super) fn new(name: &str, mut child: Child) -> Self {
+        let log = Log::default();
+        let reader = child.stdout.take().map(|stdout| log.follow(stdout));
+        Self { name: name.to_owned(), child, log, reader }
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- {} had said:\n{}", self.name, self.log.text());
+        }
+        // If it cannot be killed it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its output ends when its last child is gone: only then may its folder and its network be taken away.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! Postfix: as a backend in several tempers, and as a client that delivers its own queue.
+
+use std::fs;
+use std::net::SocketAddr;
+
+use super::log::{Log, Process};
+use super::net::{BACK, BACKEND, Family, Host};
+use super::stage::Stage;
+use super::{Backend, LOCAL_DOMAIN};
+
+/// What a Postfix makes of whoever connects to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Temper {
+    /// XCLIENT from the gateway.
+    Xclient,
+    /// PROXY header in `smtpd`.
+    Proxy,
+    /// PROXY header in `postscreen`, which hands over to `smtpd`.
+    Postscreen,
+    /// Trusts the gateway's address to relay, and knows neither XCLIENT nor PROXY.
+    Confused,
+    /// Takes mail from its own host and sends it all to the gateway.
+    Client,
+}
+
+/// A running Postfix.
+#[derive(Debug)]
+pub struct Postfix {
+    process: Process,
+    stage: Stage,
+    address: SocketAddr,
+    taken: usize,
+}
+
+const SERVICES: &str = "\
+smtpd     pass  -       -       n       -       -       smtpd
+dnsblog   unix  -       -       n       -       0       dnsblog
+pickup    unix  n       -       n       60      1       pickup
+cleanup   unix  n       -       n       -       0       cleanup
+qmgr      unix  n       -       n       300     1       qmgr
+rewrite   unix  -       -       n       -       -       trivial-rewrite
+bounce    unix  -       -       n       -       0       bounce
+defer     unix  -       -       n       -       0       bounce
+trace     unix  -       -       n       -       0       bounce
+smtp      unix  -       -       n       -       -       smtp
+error     unix  -       -       n       -       -       error
+retry     unix  -       -       n       -       -       error
+virtual   unix  -       n       n       -       -       virtual
+anvil     unix  -       -       n       -       1       anvil
+scache    unix  -       -       n       -       1       scache
+postlog   unix-dgram n  -       n       -       1       postlogd
+";
+
+impl Postfix {
+    /// A Postfix on a host, once it listens.
+    pub fn start(host: &Host, temper: Temper) -> Self {
+        Self::start_at(host, temper, Family::V4)
+    }
+
+    /// The same, with the address of this family as its [`Backend::address`].
+    pub fn start_at(host: &Host, temper: Temper, family: Family) -> Self {
+        let mut stage = Stage::new("postfix");
+        stage.user("postfix");
+        stage.group("postdrop");
+        let mailbox = stage.user("mailbox");
+        stage.etc("postfix/main.cf", &main_cf(temper, mailbox));
+        let service = match temper {
+            Temper::Postscreen => "smtp inet n - n - 1 postscreen\n",
+            _ => "smtp inet n - n - - smtpd\n",
+        };
+        stage.etc("postfix/master.cf", &format!("{service}{SERVICES}"));
+        stage.prepare(
+            "cd /var/spool && mkdir -p postfix /var/lib/postfix && cd postfix\n\
+             for d in active bounce corrupt defer deferred flush hold incoming private saved trace; do mkdir -m 700 $d; done\n\
+             mkdir -m 710 public; mkdir -m 730 maildrop; mkdir -m 755 pid\n\
+             chown postfix active bounce corrupt defer deferred flush hold incoming private saved trace /var/lib/postfix\n\
+             chown postfix:postdrop public maildrop\n\
+             chown mailbox:mailbox /var/mail",
+        );
+        // Not `postfix start-fg`: its checks are for installations, and take longer than everything else.
+        let process = stage.start(host, &["/usr/lib/postfix/sbin/master", "-s"]);
+        process.log().wait_for(&["daemon started"]);
+        Self { process, stage, address: family.smtp(BACKEND), taken: 0 }
+    }
+
+    /// Waits for the next message, and takes it out of the mailbox. For one message at a time.
+    pub fn next_message(&mut self) -> Vec<u8> {
+        self.taken += 1;
+        self.wait_for_deliveries(self.taken);
+        let mut messages = self.mailbox();
+        assert_eq!(messages.len(), 1, "messages in the mailbox");
+        fs::remove_dir_all(self.stage.var("mail/box/new")).expect("the mailbox");
+        messages.remove(0)
+    }
+
+    /// Waits until so many messages were delivered since it was started.
+    pub fn wait_for_deliveries(&self, count: usize) {
+        self.log().wait_for_count(&["status=sent (delivered to maildir)"], count);
+    }
+
+    /// What is in the mailbox now, with CRLF line ends, without the header fields this Postfix has put on top.
+    pub fn mailbox(&self) -> Vec<Vec<u8>> {
+        let Ok(entries) = fs::read_dir(self.stage.var("mail/box/new")) else { return Vec::new() };
+        let read = |path| fs::read(path).expect("a delivered message");
+        entries.flatten().map(|entry| as_sent(&read(entry.path()))).collect()
+    }
+}
+
+impl Backend for Postfix {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn log(&self) -> &Log {
+        self.process.log()
+    }
+}
+
+fn main_cf(temper: Temper, mailbox: u32) -> String {
+    let [back_v4, back_v6] = BACK;
+    let name = if temper == Temper::Client { "relay.test" } else { "backend.test" };
+    let own = match temper {
+        Temper::Xclient => format!("mynetworks = 127.0.0.0/8\nsmtpd_authorized_xclient_hosts = {back_v4} [{back_v6}]"),
+        Temper::Proxy => "mynetworks = 127.0.0.0/8\nsmtpd_upstream_proxy_protocol = haproxy".to_owned(),
+        // The shortest wait: these clients do not talk early, and the test waits as long.
+        Temper::Postscreen => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
+                               postscreen_greet_wait = 1s\npostscreen_cache_map ="
+            .to_owned(),
+        Temper::Confused => format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]"),
+        Temper::Client => format!("mynetworks = 127.0.0.0/8\nrelayhost = [{}]", super::net::FRONT[0]),
+    };
+    let domains = if temper == Temper::Client { "" } else { LOCAL_DOMAIN };
+    format!(
+        "compatibility_level = 3.6\nmyhostname = {name}\nmaillog_file = /dev/stdout\n\
+         inet_interfaces = all\ninet_protocols = all\nmydestination =\nalias_maps =\nlocal_recipient_maps =\n\
+         virtual_mailbox_domains = {domains}\nvirtual_mailbox_base = /var/mail\nvirtual_mailbox_maps = static:box/\n\
+         virtual_uid_maps = static:{mailbox}\nvirtual_gid_maps = static:{mailbox}\nvirtual_mailbox_limit = 0\n\
+         mailbox_size_limit = 0\nmessage_size_limit = 104857600\nsmtpd_relay_restrictions = permit_mynetworks, \
+         reject_unauth_destination\nsmtpd_peername_lookup = no\nsmtp_dns_support_level = disabled\n\
+         smtp_host_lookup = native\n{own}\n"
+    )
+}
+
+/// Undoes a delivery: LF becomes CRLF, and the header up to and with Postfix's own first `Received:` goes.
+fn as_sent(delivered: &[u8]) -> Vec<u8> {
+    let mut message = Vec::with_capacity(delivered.len() + delivered.len() / 32);
+    let mut lines = delivered.split_inclusive(|&byte| byte == b'\n').peekable();
+    while lines.next_if(|line| !line.starts_with(b"Received:")).is_some() {}
+    lines.next();
+    while lines.next_if(|line| line.starts_with(b" ") || line.starts_with(b"\t")).is_some() {}
+    for line in lines {
+        match line.strip_suffix(b"\n") {
+            Some(text) => {
+                message.extend_from_slice(text);
+                message.extend_from_slice(b"\r\n");
+            }
+            None => message.extend_from_slice(line),
+        }
+    }
+    message
+}
