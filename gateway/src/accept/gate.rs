@@ -84,7 +84,7 @@ impl Gate {
         self.worker.counters.sessions_refused_total.increment();
         debug!(%peer, ?refusal, "connection refused");
         // Whether it arrives is the client's concern.
-        let _ = socket2::SockRef::from(stream).send(refusal.reply());
+        let _ = stream.try_write(refusal.reply());
     }
 }
 

@@ -110,8 +110,9 @@ fn no_xclient(address: &impl std::fmt::Display) -> String {
 
 fn not_proxy(address: &impl std::fmt::Display, identity: IdentityMode) -> String {
     format!(
-        "{address} takes the PROXY header ({identity:?}) for a command, so all mail is answered 451; enable it there (Postfix: \
-         smtpd_upstream_proxy_protocol = haproxy; Exim: hosts_proxy) or choose another `identity`"
+        "{address} takes the PROXY header ({}) for a command, so all mail is answered 451; enable it there (Postfix: \
+         smtpd_upstream_proxy_protocol = haproxy; Exim: hosts_proxy) or choose another `identity`",
+        identity.as_str()
     )
 }
 

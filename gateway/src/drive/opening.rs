@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncReadExt as _, Interest};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
@@ -82,9 +82,12 @@ async fn talks_early(stream: &TcpStream, delay: Duration) -> bool {
 }
 
 /// Whether bytes of the client are there already. Its end or an error is for the session to see.
+///
+/// Asked through the runtime, which then knows that there is nothing to read, and does not try until there is.
 fn has_talked(stream: &TcpStream) -> bool {
     let mut byte = [std::mem::MaybeUninit::uninit()];
-    socket2::SockRef::from(stream).peek(&mut byte).is_ok_and(|count| count > 0)
+    let peeked = stream.try_io(Interest::READABLE, || socket2::SockRef::from(stream).peek(&mut byte));
+    peeked.is_ok_and(|count| count > 0)
 }
 
 async fn introduce(stream: &mut TcpStream, peer: PeerAddr) -> io::Result<Introduction> {

@@ -101,14 +101,14 @@ impl SessionTask {
         }
     }
 
-    /// Sends the greeting without waiting for the socket's first readiness: a fresh socket has room. `early`: the client
-    /// talked before it.
+    /// Sends the greeting; a fresh socket has room. `early`: the client talked before it.
     pub(crate) fn greet(&mut self, early: bool) {
         let mut out = Output::default();
         if !(early && self.session.early_greeting(&mut out)) {
             self.session.greet(&mut out);
         }
-        let sent = socket2::SockRef::from(&self.client).send(&out.to_client).unwrap_or(0);
+        // What cannot be sent now is sent when the session is polled, and an error shows itself then.
+        let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
         for action in out.actions {
             match action {
