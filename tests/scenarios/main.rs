@@ -3,9 +3,11 @@
 mod aiosmtpd;
 mod bodies;
 mod clients;
+mod command_line;
 mod confused;
 mod dialogs;
 mod exim;
+mod front_door;
 mod haraka;
 mod opensmtpd;
 mod postfix;

@@ -74,7 +74,11 @@ pub(crate) async fn serve_proxied<G: Send + 'static>(
 
 /// Whether the client says something within `delay`, before it was greeted.
 async fn talks_early(stream: &TcpStream, delay: Duration) -> bool {
-    (delay.is_zero() || timeout(delay, stream.readable()).await.is_ok()) && has_talked(stream)
+    if delay.is_zero() {
+        return has_talked(stream);
+    }
+    // Its end is no talk, and for the session to see.
+    matches!(timeout(delay, stream.peek(&mut [0])).await, Ok(Ok(1..)))
 }
 
 /// Whether bytes of the client are there already. Its end or an error is for the session to see.

@@ -29,12 +29,16 @@ impl Client {
 
     /// Connects from a host and reads the greeting.
     pub fn connect(host: &Host, to: SocketAddr) -> Self {
-        let stream = host.connect(to).unwrap_or_else(|error| panic!("{to}: {error}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
-        stream.set_nodelay(true).expect("a socket");
-        let mut client = Self { reader: BufReader::new(stream) };
+        let mut client = Self::over(host.connect(to).unwrap_or_else(|error| panic!("{to}: {error}")));
         client.expect(2);
         client
+    }
+
+    /// Over a connection on which nothing was read yet, not even a greeting.
+    pub fn over(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        Self { reader: BufReader::new(stream) }
     }
 
     /// Reads one reply.

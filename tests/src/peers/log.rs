@@ -2,7 +2,7 @@
 
 use std::io::Read;
 use std::net::IpAddr;
-use std::process::Child;
+use std::process::{Child, ExitStatus};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -62,6 +62,17 @@ impl Log {
             let lines = text.lines().filter(|line| parts.iter().all(|part| line.contains(part)));
             (lines.count() >= count).then_some(())
         });
+    }
+
+    /// Waits until the program, and all that it started, will print no more.
+    ///
+    /// # Panics
+    /// If that takes too long.
+    pub fn wait_for_end(&self) {
+        let (text, changed) = &*self.shared;
+        let text = text.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(text, PATIENCE, |text| !text.ended);
+        assert!(waited.unwrap_or_else(PoisonError::into_inner).0.ended, "it does not end");
     }
 
     /// Everything so far.
@@ -125,6 +136,20 @@ impl Process {
         let log = Log::default();
         let reader = child.stdout.take().map(|stdout| log.follow(stdout));
         Self { name: name.to_owned(), child, log, reader }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not come in time.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.log.wait_for_end();
+        self.child.wait().expect("a child")
     }
 
     /// What it has printed.

@@ -16,6 +16,7 @@ pub mod client;
 pub mod exim;
 pub mod gateway;
 pub mod haraka;
+pub mod local;
 pub mod log;
 pub mod net;
 pub mod opensmtpd;

@@ -1,0 +1,154 @@
+//! The gateway and a sink on loopback: for what needs neither other hosts nor real servers, and so runs without root.
+//!
+//! Loopback has sixteen million addresses. Each scenario takes its own, so that ports need no luck.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Output, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::Receiver;
+
+use smtp_gateway::sink::{self, Event, Observer, Options, Sink};
+use socket2::{Domain, Socket, Type};
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::gateway::program;
+use super::log::{Log, PATIENCE, Process};
+use super::stage::temporary_folder;
+
+/// A loopback address that no other scenario has, of this run or of one beside it.
+pub fn address() -> Ipv4Addr {
+    static TAKEN: AtomicU8 = AtomicU8::new(1);
+    let [.., high, low] = std::process::id().to_be_bytes();
+    // 127.0 and 127.1 are left to the machine.
+    Ipv4Addr::new(127, high | 2, low, TAKEN.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A sink that tells what it saw.
+#[derive(Debug)]
+pub struct LocalSink {
+    /// Where it listens.
+    pub address: SocketAddr,
+    events: Receiver<Event>,
+    _sink: Sink,
+}
+
+impl LocalSink {
+    /// Starts one that takes mail for `example.com`; `options.listen` is filled in.
+    pub fn start(options: Options) -> Self {
+        let (observer, events) = Observer::channel();
+        let listen =
+            if options.listen == Options::default().listen { (address(), 2526).into() } else { options.listen };
+        let local_domains = vec!["example.com".into()];
+        let sink = sink::start(Options { listen, local_domains, quiet: true, observer: Some(observer), ..options });
+        let sink = sink.expect("a sink");
+        Self { address: sink.address(), events, _sink: sink }
+    }
+
+    /// Who sent the next message that arrives whole.
+    pub fn message_from(&self) -> Option<IpAddr> {
+        loop {
+            match self.events.recv_timeout(PATIENCE).expect("a message in time") {
+                Event::Message(message) => return message.client.believed,
+                Event::Client(_) | Event::Denied(_) => {}
+            }
+        }
+    }
+}
+
+/// A gateway with one listener, in a folder of its own.
+#[derive(Debug)]
+pub struct LocalGateway {
+    process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+    folder: TempDir,
+}
+
+/// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
+pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
+    format!(
+        "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
+         [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
+         [dns]\nenabled = false\n[control]\nsocket = \"control.sock\"\n{more}"
+    )
+}
+
+impl LocalGateway {
+    /// Starts it with this configuration, which names `address`, and waits until it is ready.
+    pub fn start(address: SocketAddr, configuration: &str) -> Self {
+        let folder = temporary_folder();
+        std::fs::write(folder.path().join("gateway.toml"), configuration).expect("a configuration file");
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$0\" run -c gateway.toml 2>&1"]).arg(program()).current_dir(folder.path());
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
+        let process = Process::new("the gateway", child);
+        process.log().wait_for_line("ready");
+        Self { process, address, folder }
+    }
+
+    /// What it printed.
+    pub fn log(&self) -> &Log {
+        self.process.log()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Its control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
+    /// The folder it runs in.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// `status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let output = run(self.folder(), &["status", "-c", "gateway.toml", "--json"]);
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
+    }
+
+    /// Connects from an address of loopback; nothing is read yet.
+    pub fn connect_from(&self, from: Ipv4Addr) -> TcpStream {
+        connect(from, self.address).expect("the gateway accepts")
+    }
+
+    /// Connects from an address of loopback, and reads the greeting.
+    pub fn client(&self, from: Ipv4Addr) -> Client {
+        let mut client = Client::over(self.connect_from(from));
+        client.expect(2);
+        client
+    }
+
+    /// SIGTERM.
+    pub fn terminate(&self) {
+        let status = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+}
+
+/// Connects from one address to another.
+pub fn connect(from: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.bind(&SocketAddr::from((from, 0)).into())?;
+    socket.connect_timeout(&to.into(), PATIENCE)?;
+    Ok(socket.into())
+}
+
+/// Runs the program in `folder` to its end.
+pub fn run(folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(program()).args(arguments).current_dir(folder).stdin(Stdio::null()).output().expect("the program")
+}
