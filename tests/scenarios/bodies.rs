@@ -1,55 +1,35 @@
 //! A message arrives as it was sent, to the byte, whatever is in it and however it comes.
 
 use tests::peers::client::{Client, stuffed};
-use tests::peers::gateway::Gateway;
-use tests::peers::net::{Family, Trio};
-use tests::peers::postfix::{Postfix, Temper};
-use tests::peers::{Backend as _, available};
+use tests::peers::net::Family;
+use tests::peers::setting::Setting;
 
 const HEADER: &str = "Subject: a body\r\n\r\n";
 
-struct Setting {
-    trio: Trio,
-    backend: Postfix,
-    _gateway: Gateway,
+fn client(setting: &Setting) -> Client {
+    Client::to_gateway(&setting.trio.client, Family::V4)
 }
 
-impl Setting {
-    /// `None` if the scenario cannot run here.
-    fn new(scenario: &str) -> Option<Self> {
-        if !available(scenario, &["postfix"]) {
-            return None;
-        }
-        let trio = Trio::new();
-        let backend = Postfix::start(&trio.backend, Temper::Xclient);
-        let gateway = Gateway::start(&trio, backend.address(), "xclient");
-        Some(Self { trio, backend, _gateway: gateway })
-    }
-
-    fn client(&self) -> Client {
-        Client::to_gateway(&self.trio.client, Family::V4)
-    }
-
-    /// The next message in the mailbox is this one.
-    fn arrived(&mut self, what: &str, sent: &[u8]) {
-        let received = self.backend.next_message();
-        let same = received.iter().zip(sent).take_while(|(received, sent)| received == sent).count();
-        let excerpt = |bytes: &[u8]| bytes[same..(same + 60).min(bytes.len())].escape_ascii().to_string();
-        assert!(
-            received == sent,
-            "{what}: {} bytes sent, {} received; byte {same} on: sent `{}`, received `{}`",
-            sent.len(),
-            received.len(),
-            excerpt(sent),
-            excerpt(&received)
-        );
-    }
+/// The next message in the mailbox is this one.
+fn arrived(setting: &mut Setting, what: &str, sent: &[u8]) {
+    let received = setting.backend.next_message();
+    let same = received.iter().zip(sent).take_while(|(received, sent)| received == sent).count();
+    let excerpt = |bytes: &[u8]| bytes[same..(same + 60).min(bytes.len())].escape_ascii().to_string();
+    // Not `assert_eq!`, which would print all of both.
+    assert!(
+        received == sent,
+        "{what}: {} bytes sent, {} received; byte {same} on: sent `{}`, received `{}`",
+        sent.len(),
+        received.len(),
+        excerpt(sent),
+        excerpt(&received)
+    );
 }
 
 /// Everything short, over one connection: a fault in one shows in the next.
 #[test]
 fn of_every_shape() {
-    let Some(mut setting) = Setting::new("bodies of every shape") else { return };
+    let Some(mut setting) = Setting::new("bodies of every shape", &[]) else { return };
     let long = |length: usize| format!("{HEADER}{}\r\nshort\r\n", "x".repeat(length)).into_bytes();
     let with = |body: &[u8]| [HEADER.as_bytes(), body].concat();
     let every_byte: Vec<u8> = (1..=255).filter(|byte| !matches!(byte, b'\r' | b'\n')).chain(*b"\r\n").collect();
@@ -65,13 +45,13 @@ fn of_every_shape() {
         ("eight bits undeclared", "", with("Grüße\r\n".as_bytes())),
         ("UTF-8", "BODY=8BITMIME", with("中文 · ελληνικά\r\n".as_bytes())),
     ];
-    let mut client = setting.client();
+    let mut client = client(&setting);
     for (what, parameters, message) in &cases {
         client.envelope("a@client.test", "box@local.test", parameters);
         client.send(&stuffed(message));
         let reply = client.reply();
         assert_eq!(reply.code, 250, "{what}: {reply:?}");
-        setting.arrived(what, message);
+        arrived(&mut setting, what, message);
     }
     client.quit();
 }
@@ -79,35 +59,35 @@ fn of_every_shape() {
 /// No header, no body, not a byte.
 #[test]
 fn of_no_bytes() {
-    let Some(mut setting) = Setting::new("a message of no bytes") else { return };
-    let mut client = setting.client();
+    let Some(mut setting) = Setting::new("a message of no bytes", &[]) else { return };
+    let mut client = client(&setting);
     assert_eq!(client.mail("a@client.test", "box@local.test", b"").code, 250);
     client.quit();
-    setting.arrived("no bytes", b"");
+    arrived(&mut setting, "no bytes", b"");
 }
 
 #[test]
 fn of_fifty_megabytes() {
-    let Some(mut setting) = Setting::new("a message of 50 MB") else { return };
+    let Some(mut setting) = Setting::new("a message of 50 MB", &[]) else { return };
     let block = lines(1_000_000);
     let mut message = HEADER.as_bytes().to_vec();
     for number in 0..50 {
         message.extend_from_slice(format!("block {number}\r\n").as_bytes());
         message.extend_from_slice(&block);
     }
-    let mut client = setting.client();
+    let mut client = client(&setting);
     let reply = client.mail("a@client.test", "box@local.test", &message);
     assert_eq!(reply.code, 250, "{reply:?}");
     client.quit();
-    setting.arrived("50 MB", &message);
+    arrived(&mut setting, "50 MB", &message);
 }
 
 /// The whole session, commands and body, with a packet for every byte.
 #[test]
 fn of_one_byte_a_packet() {
-    let Some(mut setting) = Setting::new("one byte a packet") else { return };
+    let Some(mut setting) = Setting::new("one byte a packet", &[]) else { return };
     let message = [HEADER.as_bytes(), &lines(1500)].concat();
-    let mut client = setting.client();
+    let mut client = client(&setting);
     for step in ["EHLO client.test", "MAIL FROM:<a@client.test>", "RCPT TO:<box@local.test>", "DATA"] {
         trickle(&mut client, format!("{step}\r\n").as_bytes());
         client.reply();
@@ -115,7 +95,7 @@ fn of_one_byte_a_packet() {
     trickle(&mut client, &stuffed(&message));
     client.expect(2);
     client.quit();
-    setting.arrived("one byte a packet", &message);
+    arrived(&mut setting, "one byte a packet", &message);
 }
 
 fn trickle(client: &mut Client, bytes: &[u8]) {

@@ -2,39 +2,18 @@
 
 use std::process::Output;
 
+use tests::peers::Backend as _;
 use tests::peers::client::Client;
-use tests::peers::gateway::Gateway;
-use tests::peers::net::{CLIENT, FRONT, Family, Trio};
+use tests::peers::net::{CLIENT, FRONT, Family};
 use tests::peers::postfix::{Postfix, Temper};
+use tests::peers::setting::Setting;
 use tests::peers::stage::{Stage, said};
-use tests::peers::{Backend as _, available};
 
-/// A gateway between its backend and a client's host.
-struct Setting {
-    trio: Trio,
-    backend: Postfix,
-    _gateway: Gateway,
-}
-
-impl Setting {
-    /// `None` if the scenario cannot run here.
-    fn new(scenario: &str, client: Option<&str>) -> Option<Self> {
-        let peers: Vec<&str> = client.into_iter().chain(["postfix"]).collect();
-        if !available(scenario, &peers) {
-            return None;
-        }
-        let trio = Trio::new();
-        let backend = Postfix::start(&trio.backend, Temper::Xclient);
-        let gateway = Gateway::start(&trio, backend.address(), "xclient");
-        Some(Self { trio, backend, _gateway: gateway })
-    }
-
-    /// The backend has so many messages, all of this client.
-    fn arrived(&self, count: usize, family: Family) {
-        let line = format!(": client=unknown[{}]", family.of(CLIENT));
-        self.backend.log().wait_for_count(&[&line], count);
-        self.backend.wait_for_deliveries(count);
-    }
+/// The backend has so many messages, all of this client.
+fn arrived(setting: &Setting, count: usize, family: Family) {
+    let line = format!(": client=unknown[{}]", family.of(CLIENT));
+    setting.backend.log().wait_for_count(&[&line], count);
+    setting.backend.wait_for_deliveries(count);
 }
 
 fn succeeded(output: &Output) {
@@ -43,7 +22,7 @@ fn succeeded(output: &Output) {
 
 #[test]
 fn swaks() {
-    let Some(setting) = Setting::new("swaks", Some("swaks")) else { return };
+    let Some(setting) = Setting::new("swaks", &["swaks"]) else { return };
     let stage = Stage::new("swaks");
     for family in Family::BOTH {
         let server = family.of(FRONT);
@@ -61,51 +40,51 @@ fn swaks() {
                 "box@local.test",
             ],
         ));
-        setting.arrived(1, family);
+        arrived(&setting, 1, family);
     }
     setting.backend.wait_for_deliveries(2);
 }
 
 #[test]
 fn smtp_source() {
-    let Some(setting) = Setting::new("smtp-source", None) else { return };
+    let Some(setting) = Setting::new("smtp-source", &[]) else { return };
     let server = format!("inet:{}:25", FRONT[0]);
     let options =
         ["-m", "40", "-s", "4", "-l", "20000", "-M", "client.test", "-f", "a@client.test", "-t", "box@local.test"];
     let program = [&["smtp-source"], &options[..], &[&server]].concat();
     succeeded(&Stage::new("postfix").run(&setting.trio.client, &program));
-    setting.arrived(40, Family::V4);
+    arrived(&setting, 40, Family::V4);
 }
 
 #[test]
 fn python_smtplib() {
-    let Some(setting) = Setting::new("smtplib", None) else { return };
+    let Some(setting) = Setting::new("smtplib", &[]) else { return };
     let script = "import smtplib, sys\n\
                   with smtplib.SMTP(sys.argv[1], 25, 'client.test') as server:\n \
                   for number in range(3):\n  \
                   server.sendmail('a@client.test', ['box@local.test'], f'Subject: {number}\\r\\n\\r\\n.one\\r\\n..two\\r\\n')\n";
     succeeded(&Stage::plain().run(&setting.trio.client, &["python3", "-c", script, FRONT[1]]));
-    setting.arrived(3, Family::V6);
+    arrived(&setting, 3, Family::V6);
 }
 
 #[test]
 fn curl() {
-    let Some(setting) = Setting::new("curl", None) else { return };
+    let Some(setting) = Setting::new("curl", &[]) else { return };
     let stage = Stage::plain();
     stage.etc("message", "Subject: curl\r\n\r\n.line\r\n");
     let server = format!("smtp://{}/client.test", FRONT[0]);
     let envelope = ["--mail-from", "a@client.test", "--mail-rcpt", "box@local.test", "--upload-file", "/etc/message"];
     let program = [&["curl", "--silent", "--show-error", "--url", &server], &envelope[..]].concat();
     succeeded(&stage.run(&setting.trio.client, &program));
-    setting.arrived(1, Family::V4);
+    arrived(&setting, 1, Family::V4);
 }
 
 /// A whole mail server as the client: its queue goes through, to the last message.
 #[test]
 fn another_postfix_delivers_its_queue() {
-    let Some(setting) = Setting::new("a Postfix as client", None) else { return };
+    let Some(setting) = Setting::new("a Postfix as client", &[]) else { return };
     let sender = Postfix::start(&setting.trio.client, Temper::Client);
-    let mut submission = Client::connect(&setting.trio.client, "127.0.0.1:25".parse().unwrap());
+    let mut submission = Client::connect(&setting.trio.client, ([127, 0, 0, 1], 25).into());
     submission.must("EHLO localhost");
     for number in 0..25 {
         submission.must("MAIL FROM:<a@client.test>");
@@ -116,5 +95,5 @@ fn another_postfix_delivers_its_queue() {
     }
     submission.quit();
     sender.log().wait_for_count(&["postfix/smtp[", "status=sent (250"], 25);
-    setting.arrived(25, Family::V4);
+    arrived(&setting, 25, Family::V4);
 }

@@ -84,8 +84,7 @@ impl Client {
         reply
     }
 
-    /// EHLO, and an envelope with one recipient up to 354. The reverse-path is a parameter list's beginning: `a@b> SIZE=1`
-    /// is not possible, parameters come separately.
+    /// EHLO and an envelope with one recipient, up to 354. The parameters are MAIL's: `BODY=8BITMIME`.
     pub fn envelope(&mut self, from: &str, to: &str, parameters: &str) {
         self.must("EHLO client.test");
         self.must(format!("MAIL FROM:<{from}> {parameters}").trim_end());
