@@ -1,3 +1,4 @@
 //! The one test binary: a module a scenario.
 
 mod dialogs;
+mod fault_table;
