@@ -7,6 +7,7 @@ mod command_line;
 mod confused;
 mod dialogs;
 mod exim;
+mod fault_table;
 mod front_door;
 mod haraka;
 mod opensmtpd;

@@ -9,7 +9,7 @@
 //! C> raw\r\n\0\x0b         the client sends these bytes; \{600:x} stands for 600 times x
 //! S: 250 …                 the client receives this line; `…` at the end stands for any text;  S>> the same, raw
 //! B+                       the gateway dials the backend, and the connection stands
-//! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it
+//! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it (yet)
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
 //! B> MAIL FROM:<a@b.c>     the backend receives this line;  B>> the same, raw
 //! B-                       the gateway closes the backend's connection;   B! the backend closes it

@@ -6,7 +6,7 @@ use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
 use super::body::DataState;
 use super::end::{End, Words};
 use super::handshake::Backend;
-use super::pipeline::{Expect, Owed, Pipeline};
+use super::pipeline::{Expect, Owed};
 use super::report::MessageReport;
 use super::transaction::Transaction;
 use super::{Action, Client, Millis, Output, Session};
@@ -214,12 +214,10 @@ impl Session {
 
     /// Gives every reply that the backend owes to the client in the words of `refusal`.
     pub(super) fn fail_owed(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
+        let mut early_body = false;
         if let Client::AwaitGoAhead { early } = self.client {
             self.client = Client::Commands { skipping: 0 };
-            if early {
-                self.pipeline = Pipeline::default();
-                return self.reject_early_talk(out);
-            }
+            early_body = early;
         }
         self.flags.stalled = false;
         let mut rest = self.pipeline.take();
@@ -245,6 +243,9 @@ impl Session {
                 self.lose_started(now, report, refusal, out);
             }
             self.transaction = Transaction::Lost;
+        }
+        if early_body {
+            self.reject_early_talk(out);
         }
     }
 

@@ -33,6 +33,8 @@ pub struct Stage {
     packets: Packets,
     now: Millis,
     name: ClientName,
+    /// The transcript knows of the dial, and has not said how it went.
+    hanging: bool,
     greeted: bool,
     client_in: Vec<u8>,
     client_eof: bool,
@@ -56,6 +58,7 @@ impl Stage {
             packets,
             now,
             name: settings.get("name").map_or(ClientName::Unavailable, |name| ClientName::verified(name)),
+            hanging: false,
             greeted: false,
             client_in: Vec::new(),
             client_eof: false,
@@ -137,6 +140,7 @@ impl Stage {
 
     /// The gateway was asked to have dialled; `how` it went: "", "refused" or "hangs".
     pub fn dialled(&mut self, how: &str) -> Result<(), String> {
+        self.dialling |= std::mem::take(&mut self.hanging);
         take_flag(&mut self.dialling, "the backend was not dialled")?;
         self.quiet()?;
         match how {
@@ -145,7 +149,7 @@ impl Stage {
                 self.session.backend_connected(self.now, destination, &mut self.out);
             }
             "refused" => self.session.backend_unreachable(self.now, &mut self.out),
-            "hangs" => {}
+            "hangs" => self.hanging = true,
             _ => return Err("`B+`, `B+ refused` or `B+ hangs` is needed".to_owned()),
         }
         self.pump();
@@ -253,6 +257,7 @@ impl Stage {
                 Action::CloseBackend => {
                     self.backend_closed = true;
                     self.dialling = false;
+                    self.hanging = false;
                     self.backend_in.clear();
                 }
                 Action::CloseClient => self.client_closed = true,
