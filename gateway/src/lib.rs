@@ -13,6 +13,7 @@
 //! | [`accept`] | listeners, admission, drain | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | clients |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
+//! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
@@ -28,6 +29,7 @@ pub mod drive;
 pub mod identity;
 pub mod observe;
 pub mod policy;
+pub mod proof;
 pub mod service;
 pub mod session;
 pub mod sink;
