@@ -61,12 +61,15 @@ fn leg(naked: &str, outsider: &str, more: &[(ProbeKind, &str)]) -> Leg {
     Leg { family: Family::V4, identity: !outsider.is_empty(), probes, leaks: Vec::new() }
 }
 
+/// Naked, outsider, other probes, verdict.
+type Row = (&'static str, &'static str, &'static [(ProbeKind, &'static str)], State);
+
 #[test]
 fn the_table() {
     use ProbeKind::{FrontDoor, Outside, Shunned, Spoof, Trusted};
     use State::{Inconclusive, Latent, Open, Proven, SafeUnproven};
-    let turned_away = "H04 554 5.7.1 Client host rejected";
-    let cases: &[(&str, &str, &[(ProbeKind, &str)], State)] = &[
+    const TURNED_AWAY: &str = "H04 554 5.7.1 Client host rejected";
+    let cases: &[Row] = &[
         // The four rows.
         (ACCEPTS, ACCEPTS, &[], Open),
         (ACCEPTS, REFUSES, &[], Latent),
@@ -75,7 +78,7 @@ fn the_table() {
         (REFUSES, REFUSES, &[(Trusted, REFUSES)], SafeUnproven),
         (REFUSES, REFUSES, &[], SafeUnproven),
         // Belief shown from the other side.
-        (REFUSES, REFUSES, &[(Shunned, turned_away)], Proven),
+        (REFUSES, REFUSES, &[(Shunned, TURNED_AWAY)], Proven),
         (REFUSES, REFUSES, &[(Shunned, REFUSES)], SafeUnproven),
         // Trust is not excused by belief.
         (ACCEPTS, REFUSES, &[(Trusted, ACCEPTS)], Latent),
