@@ -10,6 +10,8 @@
 pub mod answer;
 pub mod cases;
 pub mod judge;
+pub mod plan;
 pub mod probe;
+pub mod server;
 
 pub use probe::State;
