@@ -142,7 +142,8 @@ impl Gateway {
     }
 }
 
-async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
+/// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
+pub(crate) async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     let hostname = &config.server.hostname;
     let mut backends = Vec::new();
     let mut checks = Vec::new();

@@ -1,5 +1,6 @@
 //! One listener on one worker: from an accepted connection to a session, or to a refusal.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Gate {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = false;
-                    self.open(stream, PeerAddr::from_socket(peer));
+                    self.open(stream, PeerAddr::from_socket(peer), None);
                 }
                 // A client that was gone before it was accepted is nobody's fault.
                 Err(error) if is_of_the_connection(&error) => debug!(%error, "accept"),
@@ -53,7 +54,8 @@ impl Gate {
         }
     }
 
-    fn open(&self, stream: TcpStream, peer: PeerAddr) {
+    /// `destination` is the gateway's address as the client sees it, where the socket does not tell.
+    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr, destination: Option<SocketAddr>) {
         let Self { worker, admission, proxy_protocol_from, greet_delay, alive } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
@@ -75,7 +77,7 @@ impl Gate {
             return;
         }
         match admission.place(ClientAddr::direct(peer)) {
-            Ok(place) => serve_direct(worker, stream, peer, delay, (slot, place, alive)),
+            Ok(place) => serve_direct(worker, stream, peer, destination, delay, (slot, place, alive)),
             Err(refusal) => self.refuse(&stream, peer, refusal),
         }
     }

@@ -92,6 +92,16 @@ impl Workers {
     }
 }
 
+/// A gate that belongs to no worker: sessions that come through it heed no drain and no hold.
+pub(super) fn gate_of(parts: &Parts<'_>, listener: usize) -> Gate {
+    let (alive, _) = mpsc::channel(1);
+    let mut gate = gate(parts, listener, 0, &Arc::default(), alive);
+    if let Some(worker) = Arc::get_mut(&mut gate.worker) {
+        worker.heeds_hold = false;
+    }
+    gate
+}
+
 fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainState>, alive: mpsc::Sender<()>) -> Gate {
     let Parts { config, backends, names, counters, admission, record_messages } = parts;
     let configured = &config.listeners[listener];
@@ -103,6 +113,7 @@ fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainStat
             counters: counters.of(worker),
             drain: drain.clone(),
             log_mailboxes: config.log.mailboxes,
+            heeds_hold: true,
         }),
         admission: (*admission).clone(),
         proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),

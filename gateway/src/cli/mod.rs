@@ -1,12 +1,13 @@
 //! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
 //!
 //! Exit codes are a contract: 0 done, 1 failed, 2 bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
-//! sysexits.h).
+//! sysexits.h); those of `selftest` are its verdict.
 
 mod demo;
 mod notify;
 mod privileges;
 mod run;
+mod selftest;
 mod sink;
 mod status;
 
@@ -41,6 +42,8 @@ enum Verb {
     Check(ConfigArgument),
     /// Show what the running gateway is doing
     Status(status::StatusArguments),
+    /// Prove now that the mail servers behind the gateway relay for nobody
+    Selftest(selftest::SelftestArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
     /// Gateway and sink on loopback, one message through
@@ -73,16 +76,24 @@ pub fn main() -> ExitCode {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
         Verb::Check(ConfigArgument { config }) => check(&config),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Selftest(arguments) => {
+            return match selftest::selftest(&arguments) {
+                Ok(code) => ExitCode::from(code),
+                Err(failure) => complain(&failure),
+            };
+        }
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Demo => demo::demo(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            eprintln!("{}", message.trim_end());
-            ExitCode::from(code)
-        }
+        Err(failure) => complain(&failure),
     }
+}
+
+fn complain(Failure { code, message }: &Failure) -> ExitCode {
+    eprintln!("{}", message.trim_end());
+    ExitCode::from(*code)
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {

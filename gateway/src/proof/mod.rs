@@ -9,9 +9,18 @@
 
 pub mod answer;
 pub mod cases;
+mod door;
 pub mod judge;
+pub mod mend;
 pub mod plan;
 pub mod probe;
+mod prove;
+pub mod report;
+mod run;
 pub mod server;
+mod talk;
+pub mod text;
+mod words;
 
 pub use probe::State;
+pub use prove::{Progress, Prover, Watcher};

@@ -61,6 +61,8 @@ pub struct ProbeResult {
     pub identity: Option<IpAddr>,
     /// How the server greeted.
     pub greeting: Greeting,
+    /// How its first session began, word for word.
+    pub opening: Vec<String>,
     /// Whether it still offered XCLIENT to a client that XCLIENT had named.
     pub xclient_still_offered: bool,
     /// The cases that were tried.

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use crate::identity::{ClientAddr, xclient::ClientName};
 use crate::policy::budget::Budget;
+use crate::policy::relay_guard::Hold;
 
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
@@ -137,6 +138,7 @@ pub struct Session {
     destination: Option<SocketAddr>,
     budget: Budget,
     flags: Flags,
+    hold: Hold,
     end: Option<End>,
     totals: SessionTotals,
     /// When the client's present phase must be over.
@@ -162,6 +164,7 @@ impl Session {
             destination: None,
             budget: Budget::default(),
             flags: Flags::default(),
+            hold: Hold::None,
             end: None,
             totals: SessionTotals::default(),
             client_deadline,
@@ -217,6 +220,11 @@ impl Session {
             }
         }
         Taken { used, forward: 0..0 }
+    }
+
+    /// From the next command on, the backend gets no more than this.
+    pub fn hold(&mut self, hold: Hold) {
+        self.hold = hold;
     }
 
     /// Whether bytes of the client are of use now.

@@ -61,3 +61,22 @@ fn allowed_networks_may_send_anywhere_that_is_a_domain() {
     assert!(passes("192.0.2.7", "RCPT TO:<a@foreign。example>").is_none());
     assert!(passes("203.0.113.9", "RCPT TO:<a@foreign.example>").is_none());
 }
+
+#[test]
+fn a_backend_that_is_open_gets_plain_recipients_only() {
+    let judge = |ip: &str, line: &str| match parse_command(line.as_bytes()) {
+        Ok(Command::Rcpt { path, .. }) => guard().judge_plain(client(ip), &path),
+        other => panic!("{other:?}"),
+    };
+    for (line, expected) in [
+        ("RCPT TO:<john.o'neil+list=a@local.test>", RelayVerdict::Pass),
+        ("RCPT TO:<postmaster>", RelayVerdict::Pass),
+        ("RCPT TO:<\"a b\"@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<a/b@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<ü@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<a@foreign.example>", RelayVerdict::RelayDenied),
+    ] {
+        assert_eq!(judge("203.0.113.9", line), expected, "{line}");
+    }
+    assert_eq!(judge("192.0.2.7", "RCPT TO:<\"a b\"@foreign.example>"), RelayVerdict::Pass);
+}

@@ -10,6 +10,7 @@ fn probe(kind: ProbeKind, replies: &str) -> ProbeResult {
         source: None,
         identity: None,
         greeting: Greeting::default(),
+        opening: Vec::new(),
         xclient_still_offered: false,
         cases: Vec::new(),
         problem: None,
