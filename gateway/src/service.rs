@@ -13,15 +13,19 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
-use crate::backend::{BackendState, watch};
-use crate::config::Config;
+use crate::backend::{BackendState, Health, watch};
+use crate::config::{Config, ServerKind};
 use crate::control::{
-    BackendStatus, ControlSocket, ListenerStatus, MessageTotals, Proof, SessionTotals, SocketError, Status, XdpStatus,
+    BackendStatus, ControlSocket, DialectStatus, ListenerStatus, MessageTotals, Proof, ProofTotals, SessionTotals,
+    SocketError, Status, XdpStatus,
 };
 use crate::drive::Drain;
 use crate::identity::names::Names;
 use crate::observe::counters::CounterSet;
 use crate::observe::log;
+use crate::proof::probe::Greeting;
+use crate::proof::server::recognise;
+use crate::proof::{Known, Prover, Standing};
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -51,6 +55,8 @@ struct View {
     backends: Vec<Arc<BackendState>>,
     counters: CounterSet,
     admission: Arc<Admission>,
+    standing: Standing,
+    kinds: Vec<Option<ServerKind>>,
 }
 
 /// Why a gateway cannot start, in one sentence.
@@ -92,18 +98,29 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners } = self;
+        let Self { mut config, mut control, listeners } = self;
+        // Where port 0 was asked for, this is the port that the kernel chose.
+        for (listener, bound) in config.listeners.iter_mut().zip(&listeners) {
+            listener.address = bound.address;
+        }
+        let config = Arc::new(config);
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
         }
         let backends = watch_backends(&config).await;
+        // The last set is this thread's own.
+        let counters = CounterSet::new(config.server.workers + 1);
+        let own = counters.of(config.server.workers);
+        let prover = Prover::new(config.clone(), backends.clone(), &names);
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
             backends,
-            counters: CounterSet::new(config.server.workers),
+            counters,
             admission: Arc::new(Admission::new(&config.limits)),
+            standing: Standing::start(prover, &config, own),
+            kinds: config.backends.iter().map(|backend| backend.kind).collect(),
         });
         let parts = Parts {
             config: &config,
@@ -191,22 +208,47 @@ impl View {
                 rejected_total: totals.messages_rejected_total,
                 deferred_total: totals.messages_deferred_total,
             },
-            backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
+            proofs: ProofTotals {
+                run_total: totals.proofs_run_total,
+                found_total: totals.proofs_found_total,
+                inconclusive_total: totals.proofs_inconclusive_total,
+            },
+            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
         }
     }
+
+    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
+        let health = backend.health();
+        let unasked = || "it has not answered its first health check yet".to_owned();
+        let Known { state, checked_at, findings, .. } = self.standing.known(index);
+        BackendStatus {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            healthy: health.healthy,
+            dialect: dialect(self.kinds[index], &health),
+            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+            identity: backend.identity.as_str().to_owned(),
+            proof: Proof { state, checked_at, findings },
+        }
+    }
 }
 
-fn backend_status(backend: &BackendState) -> BackendStatus {
-    let health = backend.health();
-    let unasked = || "it has not answered its first health check yet".to_owned();
-    BackendStatus {
-        name: backend.name.clone(),
-        address: backend.address.to_string(),
-        healthy: health.healthy,
-        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-        identity: backend.identity.as_str().to_owned(),
-        proof: Proof::never_run(),
+fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
+    if health.banner.is_empty() {
+        return None;
     }
+    let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let xclient =
+        health.keywords.iter().map(words).find(|w| w.first().is_some_and(|w| w.eq_ignore_ascii_case("XCLIENT")));
+    let mut hello = vec![String::new()];
+    hello.extend(health.keywords.iter().cloned());
+    let greeting = Greeting { banner: health.banner.clone(), hello };
+    Some(DialectStatus {
+        server: recognise(kind, &greeting).how,
+        banner: health.banner.clone(),
+        extensions: health.keywords.clone(),
+        xclient: xclient.map(|words| words[1..].to_vec()).unwrap_or_default(),
+    })
 }

@@ -12,7 +12,8 @@ mod table;
 pub use client::{AskError, ask_status};
 pub use server::{ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, ListenerStatus, MessageTotals, Proof, ProofState, SessionTotals, Status, XdpMode, XdpStatus,
+    BackendStatus, DialectStatus, ListenerStatus, MessageTotals, Proof, ProofState, ProofTotals, SessionTotals, Status,
+    XdpMode, XdpStatus,
 };
 pub use table::render;
 

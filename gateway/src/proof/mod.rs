@@ -18,9 +18,11 @@ mod prove;
 pub mod report;
 mod run;
 pub mod server;
+mod standing;
 mod talk;
 pub mod text;
 mod words;
 
 pub use probe::State;
 pub use prove::{Progress, Prover, Watcher};
+pub use standing::{Known, Standing};

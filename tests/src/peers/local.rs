@@ -68,11 +68,13 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
+/// Without a `[proof]` among them it proves nothing by itself.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
+    let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         [dns]\nenabled = false\n[control]\nsocket = \"control.sock\"\n{more}"
+         [dns]\nenabled = false\n[control]\nsocket = \"control.sock\"\n{quiet}{more}"
     )
 }
 
