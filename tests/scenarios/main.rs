@@ -12,3 +12,4 @@ mod front_door;
 mod haraka;
 mod opensmtpd;
 mod postfix;
+mod proof_postfix;

@@ -21,6 +21,7 @@ pub mod log;
 pub mod net;
 pub mod opensmtpd;
 pub mod postfix;
+pub mod selftest;
 pub mod setting;
 pub mod stage;
 
