@@ -13,3 +13,4 @@ mod haraka;
 mod opensmtpd;
 mod postfix;
 mod proof_postfix;
+mod proof_servers;

@@ -61,6 +61,13 @@ fn identity_that_grants_trust_is_open() {
 }
 
 #[test]
+fn trust_in_everybody_is_open() {
+    let Some(verdict) = proven(Temper::TrustingEverybody, "xclient", "") else { return };
+    verdict.expect("open", 1);
+    assert_eq!((verdict.answer("naked"), verdict.answer("outsider")), ("accepts", "accepts"));
+}
+
+#[test]
 fn believed_is_proven() {
     for keys in ["trusted = [\"10.9.9.9\"]", "shunned = [\"10.9.9.66\"]"] {
         let Some(verdict) = proven(Temper::Believing, "xclient", keys) else { return };

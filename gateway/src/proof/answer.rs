@@ -122,6 +122,10 @@ impl CaseResult {
     /// probe, if that was asked.
     pub fn is_clean_denial(&self, control: Option<&CaseResult>) -> bool {
         let (Outcome::Refused, Some(answer)) = (&self.outcome, &self.answer) else { return false };
+        if self.stage == Stage::Mail && !answer.speaks_of_relaying() {
+            // The sender was not to its liking.
+            return false;
+        }
         match control {
             None => answer.speaks_of_relaying(),
             Some(control) => match (&control.outcome, &control.answer) {
@@ -186,6 +190,7 @@ mod tests {
         let accepted = result(Stage::Rcpt, "250 2.1.5 Ok");
         let greylisted = result(Stage::Rcpt, "450 4.2.0 Greylisted");
         let at_mail = result(Stage::Mail, "554 5.7.1 Service unavailable; Client host [203.0.113.9] blocked");
+        let sender = result(Stage::Mail, "501 5.1.7 Bad sender address syntax");
         for (found, control, expected) in [
             (&denial, Some(&accepted), true),
             (&denial, Some(&greylisted), true),
@@ -193,6 +198,8 @@ mod tests {
             (&denial, Some(&blocked), true),
             (&blocked, Some(&blocked), false),
             (&at_mail, Some(&at_mail), false),
+            (&sender, Some(&accepted), false),
+            (&sender, Some(&greylisted), false),
             (&denial, None, true),
             (&blocked, None, false),
             (&greylisted, Some(&accepted), false),

@@ -27,6 +27,8 @@ const CLIENT_PORT: u16 = 50_025;
 /// How long a backend that took the PROXY header for a command may need to say so.
 const STRAY_WAIT: Duration = Duration::from_millis(300);
 
+const NOT_PROXY: &str = "it takes the PROXY header for a command";
+
 /// The way to a server, for one probe.
 pub(super) struct Door<'a> {
     pub(super) probe: &'a Probe,
@@ -39,6 +41,8 @@ pub(super) struct Door<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) reply_timeout: Duration,
     pub(super) deadline: Instant,
+    /// How this backend is told nothing, once that is known.
+    pub(super) nobody: Option<Header>,
 }
 
 /// A session that is open.
@@ -52,8 +56,8 @@ pub(super) struct Opened {
 }
 
 /// What is sent before the banner.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Header {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Header {
     None,
     /// No identity: the backend is to use the connection's own address.
     Nobody,
@@ -63,18 +67,11 @@ enum Header {
 
 impl Door<'_> {
     /// Opens a session.
-    pub(super) async fn open(&self) -> Result<Opened, Problem> {
+    pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
         let proxied = matches!(self.mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
         match (self.probe.kind, self.probe.identity) {
             (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
-            (ProbeKind::Naked, _) if proxied => match self.greet(Header::Nobody).await {
-                Ok(opened) => Ok(opened),
-                // Some servers take no header without a client. The gateway's own address asks the same.
-                Err(_) => {
-                    let own = self.source().await?;
-                    self.greet(Header::Client(own)).await
-                }
-            },
+            (ProbeKind::Naked, _) if proxied => self.nobody().await,
             (ProbeKind::Naked, _) | (_, None) => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
@@ -82,6 +79,30 @@ impl Door<'_> {
                 self.xclient(opened, identity).await
             }
         }
+    }
+
+    /// Without an identity, to a backend that is told by PROXY headers: by a header that names nobody, by one that names the
+    /// gateway itself where the other is not taken, and by none where the backend turns out to know none.
+    async fn nobody(&mut self) -> Result<Opened, Problem> {
+        if let Some(header) = self.nobody {
+            return self.greet(header).await;
+        }
+        let own = Header::Client(self.source().await?);
+        let mut first = None;
+        for header in [Header::Nobody, own, Header::None] {
+            match self.greet(header).await {
+                Ok(opened) => {
+                    self.nobody = Some(header);
+                    return Ok(opened);
+                }
+                // The last is only for backends that take the others for commands: whoever waits for a header hangs.
+                Err(Problem::Other(why)) if header == own => {
+                    return Err(first.unwrap_or(Problem::Other(why)));
+                }
+                Err(problem) => first = first.or(Some(problem)),
+            }
+        }
+        Err(first.unwrap_or_else(|| Problem::Other("it cannot be asked".to_owned())))
     }
 
     /// Up to the reply to EHLO.
@@ -92,16 +113,19 @@ impl Door<'_> {
         let proxied = header != Header::None;
         self.send_header(&mut talk, header).await.map_err(Problem::Other)?;
         let lost = |why: String| match proxied {
-            true => Problem::Identity(format!("behind the PROXY header, {why}")),
+            true => Problem::Other(format!("behind the PROXY header, {why}")),
             false => Problem::Other(why),
         };
         let banner = talk.hear().await.map_err(lost)?;
+        if proxied && matches!(banner.answer.code, 500..=503) {
+            return Err(Problem::Identity(NOT_PROXY.to_owned()));
+        }
         if banner.answer.code != 220 {
             let Heard { answer, .. } = &banner;
             return Err(Problem::Other(format!("it greets with {} {}", answer.code, answer.text)));
         }
         if proxied && talk.goes_on(STRAY_WAIT).await {
-            return Err(Problem::Identity("it takes the PROXY header for a command".to_owned()));
+            return Err(Problem::Identity(NOT_PROXY.to_owned()));
         }
         let hello = self.hello(&mut talk, proxied).await?;
         let source = if self.probe.kind == ProbeKind::FrontDoor { None } else { source };
@@ -111,10 +135,14 @@ impl Door<'_> {
     }
 
     async fn hello(&self, talk: &mut Talk, proxied: bool) -> Result<Heard, Problem> {
-        let hello = talk.ask(&format!("EHLO {}", self.hostname)).await.map_err(Problem::Other)?;
+        let hello = talk.ask(&format!("EHLO {}", self.hostname)).await;
+        // Some hang up at once on who talks before the banner.
+        let lost =
+            |why| if proxied { Problem::Identity(format!("{NOT_PROXY}, and {why}")) } else { Problem::Other(why) };
+        let hello = hello.map_err(lost)?;
         match hello.answer.code {
             250 => Ok(hello),
-            500..=503 if proxied => Err(Problem::Identity("it takes the PROXY header for a command".to_owned())),
+            500..=503 if proxied => Err(Problem::Identity(NOT_PROXY.to_owned())),
             code => Err(Problem::Other(format!("it answers EHLO with {code} {}", hello.answer.text))),
         }
     }

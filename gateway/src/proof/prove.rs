@@ -109,11 +109,11 @@ impl Prover {
                 probes.push(known.clone());
                 continue;
             }
-            let door = self.door(backend, probe, deadline);
+            let mut door = self.door(backend, probe, deadline);
             let names = self.names(probe);
             let manner = Manner { names: &names, level: self.config.proof.level, pause: self.config.proof.pause };
             let label = format!("{}, {}", probe.kind.as_str(), plan.family);
-            let result = put(&door, &manner, &mut |id| course.step(&label, id)).await;
+            let result = put(&mut door, &manner, &mut |id| course.step(&label, id)).await;
             if probe.kind == ProbeKind::Naked {
                 course.naked.insert(probe.server, result.clone());
             }
@@ -134,6 +134,7 @@ impl Prover {
             connect_timeout: timeouts.connect,
             reply_timeout: timeouts.reply.min(REPLY_TIMEOUT),
             deadline,
+            nobody: None,
         }
     }
 

@@ -40,7 +40,7 @@ struct Current {
 }
 
 /// Puts the probe; `tick` is called after each case.
-pub(super) async fn put(door: &Door<'_>, manner: &Manner<'_>, tick: &mut (dyn FnMut(&str) + Send)) -> ProbeResult {
+pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dyn FnMut(&str) + Send)) -> ProbeResult {
     let mut result = ProbeResult {
         kind: door.probe.kind,
         server: door.probe.server,
@@ -55,7 +55,8 @@ pub(super) async fn put(door: &Door<'_>, manner: &Manner<'_>, tick: &mut (dyn Fn
     let mut names = manner.names.clone();
     let mut session: Option<Current> = None;
     let mut lost = 0;
-    for case in &door.probe.cases {
+    let probe = door.probe;
+    for case in &probe.cases {
         // Without a local domain there may be nothing to ask.
         if case.fill(&names).is_none() {
             tick(&case.id);
@@ -93,7 +94,7 @@ fn last_words(result: &ProbeResult) -> Option<String> {
 
 /// Tries a case in the session at hand or in a new one. An error: no session can be had.
 async fn try_case(
-    door: &Door<'_>,
+    door: &mut Door<'_>,
     manner: &Manner<'_>,
     case: &'static Case,
     names: &mut Names,
@@ -145,7 +146,7 @@ async fn try_case(
     }
 }
 
-async fn open(door: &Door<'_>, names: &mut Names, result: &mut ProbeResult) -> Result<Current, Problem> {
+async fn open(door: &mut Door<'_>, names: &mut Names, result: &mut ProbeResult) -> Result<Current, Problem> {
     let mut opened = door.open().await;
     if opened.is_err() && !result.cases.is_empty() {
         // It has worked before; once more then, in a moment.

@@ -25,6 +25,8 @@ pub enum Temper {
     TrustingProxy,
     /// Takes XCLIENT from the gateway, and lets relay the strangers that the relay proof plays.
     TrustingStrangers,
+    /// Takes XCLIENT from the gateway, and lets everybody relay.
+    TrustingEverybody,
     /// Takes XCLIENT from the gateway, lets 10.9.9.9 relay, and turns 10.9.9.66 away.
     Believing,
     /// Takes XCLIENT from the gateway, and mail for every user.
@@ -156,6 +158,7 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
             format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\nsmtpd_upstream_proxy_protocol = haproxy")
         }
         Temper::TrustingStrangers => format!("mynetworks = 127.0.0.0/8 203.0.113.0/24 [2001:db8:ffff::]/48\n{xclient}"),
+        Temper::TrustingEverybody => format!("mynetworks = 0.0.0.0/0 [::]/0\n{xclient}"),
         Temper::Believing => format!(
             "mynetworks = 127.0.0.0/8 10.9.9.9\n{xclient}\n\
              smtpd_client_restrictions = check_client_access inline:{{{{10.9.9.66 = REJECT}}}}"
