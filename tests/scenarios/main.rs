@@ -12,5 +12,6 @@ mod front_door;
 mod haraka;
 mod opensmtpd;
 mod postfix;
+mod proof_nmap;
 mod proof_postfix;
 mod proof_servers;

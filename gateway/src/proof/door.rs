@@ -24,9 +24,6 @@ use super::talk::{Heard, Talk};
 
 /// The client's port that is told; nobody has it.
 const CLIENT_PORT: u16 = 50_025;
-/// How long a backend that took the PROXY header for a command may need to say so.
-const STRAY_WAIT: Duration = Duration::from_millis(300);
-
 const NOT_PROXY: &str = "it takes the PROXY header for a command";
 
 /// The way to a server, for one probe.
@@ -124,9 +121,7 @@ impl Door<'_> {
             let Heard { answer, .. } = &banner;
             return Err(Problem::Other(format!("it greets with {} {}", answer.code, answer.text)));
         }
-        if proxied && talk.goes_on(STRAY_WAIT).await {
-            return Err(Problem::Identity(NOT_PROXY.to_owned()));
-        }
+        // An answer to the header, if it comes later than this, is taken for the one to EHLO, and is no 250.
         let hello = self.hello(&mut talk, proxied).await?;
         let source = if self.probe.kind == ProbeKind::FrontDoor { None } else { source };
         let banner = banner.lines.into_iter().next().unwrap_or_default();

@@ -21,7 +21,7 @@ const CASES_PER_SESSION: usize = 8;
 /// Cases in a row that may be lost.
 const LOST_MAX: usize = 3;
 /// Before a session that broke is opened anew.
-const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a probe is put.
 pub(super) struct Manner<'a> {
@@ -150,7 +150,7 @@ async fn open(door: &mut Door<'_>, names: &mut Names, result: &mut ProbeResult) 
     let mut opened = door.open().await;
     if opened.is_err() && !result.cases.is_empty() {
         // It has worked before; once more then, in a moment.
-        sleep(4 * REOPEN_PAUSE).await;
+        sleep(10 * REOPEN_PAUSE).await;
         opened = door.open().await;
     }
     let Opened { mut talk, greeting, source, offer } = opened?;
