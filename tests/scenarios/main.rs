@@ -15,3 +15,4 @@ mod postfix;
 mod proof_nmap;
 mod proof_postfix;
 mod proof_servers;
+mod proof_standing;

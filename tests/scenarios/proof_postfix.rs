@@ -160,3 +160,39 @@ fn nobody_there_is_inconclusive() {
     let findings = verdict.findings("IPv4");
     assert!(findings[0].contains("cannot connect to 198.51.100.25:25"), "{findings:?}");
 }
+
+/// Level 2 goes on to DATA, and shows what else trust lifts. Nothing is left behind.
+#[test]
+fn level_2_audits_and_leaves_nothing_behind() {
+    let keys = "level = 2";
+    let Some(verdict) = proven(Temper::TrustingXclient, "xclient", keys) else { return };
+    verdict.expect("latent", 1);
+    let findings = verdict.findings("IPv4");
+    assert!(
+        findings
+            .iter()
+            .any(|finding| finding.contains("line feed on its own ends a message from 198.51.100.1, though not")),
+        "{findings:?}"
+    );
+    let case = &verdict.probe("naked")["failing"][0]["transcript"];
+    assert!(case.to_string().contains("354"), "{case:#}");
+    let Some(verdict) = proven(Temper::Believing, "xclient", keys) else { return };
+    verdict.expect("safe-unproven", 0);
+}
+
+/// Level 3 sends one message by each way that relays.
+#[test]
+fn level_3_sends_the_canary() {
+    if !available("the relay proof's canary before a Postfix", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    let postfix = Postfix::start(&trio.backend, Temper::TrustingEverybody);
+    let keys = "level = 3\ncanary = \"canary@elsewhere.test\"";
+    let verdict = Selftest::new(&trio, postfix.address(), "xclient").with(keys).run();
+    let sent = verdict.leg("IPv4")["sent"].as_array().unwrap();
+    assert_eq!(sent.len(), 2, "{sent:?}");
+    assert!(sent.iter().all(|sent| sent["answer"].as_str().unwrap().contains("queued as")), "{sent:?}");
+    postfix.log().wait_for_count(&["postfix/", "to=<canary@elsewhere.test>"], 2);
+    assert!(!postfix.log().text().contains("to=<box@"), "{}", postfix.log().text());
+}

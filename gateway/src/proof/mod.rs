@@ -8,6 +8,8 @@
 //! that it never holds up mail. This room does not know who started it: the command line or the running gateway.
 
 pub mod answer;
+mod audit;
+mod canary;
 pub mod cases;
 mod door;
 pub mod judge;

@@ -67,6 +67,8 @@ pub struct ProbeResult {
     pub xclient_still_offered: bool,
     /// The cases that were tried.
     pub cases: Vec<CaseResult>,
+    /// Whether no more were tried because enough had been relayed.
+    pub cut_short: bool,
     /// Why it could not be carried through.
     pub problem: Option<Problem>,
 }

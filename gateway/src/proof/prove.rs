@@ -14,9 +14,12 @@ use crate::config::{Config, HostPort};
 use crate::identity::names::Names as Dns;
 use crate::observe::counters::CounterSet;
 
+use super::answer::Outcome;
+use super::audit;
+use super::canary;
 use super::cases::Names;
 use super::door::Door;
-use super::judge::{Leg, Verdict, judge};
+use super::judge::{Leg, Trouble, Verdict, judge};
 use super::plan::{LegPlan, Probe, plan};
 use super::probe::{Family, Greeting, ProbeKind, ProbeResult, Problem, Stand};
 use super::report::{About, BackendReport, Sent};
@@ -113,15 +116,67 @@ impl Prover {
             let names = self.names(probe);
             let manner = Manner { names: &names, level: self.config.proof.level, pause: self.config.proof.pause };
             let label = format!("{}, {}", probe.kind.as_str(), plan.family);
+            let planned = course.progress.done + probe.cases.len();
             let result = put(&mut door, &manner, &mut |id| course.step(&label, id)).await;
+            // Those that were not tried will not be.
+            course.progress.done = planned;
             if probe.kind == ProbeKind::Naked {
                 course.naked.insert(probe.server, result.clone());
             }
             probes.push(result);
         }
-        let leg = Leg { family: plan.family, identity: plan.identity, probes, leaks: Vec::new() };
+        let leaks = self.audit(backend, plan, &probes, deadline, course).await;
+        let sent = self.canaries(backend, plan, &probes, deadline).await;
+        let leg = Leg { family: plan.family, identity: plan.identity, probes, leaks };
         let verdict = judge(&leg);
-        (leg, verdict, Vec::new())
+        (leg, verdict, sent)
+    }
+
+    /// From level 2 on: what else the gateway's address may do, where both it and a stranger get as far.
+    async fn audit(
+        &self,
+        backend: usize,
+        plan: &LegPlan,
+        probes: &[ProbeResult],
+        deadline: Instant,
+        course: &mut Course<'_, '_>,
+    ) -> Vec<Trouble> {
+        if self.config.proof.level < 2 {
+            return Vec::new();
+        }
+        let mut rights = Vec::new();
+        for kind in [ProbeKind::Naked, ProbeKind::Outsider] {
+            let answered = probes.iter().find(|result| result.kind == kind && result.problem.is_none());
+            let probe = plan.probes.iter().find(|probe| probe.kind == kind);
+            let (Some(answered), Some(probe)) = (answered, probe) else { return Vec::new() };
+            let accepted = answered.control_accept().is_some_and(|control| control.outcome == Outcome::Accepted);
+            let names = self.names(probe);
+            let Some(domain) = names.local_domain.filter(|_| accepted) else { return Vec::new() };
+            course.tell(&format!("{}, {}, audit", kind.as_str(), plan.family));
+            let server = recognise(self.config.backends[backend].kind, &answered.greeting);
+            let recipient = format!("{}@{domain}", names.local_user);
+            let mut door = self.door(backend, probe, deadline);
+            rights.push(audit::rights(&mut door, server.kind, &recipient).await);
+        }
+        match rights[..] {
+            [naked, outsider] => audit::compare(naked, outsider),
+            _ => Vec::new(),
+        }
+    }
+
+    /// At level 3: a message to the canary by every way that relays.
+    async fn canaries(&self, backend: usize, plan: &LegPlan, probes: &[ProbeResult], deadline: Instant) -> Vec<Sent> {
+        let mut sent = Vec::new();
+        let Some(canary) = self.config.proof.canary.as_ref().filter(|_| self.config.proof.level >= 3) else {
+            return sent;
+        };
+        for (result, probe) in probes.iter().zip(&plan.probes) {
+            let asks = matches!(probe.kind, ProbeKind::Naked | ProbeKind::Outsider | ProbeKind::FrontDoor);
+            if asks && matches!(result.stand(), Stand::Accepts(_)) {
+                sent.push(canary::send(&mut self.door(backend, probe, deadline), canary).await);
+            }
+        }
+        sent
     }
 
     fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
@@ -196,6 +251,7 @@ impl Prover {
             opening: Vec::new(),
             xclient_still_offered: false,
             cases: Vec::new(),
+            cut_short: false,
             problem: Some(Problem::Other(why.to_owned())),
         });
         let leg = Leg { family: Family::V4, identity: true, probes: probes.to_vec(), leaks: Vec::new() };
@@ -238,14 +294,13 @@ impl<'a, 'w> Course<'a, 'w> {
         Self { watcher, progress: Progress { done: 0, total, what: String::new() }, naked: HashMap::new() }
     }
 
-    fn step(&mut self, label: &str, id: &str) {
-        self.progress.done += 1;
-        self.progress.what = format!("{label}, {id}");
+    fn tell(&mut self, what: &str) {
+        what.clone_into(&mut self.progress.what);
         (self.watcher)(&self.progress);
     }
-}
 
-/// Whether relaying was found by this probe.
-pub(super) fn relays(probe: &ProbeResult) -> bool {
-    matches!(probe.stand(), Stand::Accepts(_))
+    fn step(&mut self, label: &str, id: &str) {
+        self.progress.done += 1;
+        self.tell(&format!("{label}, {id}"));
+    }
 }

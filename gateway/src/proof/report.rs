@@ -103,6 +103,8 @@ pub struct ProbeReport {
     pub refused: usize,
     /// Cases that must be refused and were tried.
     pub of: usize,
+    /// Whether no more were tried because enough had been relayed.
+    pub cut_short: bool,
     /// Ids without a yes or no.
     pub undecided: Vec<Box<str>>,
     /// How the session began, word for word.
@@ -269,6 +271,7 @@ impl ProbeReport {
             why,
             refused,
             of,
+            cut_short: probe.cut_short,
             undecided: probe.marked(Mark::Undecided),
             opening: probe.opening.clone(),
             failing: failing(probe),

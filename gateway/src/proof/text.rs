@@ -111,7 +111,11 @@ fn row(probe: &ProbeReport) -> [String; 5] {
         told.unwrap_or_else(|| "nobody".to_owned()),
         probe.source.clone().unwrap_or_else(|| "within".to_owned()),
         probe.answer.to_owned(),
-        if probe.of == 0 { "-".to_owned() } else { format!("{} of {}", probe.refused, probe.of) },
+        match probe.of {
+            0 => "-".to_owned(),
+            of if probe.cut_short => format!("{} of {of}, which was enough", probe.refused),
+            of => format!("{} of {of}", probe.refused),
+        },
     ]
 }
 

@@ -18,7 +18,7 @@ use super::{LOCAL_DOMAIN, target};
 pub struct Gateway {
     process: Process,
     /// After `process`: it goes when the program is gone.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -30,6 +30,11 @@ impl Gateway {
     /// The same with more configuration: whole sections, TOML. Without a `[proof]` among them it proves nothing by itself, so
     /// that a backend's log has only what the scenario does.
     pub fn start_with(trio: &Trio, backend: SocketAddr, identity: &str, more: &str) -> Self {
+        Self::start_relaying(trio, backend, identity, "", more)
+    }
+
+    /// The same with more keys of `[relay]`.
+    pub fn start_relaying(trio: &Trio, backend: SocketAddr, identity: &str, relay: &str, more: &str) -> Self {
         let folder = temporary_folder();
         let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
         let file = folder.path().join("gateway.toml");
@@ -38,7 +43,7 @@ impl Gateway {
         let config = format!(
             "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{}\
              [[backend]]\nname = \"backend\"\naddress = \"{backend}\"\nidentity = \"{identity}\"\n\
-             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[dns]\nenabled = false\n\
+             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n{relay}\n[dns]\nenabled = false\n\
              [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{quiet}{more}",
             listeners.concat(),
             socket.display()
@@ -50,7 +55,16 @@ impl Gateway {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");
-        Self { process, _folder: folder }
+        Self { process, folder }
+    }
+
+    /// `status --json`.
+    pub fn status(&self) -> serde_json::Value {
+        let mut command = Command::new(program());
+        command.args(["status", "--json", "--socket"]).arg(self.folder.path().join("control.sock"));
+        let output = command.output().expect("the program");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// What it prints: `ready`, and its log.

@@ -19,7 +19,7 @@ pub enum Temper {
     Postscreen,
     /// Trusts the gateway's address to relay, and knows neither XCLIENT nor PROXY.
     Confused,
-    /// Trusts the gateway's address to relay, and takes XCLIENT from it.
+    /// Trusts the gateway's address to relay, and takes XCLIENT from it. Strangers must end messages as RFC 5321 has it.
     TrustingXclient,
     /// Trusts the gateway's address to relay, and requires a PROXY header.
     TrustingProxy,
@@ -153,7 +153,9 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
                                postscreen_greet_wait = 1s\npostscreen_cache_map ="
             .to_owned(),
         Temper::Confused => format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]"),
-        Temper::TrustingXclient => format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\n{xclient}"),
+        Temper::TrustingXclient => {
+            format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\n{xclient}\nsmtpd_forbid_bare_newline = normalize")
+        }
         Temper::TrustingProxy => {
             format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\nsmtpd_upstream_proxy_protocol = haproxy")
         }

@@ -13,6 +13,7 @@ fn probe(kind: ProbeKind, replies: &str) -> ProbeResult {
         opening: Vec::new(),
         xclient_still_offered: false,
         cases: Vec::new(),
+        cut_short: false,
         problem: None,
     };
     for line in replies.lines().map(str::trim).filter(|line| !line.is_empty()) {
