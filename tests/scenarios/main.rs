@@ -12,6 +12,7 @@ mod front_door;
 mod haraka;
 mod opensmtpd;
 mod postfix;
+mod proof_local;
 mod proof_nmap;
 mod proof_postfix;
 mod proof_servers;

@@ -16,6 +16,8 @@ use crate::identity::{ClientAddr, PeerAddr, proxy_out};
 use super::gate::Gate;
 use super::workers::{Parts, gate_of};
 
+const SMTP_PORT: u16 = 25;
+
 /// A listener's door, for connections of the proof.
 #[derive(Debug)]
 pub struct FrontDoor {
@@ -61,7 +63,9 @@ impl FrontDoor {
             _ if client.is_ipv6() => Ipv6Addr::LOCALHOST.into(),
             _ => Ipv4Addr::LOCALHOST.into(),
         };
-        SocketAddr::new(ip, self.address.port())
+        // A port that the kernel has not chosen yet is no port that a client could have connected to.
+        let port = if self.address.port() == 0 { SMTP_PORT } else { self.address.port() };
+        SocketAddr::new(ip, port)
     }
 }
 

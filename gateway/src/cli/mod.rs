@@ -47,7 +47,7 @@ enum Verb {
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
     /// Gateway and sink on loopback, one message through
-    Demo,
+    Demo(demo::DemoArguments),
 }
 
 #[derive(Debug, Args)]
@@ -83,7 +83,7 @@ pub fn main() -> ExitCode {
             };
         }
         Verb::Sink(arguments) => sink::sink(arguments),
-        Verb::Demo => demo::demo(),
+        Verb::Demo(arguments) => demo::demo(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -90,6 +90,7 @@ pub(super) fn proof(mut section: Section<'_, '_, '_>, relay: &RelayGuard) -> Pro
     let foreign_domain = section.optional("foreign_domain", foreign_domain);
     let canary = section.optional("canary", mailbox);
     let outsiders = addresses(&mut section, "outsiders");
+    let front_door_from = addresses(&mut section, "front_door_from");
     let proof = Proof {
         enabled: section.or("enabled", default.enabled, boolean),
         interval: section.or("interval", default.interval, duration(60 * SECOND..=7 * 24 * HOUR)),
@@ -98,17 +99,19 @@ pub(super) fn proof(mut section: Section<'_, '_, '_>, relay: &RelayGuard) -> Pro
         local_user: section.or("local_user", default.local_user, local_user),
         trusted: ips(addresses(&mut section, "trusted")),
         shunned: ips(addresses(&mut section, "shunned")),
-        front_door_from: ips(addresses(&mut section, "front_door_from")),
+        front_door_from: front_door_from.iter().map(|from| from.value).collect(),
         spoof_from: ips(addresses(&mut section, "spoof_from")),
         level: level.as_ref().map_or(default.level, |level| level.value),
         foreign_domain: foreign_domain.as_ref().map_or(default.foreign_domain, |domain| domain.value.clone()),
         canary: canary.as_ref().map(|canary| canary.value.clone()),
         outsiders: outsiders.iter().map(|outsider| outsider.value).collect(),
     };
-    for Located { value, span } in &outsiders {
+    let strangers = outsiders.iter().map(|located| (located, "outsiders"));
+    for (Located { value, span }, key) in strangers.chain(front_door_from.iter().map(|from| (from, "front_door_from")))
+    {
         if relay.allowed_networks.iter().any(|network| network.contains(value)) {
-            let message = format!("`proof.outsiders` names `{value}`, who may relay by `relay.allowed_networks`");
-            section.report().misfit(span, message, "name an address that is nobody's, such as `\"203.0.113.77\"`");
+            let message = format!("`proof.{key}` names `{value}`, who may relay by `relay.allowed_networks`");
+            section.report().misfit(span, message, "name an address of a stranger, such as `\"203.0.113.77\"`");
         }
     }
     let foreign = canary.iter().filter_map(|canary| Some((canary.value.rsplit_once('@')?.1, &canary.span, "canary")));

@@ -23,7 +23,7 @@ pub fn mend(trouble: &Trouble, facts: &Facts) -> Option<String> {
     Some(match trouble {
         Trouble::TrustsGateway(_) => trust(facts),
         Trouble::IgnoresIdentity(_) if facts.mode == IdentityMode::None => {
-            format!("give the backend an `identity`, so that it knows strangers from the gateway. {}", identity(facts))
+            format!("give this backend an `identity`, which it must be set up to believe: {}", identity(facts))
         }
         Trouble::IgnoresIdentity(_) | Trouble::IdentityUndeliverable(_) | Trouble::NotBelieved => identity(facts),
         Trouble::IdentityGrantsTrust(_) => granted(facts),
@@ -126,7 +126,10 @@ fn identity(facts: &Facts) -> String {
         Some(ServerKind::Dovecot) => {
             format!("name {gateway} in `login_trusted_networks`, which XCLIENT needs there; then `doveadm reload`")
         }
-        Some(ServerKind::Sink) => format!("start it with `--identity {} --xclient-from {gateway}`", mode.as_str()),
+        Some(ServerKind::Sink) => {
+            let mode = if *mode == IdentityMode::None { IdentityMode::Xclient } else { *mode };
+            format!("start it with `--identity {}`", mode.as_str())
+        }
         Some(ServerKind::Sendmail) | None => format!(
             "let it believe {gateway} about who the client is: by XCLIENT or a PROXY header if it knows one (`identity`); \
              if not, the guard of `[relay]` is what stands before it"

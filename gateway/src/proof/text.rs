@@ -19,6 +19,11 @@ pub fn render(report: &Report, colour: bool) -> String {
     let mut page = String::new();
     for backend in &report.backends {
         backend_page(backend, colour, &mut page);
+        for leg in &backend.legs {
+            for probe in &leg.probes {
+                failing_page(leg, probe, &mut page);
+            }
+        }
     }
     let last = match report.outcome {
         OutcomeWord::Safe => "Nothing was found.",
@@ -26,6 +31,15 @@ pub fn render(report: &Report, colour: bool) -> String {
         OutcomeWord::Inconclusive => "Something could not be shown, which is not the same as safe.",
     };
     line(&mut page, last);
+    page
+}
+
+/// The same without what was said word for word.
+pub fn brief(report: &Report) -> String {
+    let mut page = String::new();
+    for backend in &report.backends {
+        backend_page(backend, false, &mut page);
+    }
     page
 }
 
@@ -49,11 +63,6 @@ fn backend_page(backend: &BackendReport, colour: bool, page: &mut String) {
         let before = legs[..index].iter().find(|before| before.findings == leg.findings);
         leg_page(leg, before, *level, page);
     }
-    for leg in legs {
-        for probe in &leg.probes {
-            failing_page(leg, probe, page);
-        }
-    }
 }
 
 fn leg_page(leg: &LegReport, before: Option<&LegReport>, level: u8, page: &mut String) {
@@ -71,7 +80,7 @@ fn leg_page(leg: &LegReport, before: Option<&LegReport>, level: u8, page: &mut S
         if let Some(why) = &probe.why {
             wrapped(page, &format!("  {}: ", word(probe.probe)), "    ", why);
         }
-        if !probe.undecided.is_empty() {
+        if probe.why.is_none() && !probe.undecided.is_empty() {
             let text = format!("neither yes nor no to {}", probe.undecided.join(" "));
             wrapped(page, &format!("  {}: ", word(probe.probe)), "    ", &text);
         }
@@ -112,6 +121,7 @@ fn row(probe: &ProbeReport) -> [String; 5] {
         probe.source.clone().unwrap_or_else(|| "within".to_owned()),
         probe.answer.to_owned(),
         match probe.of {
+            _ if matches!(probe.probe, ProbeKind::Trusted | ProbeKind::Shunned | ProbeKind::Spoof) => "-".to_owned(),
             0 => "-".to_owned(),
             of if probe.cut_short => format!("{} of {of}, which was enough", probe.refused),
             of => format!("{} of {of}", probe.refused),
@@ -182,4 +192,104 @@ fn wrapped(page: &mut String, first: &str, rest: &str, text: &str) {
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::super::judge::Severity;
+    use super::super::probe::Family;
+    use super::super::report::CaseReport;
+    use super::*;
+
+    fn probe(kind: ProbeKind, identity: Option<&str>, answer: &'static str, refused: usize) -> ProbeReport {
+        ProbeReport {
+            probe: kind,
+            server: "192.0.2.25:25".into(),
+            source: (kind != ProbeKind::FrontDoor).then(|| "192.0.2.1".into()),
+            identity: identity.map(Into::into),
+            answer,
+            why: None,
+            refused,
+            of: 70,
+            cut_short: false,
+            undecided: Vec::new(),
+            opening: vec!["S: 220 mail ESMTP Postfix".into()],
+            failing: Vec::new(),
+        }
+    }
+
+    fn report() -> Report {
+        let mut naked = probe(ProbeKind::Naked, None, "accepts", 20);
+        naked.failing = vec![CaseReport {
+            id: "A01".into(),
+            what: "relayed",
+            source: Some("nmap 2".into()),
+            transcript: vec!["C: RCPT TO:<a@b.example>".into(), "S: 250 ok".into()],
+        }];
+        let mut front = probe(ProbeKind::FrontDoor, Some("203.0.113.77"), "refuses", 69);
+        front.undecided = vec!["A08".into()];
+        let mut text = "it accepts mail to foreign domains from 192.0.2.1 (case A01) ".repeat(2);
+        text.push_str("\u{1b}[2J");
+        let leg = LegReport {
+            family: Family::V4,
+            state: State::Latent,
+            summary: "it trusts".into(),
+            gateway: Some("192.0.2.1".into()),
+            believe: Some("203.0.113.77".into()),
+            findings: vec![Finding { severity: Severity::High, text, mend: Some("mend it".into()) }],
+            probes: vec![naked, front],
+            sent: Vec::new(),
+        };
+        Report::new(vec![BackendReport {
+            name: "exchange".into(),
+            address: "192.0.2.25:25".into(),
+            identity: "xclient",
+            server: "Postfix, by its banner".into(),
+            state: State::Latent,
+            level: 1,
+            legs: vec![leg],
+        }])
+    }
+
+    #[test]
+    fn the_page() {
+        let expected = "\
+LATENT  exchange, IPv4 clients
+  it trusts
+
+exchange is 192.0.2.25:25 (Postfix, by its banner), told of clients by identity = \"xclient\".
+
+IPv4 clients
+  high      it accepts mail to foreign domains from 192.0.2.1 (case A01) it accepts mail to foreign domains
+            from 192.0.2.1 (case A01) \u{fffd}[2J
+            mend: mend it
+
+  PROBE       TOLD          FROM       ANSWER   REFUSED
+  naked       nobody        192.0.2.1  accepts  20 of 70
+  front door  203.0.113.77  within     refuses  69 of 70
+  front door: neither yes nor no to A08
+
+  The mail server sees 192.0.2.1, the gateway. It should believe 203.0.113.77, whom it is told of.
+  Evidence level 1: recipients were answered and taken back (RSET); nothing was sent.
+
+What went wrong: naked, IPv4 clients, 192.0.2.25:25
+    S: 220 mail ESMTP Postfix
+  A01 relayed (nmap 2)
+    C: RCPT TO:<a@b.example>
+    S: 250 ok
+
+Trust was found that must not be. Mend it, then run `smtp-gateway selftest` again.
+";
+        assert_eq!(render(&report(), false), expected);
+        assert!(render(&report(), true).starts_with("\u{1b}[1;31mLATENT\u{1b}[0m  exchange"));
+        assert!(!brief(&report()).contains("A01 relayed"));
+    }
+
+    #[test]
+    fn json_says_the_same() {
+        let json = serde_json::to_value(report()).unwrap();
+        assert_eq!(json["outcome"], "found");
+        let leg = &json["backends"][0]["legs"][0];
+        assert_eq!((&leg["state"], &leg["family"]), (&"latent".into(), &"IPv4".into()));
+        assert_eq!(leg["findings"][0]["severity"], "high");
+        assert_eq!(leg["probes"][1]["probe"], "front-door");
+        assert_eq!(leg["probes"][0]["failing"][0]["transcript"][1], "S: 250 ok");
+    }
+}
