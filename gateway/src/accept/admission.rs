@@ -1,6 +1,5 @@
 //! How many sessions there may be: all together, and from one client.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::config::Limits;
-use crate::identity::ClientAddr;
+use crate::identity::{ClientAddr, Source};
 
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
@@ -38,10 +37,6 @@ pub(super) struct Place {
     book: Arc<Admission>,
     source: Source,
 }
-
-/// What counts as one client: an IPv4 address, or an IPv6 /64, of which anybody has 2^64 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
 
 impl Refusal {
     /// The reply, and the end.
@@ -108,17 +103,10 @@ impl Drop for Place {
     }
 }
 
-impl Source {
-    fn of(ip: IpAddr) -> Self {
-        Self(match ip {
-            IpAddr::V4(_) => ip,
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::identity::PeerAddr;
 

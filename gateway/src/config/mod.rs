@@ -177,6 +177,25 @@ pub struct Timeouts {
     pub health_interval: Duration,
 }
 
+/// `[bans]`: what sources are banned for, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bans {
+    /// Whether what sessions find leads to bans. Default true; bans by hand work without.
+    pub enabled: bool,
+    /// Points at which a source is banned. Default 100.
+    pub threshold: u32,
+    /// In which `threshold` points are forgotten, steadily. Default `1h`.
+    pub memory: Duration,
+    /// A source's first ban; each further one lasts four times as long as the last. Default `10m`.
+    pub first: Duration,
+    /// The longest ban, and how long a source must behave behind one to begin anew. Default `24h`.
+    pub maximum: Duration,
+    /// Sources whose behaviour is remembered. Default 65536.
+    pub sources: usize,
+    /// Never banned by anybody. Default none.
+    pub allow: Vec<IpNet>,
+}
+
 /// `[dns]`: the reverse look-up for XCLIENT's NAME.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dns {
@@ -281,6 +300,20 @@ impl Default for Timeouts {
             end_of_data: Duration::from_secs(600),
             drain: Duration::from_secs(30),
             health_interval: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            threshold: 100,
+            memory: Duration::from_secs(3600),
+            first: Duration::from_secs(600),
+            maximum: Duration::from_secs(24 * 3600),
+            sources: 65_536,
+            allow: Vec::new(),
         }
     }
 }
