@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
 //! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
 
+mod abuse;
 mod addresses;
 mod diagnostics;
 mod endpoints;
@@ -42,8 +43,12 @@ pub struct Config {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[bans]`
+    pub bans: Bans,
     /// `[dns]`
     pub dns: Dns,
+    /// `[xdp]`
+    pub xdp: Xdp,
     /// `[control]`
     pub control: Control,
     /// `[log]`
@@ -209,6 +214,38 @@ pub struct Dns {
     pub cache_entries: usize,
 }
 
+/// `[xdp]`: the kernel side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Xdp {
+    /// Network cards to attach to; none (default): the kernel side is off.
+    pub interfaces: Vec<String>,
+    /// How it is attached. Default `auto`.
+    pub mode: XdpMode,
+    /// Whether packets are only counted that would have been dropped. Default false.
+    pub monitor_only: bool,
+    /// Whether a program of somebody else's is taken off a card. Default false.
+    pub force: bool,
+    /// New connections a second that one source may try, over time. Default 50.
+    pub syn_rate: u32,
+    /// How many it may try at once. Default 200.
+    pub syn_burst: u32,
+    /// Never limited nor dropped by the kernel side. Default none.
+    pub allow: Vec<IpNet>,
+}
+
+/// `xdp.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, or else generic, or else off.
+    Auto,
+    /// Native or off.
+    Native,
+    /// Generic or off.
+    Generic,
+    /// Off.
+    Off,
+}
+
 /// `[control]`
 #[derive(Debug, Clone, PartialEq)]
 pub struct Control {
@@ -321,6 +358,20 @@ impl Default for Bans {
 impl Default for Dns {
     fn default() -> Self {
         Self { enabled: true, servers: Vec::new(), timeout: Duration::from_secs(3), cache_entries: 10_000 }
+    }
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: XdpMode::Auto,
+            monitor_only: false,
+            force: false,
+            syn_rate: 50,
+            syn_burst: 200,
+            allow: Vec::new(),
+        }
     }
 }
 
