@@ -18,13 +18,17 @@ use crate::config::Config;
 use crate::control::{
     BackendStatus, ControlSocket, ListenerStatus, MessageTotals, Proof, SessionTotals, SocketError, Status, XdpStatus,
 };
-use crate::drive::Drain;
+use crate::drive::{Drain, now};
 use crate::identity::names::Names;
 use crate::observe::counters::CounterSet;
 use crate::observe::log;
+use crate::verdicts::Verdicts;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two rounds of housekeeping.
+const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -50,6 +54,7 @@ struct View {
     listeners: Vec<ListenerStatus>,
     backends: Vec<Arc<BackendState>>,
     counters: CounterSet,
+    verdicts: Arc<Verdicts>,
     admission: Arc<Admission>,
 }
 
@@ -103,6 +108,7 @@ impl Bound {
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters: CounterSet::new(config.server.workers),
+            verdicts: Arc::new(Verdicts::new(&config)),
             admission: Arc::new(Admission::new(&config.limits)),
         });
         let parts = Parts {
@@ -110,10 +116,12 @@ impl Bound {
             backends: &view.backends,
             names: &names,
             counters: &view.counters,
+            verdicts: &view.verdicts,
             admission: &view.admission,
             record_messages: log::records_messages(),
         };
         let workers = Workers::start(&parts, listeners).map_err(StartError::Threads)?;
+        tokio::spawn(keep(view.clone()));
         let snapshot = view.clone();
         control.serve(move || snapshot.status()).map_err(StartError::Threads)?;
         Ok(Gateway { view, workers, drain_timeout: config.timeouts.drain, _control: control })
@@ -162,6 +170,15 @@ async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
     let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
     backends
+}
+
+/// The housekeeping that nobody waits for.
+async fn keep(view: Arc<View>) {
+    loop {
+        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.addresses()));
+        view.verdicts.sweep(now());
+        tokio::time::sleep(KEEPING_INTERVAL).await;
+    }
 }
 
 fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {

@@ -25,6 +25,8 @@ pub enum Refusal {
     Full,
     /// `limits.sessions_per_client` is reached.
     ClientFull,
+    /// The client is banned.
+    Banned,
 }
 
 /// One of the gateway's sessions; given back when dropped.
@@ -44,6 +46,8 @@ impl Refusal {
         match self {
             Self::Full => b"421 4.3.2 Too many sessions, try again later\r\n",
             Self::ClientFull => b"421 4.7.0 Too many sessions from your address, try again later\r\n",
+            // Not silence: whoever is banned by mistake must be able to find out.
+            Self::Banned => b"421 4.7.1 Your address is banned for a while\r\n",
         }
     }
 }

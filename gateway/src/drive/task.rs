@@ -16,6 +16,7 @@ use tracing::debug;
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::log::{self, SessionRecord};
+use crate::policy::reputation::Finding;
 use crate::session::{Action, End, MessageOutcome, Millis, Output, Session};
 
 use super::backend_side::BackendSide;
@@ -111,11 +112,7 @@ impl SessionTask {
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
         for action in out.actions {
-            match action {
-                Action::EarlyTalk => self.worker.counters.early_talkers_total.increment(),
-                Action::CloseClient => self.closing = Closing::Flushing,
-                other => debug!(?other, "unexpected before the greeting"),
-            }
+            self.act(action);
         }
     }
 
@@ -344,7 +341,12 @@ impl SessionTask {
                 self.name = Some(Box::pin(async move { names.look_up(ip).await }));
             }
             Action::CloseBackend => self.backend = BackendSide::None,
-            Action::CloseClient => self.closing = Closing::Flushing,
+            Action::CloseClient => {
+                self.closing = Closing::Flushing;
+                if let Some(finding) = self.session.finding_at_end() {
+                    self.report(finding);
+                }
+            }
             Action::Message(report) => {
                 match report.outcome {
                     MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
@@ -361,8 +363,15 @@ impl SessionTask {
                     &report,
                 );
             }
-            Action::RelayDenied => counters.relay_denied_total.increment(),
-            Action::EarlyTalk => counters.early_talkers_total.increment(),
+            Action::RelayDenied => {
+                counters.relay_denied_total.increment();
+                self.report(Finding::RelayAttempt);
+            }
+            Action::EarlyTalk => {
+                counters.early_talkers_total.increment();
+                self.report(Finding::EarlyTalk);
+            }
+            Action::Finding(finding) => self.report(finding),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
                 backend.report_problem(why);
@@ -370,6 +379,10 @@ impl SessionTask {
             }
             Action::DialectStale => backend.ask_refresh(),
         }
+    }
+
+    fn report(&self, finding: Finding) {
+        self.worker.verdicts.report(self.session.client_addr(), self.peer, finding, now());
     }
 
     /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::identity::{ClientAddr, PeerAddr, Source};
-use crate::policy::bans::{Ban, BanBook, Cause, Full};
+use crate::policy::bans::{Ban, BanBook, Cause, Full, is_source};
 use crate::policy::reputation::{Finding, Reputation, Sentence};
 use crate::session::Millis;
 
@@ -181,7 +181,9 @@ impl Verdicts {
         };
         self.entries.store(book.len(), Ordering::Release);
         drop(book);
-        self.reputation().pardon(Source::of(network.addr()));
+        if is_source(network) {
+            self.reputation().pardon(Source::of(network.addr()));
+        }
         info!(source = %Shown(network), "ban taken back");
         Ok(BanView::of(&ban))
     }
