@@ -68,6 +68,11 @@ impl Admission {
         self.sessions.load(Ordering::Relaxed)
     }
 
+    /// Clients with sessions, and how many each has; in no order.
+    pub fn clients(&self) -> Vec<(Source, usize)> {
+        self.clients.iter().map(|open| (*open.key(), *open.value())).collect()
+    }
+
     /// A slot for a connection whose client may not be known yet.
     pub(super) fn slot(self: &Arc<Self>) -> Result<Slot, Refusal> {
         // Taken first and checked then: two workers may both be refused at the limit, but none can pass it.

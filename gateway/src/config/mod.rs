@@ -27,6 +27,7 @@ use crate::policy::relay_guard::RelayGuard;
 
 pub use self::diagnostics::Fault;
 pub use self::parse::{LoadError, load, parse};
+pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
