@@ -2,3 +2,4 @@
 
 mod dialogs;
 mod fault_table;
+mod split;
