@@ -111,7 +111,7 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Box<Open>, now: Millis) -> Self {
+    pub(super) fn new(open: Open, now: Millis) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {

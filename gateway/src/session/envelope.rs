@@ -84,7 +84,7 @@ impl Session {
         if matches!(self.backend, Backend::None) {
             self.dial(now, out);
         }
-        encode_mail(path, params.iter(), self.to_backend(out));
+        encode_mail(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Mail, now);
         Ok(())
     }
@@ -163,7 +163,7 @@ impl Session {
         if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
             open.report.recipients.push(path.as_str().into());
         }
-        encode_rcpt(path, params.iter(), self.to_backend(out));
+        encode_rcpt(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Rcpt, now);
     }
 
