@@ -234,6 +234,10 @@ impl SessionTask {
             }
         }
         if self.client_eof {
+            // A command that stands before the end may have to wait for the backend.
+            if !self.session.wants_client() {
+                return false;
+            }
             self.client_eof = false;
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
