@@ -1,5 +1,7 @@
 //! The one test binary: a module a scenario.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod aiosmtpd;
 mod bodies;
 mod clients;
@@ -10,5 +12,7 @@ mod exim;
 mod fault_table;
 mod front_door;
 mod haraka;
+mod invariants;
 mod opensmtpd;
 mod postfix;
+mod split;

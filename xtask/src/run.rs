@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::command::{output, repository, target, visible};
+use crate::command::{end, repository, target, visible};
 
 const WHAT_TO_TRY: &str = "
 The gateway listens on 127.0.0.1:2525. Behind it, on 127.0.0.1:2526, a small mail server says who it believes each client is.
@@ -77,11 +77,4 @@ fn start(arguments: &[&str]) -> Result<Child, String> {
         }
     });
     Ok(child)
-}
-
-/// Asks it to end, and waits until it has.
-fn end(child: &mut Child) {
-    // One that has ended already needs no asking.
-    let _ = output(Command::new("kill").args(["-TERM", &child.id().to_string()]));
-    let _ = child.wait();
 }

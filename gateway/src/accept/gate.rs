@@ -1,5 +1,6 @@
 //! One listener on one worker: from an accepted connection to a session, or to a refusal.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(super) struct Gate {
     /// Not empty: only these, and only with a PROXY header.
     pub(super) proxy_protocol_from: Arc<[IpNet]>,
     pub(super) greet_delay: Duration,
+    /// The listener's address, unless that is every address of the host.
+    pub(super) destination: Option<SocketAddr>,
     pub(super) alive: Alive,
 }
 
@@ -54,7 +57,7 @@ impl Gate {
     }
 
     fn open(&self, stream: TcpStream, peer: PeerAddr) {
-        let Self { worker, admission, proxy_protocol_from, greet_delay, alive } = self;
+        let Self { worker, admission, proxy_protocol_from, greet_delay, destination, alive } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
             worker.counters.sessions_refused_total.increment();
@@ -78,7 +81,7 @@ impl Gate {
             return;
         }
         match admission.place(ClientAddr::direct(peer)) {
-            Ok(place) => serve_direct(worker, stream, peer, delay, (slot, place, alive)),
+            Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
             Err(refusal) => self.refuse(&stream, peer, refusal),
         }
     }

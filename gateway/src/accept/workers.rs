@@ -1,6 +1,7 @@
 //! Worker threads, and how they end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -22,6 +23,10 @@ use super::gate::Gate;
 
 /// After the drain's time is up, how long the last replies may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Every worker wakes this often. A runtime interrupts itself, with a write and a read of its own, whenever a timer is set
+/// that comes before all others; before a tick that is always near, no session's timer does.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -61,7 +66,7 @@ impl Workers {
         for index in 0..parts.config.server.workers {
             let (alive, sessions) = mpsc::channel(1);
             let listeners = bound.iter_mut().enumerate().filter_map(|(listener, bound)| {
-                let gate = gate(parts, listener, index, &drain, alive.clone());
+                let gate = gate(parts, (listener, bound.address), index, &drain, alive.clone());
                 bound.sockets.pop().map(|socket| (socket, gate))
             });
             let listeners: Vec<_> = listeners.collect();
@@ -95,7 +100,13 @@ impl Workers {
     }
 }
 
-fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainState>, alive: mpsc::Sender<()>) -> Gate {
+fn gate(
+    parts: &Parts<'_>,
+    (listener, address): (usize, SocketAddr),
+    worker: usize,
+    drain: &Arc<DrainState>,
+    alive: mpsc::Sender<()>,
+) -> Gate {
     let Parts { config, backends, names, counters, verdicts, admission, record_messages } = parts;
     let configured = &config.listeners[listener];
     Gate {
@@ -111,6 +122,7 @@ fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainStat
         admission: (*admission).clone(),
         proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),
         greet_delay: config.server.greet_delay,
+        destination: (!address.ip().is_unspecified()).then_some(address),
         alive,
     }
 }
@@ -128,6 +140,11 @@ async fn work(
             Err(error) => tracing::error!(%error, "a bound socket cannot be used"),
         }
     }
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(TICK).await;
+        }
+    });
     // If whoever could tell is gone, it is time to go.
     let _ = stage.wait_for(|stage| *stage >= Drain::Gently).await;
     for task in accepting {

@@ -19,7 +19,7 @@ use crate::observe::log::{self, SessionRecord};
 use crate::policy::reputation::Finding;
 use crate::session::{Action, End, MessageOutcome, Millis, Output, Session};
 
-use super::backend_side::BackendSide;
+use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::clock::{instant, now};
 use super::worker::{Drain, Worker, register, unregister};
@@ -231,6 +231,10 @@ impl SessionTask {
             }
         }
         if self.client_eof {
+            // A command that stands before the end may have to wait for the backend.
+            if !self.session.wants_client() {
+                return false;
+            }
             self.client_eof = false;
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
@@ -289,7 +293,8 @@ impl SessionTask {
     fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
         let mut failed = None;
         if let Some(connection) = self.backend.connection() {
-            failed = connection.send(cx, &out.to_backend, forward).err();
+            let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
+            failed = connection.send(cx, &out.to_backend, forward, last).err();
         }
         out.to_backend.clear();
         for action in std::mem::take(&mut out.actions) {
@@ -312,12 +317,18 @@ impl SessionTask {
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let mut sent = 0;
-        if self.to_client.is_empty()
-            && let Poll::Ready(Ok(count)) = Pin::new(&mut self.client).poll_write(cx, bytes)
-        {
-            sent = count;
+        if self.to_client.is_empty() {
+            let quit = self.closing == Closing::Flushing && self.session.end() == Some(End::Quit);
+            let written = if quit {
+                poll_send_last(&self.client, bytes, cx)
+            } else {
+                Pin::new(&mut self.client).poll_write(cx, bytes)
+            };
+            // A broken connection shows itself when the rest is flushed.
+            if let Poll::Ready(Ok(count)) = written {
+                sent = count;
+            }
         }
-        // A broken connection shows itself when the rest is flushed.
         self.to_client.push(&bytes[sent..]);
     }
 

@@ -31,38 +31,46 @@ struct Question {
 
 /// A handle to the resolver, for any thread.
 #[derive(Debug, Clone)]
-pub struct Names {
-    questions: mpsc::Sender<Question>,
+pub struct Names(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// The resolver's runtime.
+    Resolver(mpsc::Sender<Question>),
+    /// There is no resolver: the same answer for everybody, at once.
+    None(ClientName),
 }
 
 impl Names {
     /// Starts the resolver on the current runtime. An error says why there will be no names; the handle then answers
     /// that they are temporarily unavailable.
     pub fn spawn(dns: &Dns) -> (Self, Option<String>) {
-        let (questions, queue) = mpsc::channel(QUEUE_MAX);
         if !dns.enabled {
-            tokio::spawn(answer_none(queue, ClientName::Unavailable));
-            return (Self { questions }, None);
+            return (Self(Source::None(ClientName::Unavailable)), None);
         }
         match resolver(dns) {
             Ok(resolver) => {
+                let (questions, queue) = mpsc::channel(QUEUE_MAX);
                 tokio::spawn(serve(queue, Arc::new(resolver), dns.timeout));
-                (Self { questions }, None)
+                (Self(Source::Resolver(questions)), None)
             }
             Err(error) => {
-                tokio::spawn(answer_none(queue, ClientName::TemporarilyUnavailable));
                 let why = format!(
                     "client names cannot be looked up: {error}; name resolvers in dns.servers, or set dns.enabled = false"
                 );
-                (Self { questions }, Some(why))
+                (Self(Source::None(ClientName::TemporarilyUnavailable)), Some(why))
             }
         }
     }
 
     /// The confirmed name of `ip`. Ends within the configured timeout.
     pub async fn look_up(&self, ip: IpAddr) -> ClientName {
+        let questions = match &self.0 {
+            Source::Resolver(questions) => questions,
+            Source::None(name) => return name.clone(),
+        };
         let (answer, reply) = oneshot::channel();
-        if self.questions.try_send(Question { ip, answer }).is_err() {
+        if questions.try_send(Question { ip, answer }).is_err() {
             return ClientName::TemporarilyUnavailable;
         }
         reply.await.unwrap_or(ClientName::TemporarilyUnavailable)
@@ -90,13 +98,6 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
         connection.port = server.port();
     }
     config
-}
-
-async fn answer_none(mut queue: mpsc::Receiver<Question>, name: ClientName) {
-    while let Some(question) = queue.recv().await {
-        // A session that is gone no longer asks.
-        let _ = question.answer.send(name.clone());
-    }
 }
 
 async fn serve(mut queue: mpsc::Receiver<Question>, resolver: Arc<TokioResolver>, timeout: std::time::Duration) {

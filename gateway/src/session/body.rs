@@ -54,7 +54,8 @@ pub(super) struct DataState {
     content: Content,
     fate: Fate,
     rate: RateWindow,
-    discarded: u64,
+    /// Octets read, stuffed dots included.
+    taken: u64,
     report: Box<MessageReport>,
 }
 
@@ -111,7 +112,7 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Box<Open>, now: Millis) -> Self {
+    pub(super) fn new(open: Open, now: Millis) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
@@ -119,7 +120,7 @@ impl DataState {
             content: Content::new(),
             fate: Fate::Forward,
             rate: RateWindow::new(now),
-            discarded: 0,
+            taken: 0,
             report,
         }
     }
@@ -149,6 +150,7 @@ impl Session {
         };
         let step = state.transcoder.step(input, &options, &mut out.to_backend);
         state.rate.bytes += step.used as u64;
+        state.taken += step.used as u64;
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
             let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
@@ -165,14 +167,14 @@ impl Session {
         if let Fate::Discard(_) = state.fate {
             out.to_backend.truncate(spilled_from);
             taken.forward = 0..0;
-            state.discarded += taken.used as u64;
+            // Stuffed dots cannot double a message, so one that is this long is refused already.
+            if state.taken > self.settings.limits.message_size.saturating_mul(2) {
+                self.give_up_message(now, Some(state.report), out);
+                return taken;
+            }
         }
         if !step.end {
-            if state.discarded > self.settings.limits.message_size {
-                self.give_up_message(now, Some(state.report), out);
-            } else {
-                self.client = Client::Data(state);
-            }
+            self.client = Client::Data(state);
             return taken;
         }
         state.report.size = state.transcoder.content_bytes();

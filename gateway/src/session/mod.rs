@@ -266,6 +266,3 @@ impl Session {
         self.pipeline.awaits_backend() || self.backend.is_opening()
     }
 }
-
-#[cfg(test)]
-mod tests;
