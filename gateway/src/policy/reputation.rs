@@ -162,7 +162,7 @@ impl Reputation {
         account.settle(&self.rules, now);
         account.score = account.score.saturating_add(u64::from(finding.points()) * memory_ms(&self.rules));
         account.tally.add(finding);
-        (account.score >= threshold(&self.rules)).then(|| account.sentence(&self.rules, now))
+        (account.score > tolerated(&self.rules)).then(|| account.sentence(&self.rules, now))
     }
 
     /// Forgets everything about a source, its offences included.
@@ -306,8 +306,10 @@ fn memory_ms(rules: &Bans) -> u64 {
     u64::try_from(rules.memory.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn threshold(rules: &Bans) -> u64 {
-    memory_ms(rules).saturating_mul(u64::from(rules.threshold))
+/// The highest score that is no ban. Points are counted as people do, a part of one as a whole: ten findings of ten points
+/// are a hundred, though a little of the first has run out when the last is made.
+fn tolerated(rules: &Bans) -> u64 {
+    memory_ms(rules).saturating_mul(u64::from(rules.threshold.saturating_sub(1)))
 }
 
 #[cfg(test)]

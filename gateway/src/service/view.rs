@@ -37,7 +37,7 @@ pub(super) struct View {
 #[derive(Debug, Clone, Copy)]
 struct Calendar {
     now: Millis,
-    unix_seconds: u64,
+    unix_ms: u64,
 }
 
 impl Answers for View {
@@ -80,7 +80,7 @@ impl Answers for View {
         let now = now();
         let calendar = Calendar::new(now);
         let bans = self.verdicts.bans(now).iter().map(|ban| calendar.ban_status(ban)).collect();
-        BanList { now: calendar.unix_seconds, bans }
+        BanList { now: calendar.unix_seconds(now), bans }
     }
 
     fn top(&self, limit: usize) -> TopList {
@@ -105,14 +105,13 @@ impl View {
 
 impl Calendar {
     fn new(now: Millis) -> Self {
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         // A machine whose clock stands before 1970 has other worries.
-        Self { now, unix_seconds: since_1970.map_or(0, |since| since.as_secs()) }
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
     }
 
     fn unix_seconds(&self, at: Millis) -> u64 {
-        let (ahead, behind) = (at.since(self.now) / 1000, self.now.since(at) / 1000);
-        self.unix_seconds.saturating_add(ahead).saturating_sub(behind)
+        self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
     }
 
     fn ban_status(&self, ban: &BanView) -> BanStatus {

@@ -176,7 +176,7 @@ proptest! {
             points = points.saturating_sub(u128::from(pause) * u128::from(threshold));
             points += u128::from(finding.points()) * scale;
             let sentence = reputation.file(client, finding, Millis(now));
-            prop_assert_eq!(sentence.is_some(), points >= u128::from(threshold) * scale);
+            prop_assert_eq!(sentence.is_some(), points.div_ceil(scale) >= u128::from(threshold));
             if sentence.is_some() {
                 return Ok(());
             }
