@@ -1,7 +1,7 @@
 //! Which bit or cell belongs to an address. Both sides must agree, so both take it from here.
 
 use crate::SourceKey;
-use crate::maps::{BAN_BITS_WORDS, GATE_CELLS, NET_BITS_WORDS};
+use crate::maps::{BAN_BITS_WORDS, GATE_ROWS, NET_BITS_WORDS};
 
 /// Fibonacci hashing: one multiplication, of which the high bits are good.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,7 +10,7 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const GROUPS_PER_WORD: u32 = 32;
 
 const _: () = assert!(NET_BITS_WORDS * GROUPS_PER_WORD == 2 * 65_536);
-const _: () = assert!(BAN_BITS_WORDS == 1 << 14 && GATE_CELLS == 1 << 20);
+const _: () = assert!(BAN_BITS_WORDS == 1 << 14 && GATE_ROWS == 1 << 16);
 
 /// Word of `BAN_BITS`, and the bit in it as a mask.
 #[inline(always)]
@@ -19,15 +19,15 @@ pub const fn ban_bit(key: SourceKey) -> (u32, u64) {
     ((hash >> 50) as u32, 1 << ((hash >> 44) & 63))
 }
 
-/// Cell of `GATE`, and the 24 bits by which it remembers a source, shifted clear of the count in the low 8 bits. The seed
-/// keeps a stranger from choosing whom to displace.
+/// Row of `GATE`, cell in the row, and the 24 bits by which the cell remembers a source, shifted clear of the count in the
+/// low 8 bits. The seed keeps a stranger from choosing whom to displace.
 #[inline(always)]
-#[expect(clippy::cast_possible_truncation, reason = "20 bits are left after the shift, and 32 are wanted of the other")]
-pub const fn gate_cell(key: SourceKey, seed: u64) -> (u32, u32) {
+#[expect(clippy::cast_possible_truncation, reason = "the low bits are the ones wanted")]
+pub const fn gate_cell(key: SourceKey, seed: u64) -> (u32, usize, u32) {
     let hash = (key.word() ^ seed).wrapping_mul(GOLDEN);
     let hash = (hash ^ (hash >> 32)).wrapping_mul(GOLDEN);
     // Zero is what an untouched cell holds, so no source may look like it.
-    ((hash >> 44) as u32, ((hash >> 12) as u32 & !0xff) | 0x100)
+    ((hash >> 48) as u32, (hash >> 44) as usize & 15, ((hash >> 12) as u32 & !0xff) | 0x100)
 }
 
 /// Word of `NET_BITS` for an IPv4 address, and how far to shift it right: bit 0 is then "allow", bit 1 "deny". A network of
@@ -56,8 +56,8 @@ mod tests {
             let key = SourceKey(number.to_be_bytes());
             let (word, mask) = ban_bit(key);
             assert!(word < BAN_BITS_WORDS && mask.is_power_of_two());
-            let (cell, mark) = gate_cell(key, 7);
-            assert!(cell < GATE_CELLS && mark != 0 && mark & 0xff == 0);
+            let (row, cell, mark) = gate_cell(key, 7);
+            assert!(row < GATE_ROWS && cell < 16 && mark != 0 && mark & 0xff == 0);
             let mut address = [0; 16];
             address[..8].copy_from_slice(&number.to_be_bytes());
             let (word, shift) = net_bits_v6(address);

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use crate::outcome::COUNTERS;
-use crate::{Config, Deny, Source, SourceKey, maps};
+use crate::{Config, Counter, Deny, GateRow, Source, SourceKey, maps};
 
 /// Raised when a field changes its meaning and not its place.
 const REVISION: u64 = 1;
@@ -58,9 +58,9 @@ pub const MAPS: [Map; 15] = [
     map(maps::DENY6, MapKind::LpmTrie, 16, DENY, maps::NETS_MAX),
     map(maps::NET_BITS, MapKind::Array, 4, 8, maps::NET_BITS_WORDS),
     map(maps::SOURCES, MapKind::Hash, KEY, size_of::<Source>(), maps::SOURCES_MAX),
-    map(maps::GATE, MapKind::Array, 4, 4, maps::GATE_CELLS),
+    map(maps::GATE, MapKind::Array, 4, size_of::<GateRow>(), maps::GATE_ROWS),
     map(maps::BUCKETS, MapKind::PerCpuArray, 4, 8, maps::BUCKETS_MAX),
-    map(maps::STATS, MapKind::PerCpuArray, 4, 8, COUNTERS),
+    map(maps::STATS, MapKind::PerCpuArray, 4, size_of::<Counter>(), COUNTERS),
     map(maps::EVENTS, MapKind::RingBuffer, 0, 0, maps::EVENTS_BYTES),
 ];
 

@@ -17,7 +17,10 @@ mod value;
 pub use hash::{ban_bit, gate_cell, net_bits_v4, net_bits_v6};
 pub use key::SourceKey;
 pub use layout::{MAPS, Map, MapKind, layout_version};
-pub use value::{ALLOW_AUTOMATIC, ALLOW_CONFIGURED, Config, DENY_ALL_PACKETS, Deny, Event, INTERFACE_OUTSIDE, Source};
+pub use value::{
+    ALLOW_AUTOMATIC, ALLOW_CONFIGURED, Config, Counter, DENY_ALL_PACKETS, Deny, Event, GateRow, INTERFACE_OUTSIDE,
+    Source,
+};
 
 /// What `Config::magic` must be: a map that nobody has written yet, or that is another program's, makes the program pass
 /// everything.
@@ -69,11 +72,11 @@ pub mod maps {
     pub const SOURCES: &str = "SOURCES";
     /// Sources at most.
     pub const SOURCES_MAX: u32 = 131_072;
-    /// Array of `u32` cells: the gate before [`SOURCES`]. A cell remembers the last unknown source that fell into it (24
-    /// bits) and how often it came in a row (8 bits).
+    /// Array of [`GateRow`](super::GateRow): the gate before [`SOURCES`]. A cell remembers the last unknown source that fell
+    /// into it (24 bits) and how often it came in a row (8 bits). Userspace never touches it.
     pub const GATE: &str = "GATE";
-    /// Cells of [`GATE`].
-    pub const GATE_CELLS: u32 = 1_048_576;
+    /// Rows of [`GATE`]: 2²⁰ cells, 4 MiB.
+    pub const GATE_ROWS: u32 = 65_536;
     /// Per-CPU array of `u64`: state of the token buckets, by the `BUCKET_` numbers.
     pub const BUCKETS: &str = "BUCKETS";
     /// Sources taken in at once, while there is room for strangers.
@@ -86,7 +89,7 @@ pub mod maps {
     pub const BUCKET_EVENT: u32 = 3;
     /// Buckets.
     pub const BUCKETS_MAX: u32 = 4;
-    /// Per-CPU array of `u64` by [`outcome`](super::outcome) number; summed over CPUs.
+    /// Per-CPU array of [`Counter`](super::Counter) by [`outcome`](super::outcome) number; the truth is the sum over CPUs.
     pub const STATS: &str = "STATS";
     /// Ring buffer of [`Event`](super::Event).
     pub const EVENTS: &str = "EVENTS";

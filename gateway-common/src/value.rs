@@ -97,6 +97,24 @@ pub struct Source {
     pub syn_bucket_ns: u64,
 }
 
+/// One counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counter {
+    /// Packets, or whatever is counted.
+    pub count: u64,
+    /// Bytes of those packets, from the Ethernet header on; 0 where no packets are counted.
+    pub bytes: u64,
+}
+
+/// Cells of the gate, a cache line of them: an array map would round a lone cell up to eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct GateRow {
+    /// The source in the upper 24 bits, how often it came in the lower 8.
+    pub cells: [u32; 16],
+}
+
 /// Something began: at the 1st, 2nd, 4th, 8th … packet dropped of one source or network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
@@ -129,7 +147,7 @@ const _: () = assert!(size_of::<Event>() == 48);
 mod pod {
     #![expect(unsafe_code, reason = "aya::Pod promises what the compiler cannot check")]
 
-    use super::{Config, Deny, Event, Source};
+    use super::{Config, Counter, Deny, Event, GateRow, Source};
     use crate::SourceKey;
 
     // SAFETY: repr(C), integers only, no padding (asserted above), Copy and 'static: any bytes are a valid value.
@@ -140,6 +158,10 @@ mod pod {
     unsafe impl aya::Pod for Source {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counter {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for GateRow {}
     // SAFETY: as above; eight bytes.
     unsafe impl aya::Pod for SourceKey {}
 }
