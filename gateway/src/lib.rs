@@ -27,6 +27,7 @@ pub mod config;
 pub mod control;
 pub mod drive;
 pub mod identity;
+pub mod kernel;
 pub mod observe;
 pub mod policy;
 pub mod service;
