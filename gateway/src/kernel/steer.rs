@@ -25,7 +25,7 @@ use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 use super::events::log_events;
 use super::reader::Reader;
 use super::tables::{KernelTables, Tables, typed};
-use super::time::KernelTime;
+use super::time::{now_ns, ns_of};
 use super::translate::{ban_of, reason_of};
 use super::writer::Writer;
 
@@ -54,17 +54,16 @@ impl Steering {
         verdicts: &Arc<Verdicts>,
         allow: &[IpNet],
     ) -> Result<Self, SteerError> {
-        let time = KernelTime::now();
         let allow = allow_list(verdicts, allow);
-        let writer = Writer::new(KernelTables::open(&open)?, &allow, time.now_ns())?;
+        let writer = Writer::new(KernelTables::open(&open)?, &allow, now_ns())?;
         let events: RingBuf<MapData> = typed(&open, maps::EVENTS)?;
         let changes = verdicts.follow().ok_or(SteerError::Followed)?;
-        let restored = restore(&writer, verdicts, &time)?;
+        let restored = restore(&writer, verdicts)?;
         if restored > 0 {
             info!(bans = restored, "bans of another run are still in force");
         }
         let failures = Arc::new(AtomicU64::new(0));
-        let steward = Steward { writer, verdicts: Arc::downgrade(verdicts), time, failures: failures.clone() };
+        let steward = Steward { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
         Builder::new().name("kernel-writer".to_owned()).spawn(move || steward.work(&changes, events))?;
         let (sources, alive) = (Reader::open(&open)?, Arc::downgrade(verdicts));
         Builder::new().name("kernel-sources".to_owned()).spawn(move || forget_sources(sources, &alive))?;
@@ -127,10 +126,10 @@ fn allow_list(verdicts: &Verdicts, configured: &[IpNet]) -> Vec<(IpNet, u32)> {
 }
 
 /// What another run left in the maps goes into the book.
-fn restore<T: Tables>(writer: &Writer<T>, verdicts: &Verdicts, time: &KernelTime) -> Result<usize, T::Error> {
+fn restore<T: Tables>(writer: &Writer<T>, verdicts: &Verdicts) -> Result<usize, T::Error> {
     let mut restored = 0;
     for (network, deny) in writer.bans()? {
-        match verdicts.restore(ban_of(network, &deny, time)) {
+        match verdicts.restore(ban_of(network, &deny)) {
             Ok(()) => restored += 1,
             Err(_) => warn!(%network, "there are more bans in the kernel than there may be"),
         }
@@ -143,7 +142,6 @@ struct Steward<T> {
     writer: Writer<T>,
     /// Not a handle that keeps the gateway alive: the thread ends with it.
     verdicts: Weak<Verdicts>,
-    time: KernelTime,
     failures: Arc<AtomicU64>,
 }
 
@@ -178,7 +176,7 @@ impl<T: Tables> Steward<T> {
 
     fn put(&mut self, ban: &BanView) {
         if ban.in_kernel {
-            let (until, since) = (self.time.ns(ban.until), self.time.ns(ban.since));
+            let (until, since) = (ns_of(ban.until), ns_of(ban.since));
             let put = self.writer.put(ban.network, until, since, reason_of(ban.cause));
             self.check(put, ban.network);
         }
@@ -216,7 +214,6 @@ impl<T: Tables> Steward<T> {
 
 /// Walks through the sources now and then, for as long as the gateway is there.
 fn forget_sources(mut sources: Reader, alive: &Weak<Verdicts>) {
-    let time = KernelTime::now();
     let ticks = SOURCES_INTERVAL.as_secs() / TICK.as_secs();
     for tick in 1_u64.. {
         sleep(TICK);
@@ -224,9 +221,12 @@ fn forget_sources(mut sources: Reader, alive: &Weak<Verdicts>) {
             return;
         }
         if tick.is_multiple_of(ticks)
-            && let Err(error) = sources.forget_idle(time.now_ns())
+            && let Err(error) = sources.forget_idle(now_ns())
         {
             warn!(%error, "cannot walk through the kernel's sources");
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

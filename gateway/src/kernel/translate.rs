@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use crate::policy::bans::{Ban, Cause};
 use crate::policy::reputation::Finding;
 
-use super::time::KernelTime;
+use super::time::millis_of;
 
 /// The number that a ban carries in the kernel.
 pub(super) fn reason_of(cause: Cause) -> u32 {
@@ -25,7 +25,7 @@ pub(super) fn reason_of(cause: Cause) -> u32 {
 }
 
 /// What is left of a ban when only the kernel remembers it: who, until when, and the number for why.
-pub(super) fn ban_of(network: IpNet, deny: &Deny, time: &KernelTime) -> Ban {
+pub(super) fn ban_of(network: IpNet, deny: &Deny) -> Ban {
     let cause = match deny.reason {
         reason::RELAY_ATTEMPTS => Cause::Findings(Finding::RelayAttempt),
         reason::AUTH_FAILURES => Cause::Findings(Finding::AuthFailure),
@@ -38,8 +38,8 @@ pub(super) fn ban_of(network: IpNet, deny: &Deny, time: &KernelTime) -> Ban {
         network,
         cause,
         reason: format!("{} (before a restart)", reason::name(deny.reason).replace('_', " ")).into(),
-        since: time.millis(deny.since_ns),
-        until: time.millis(deny.until_ns),
+        since: millis_of(deny.since_ns),
+        until: millis_of(deny.until_ns),
         in_kernel: true,
         refused: AtomicU64::new(0),
     }
@@ -49,19 +49,19 @@ pub(super) fn ban_of(network: IpNet, deny: &Deny, time: &KernelTime) -> Ban {
 mod tests {
     use std::time::Duration;
 
+    use super::super::time::ns_of;
     use super::*;
     use crate::drive::now;
 
     #[test]
     fn a_ban_survives_the_kernel() {
-        let time = KernelTime::now();
         let network: IpNet = "192.0.2.1/32".parse().unwrap();
         let causes = Finding::ALL.map(Cause::Findings);
         for cause in causes.into_iter().chain([Cause::Administrator]) {
             let ban = Ban::new(network, cause, "why", now(), Duration::from_secs(60), true);
             let deny = Deny {
-                until_ns: time.ns(ban.until),
-                since_ns: time.ns(ban.since),
+                until_ns: ns_of(ban.until),
+                since_ns: ns_of(ban.since),
                 dropped: 3,
                 last_dropped_ns: 0,
                 cause: 16,
@@ -69,7 +69,7 @@ mod tests {
                 flags: 0,
                 reserved: 0,
             };
-            let back = ban_of(network, &deny, &time);
+            let back = ban_of(network, &deny);
             assert_eq!((back.network, back.since, back.until), (ban.network, ban.since, ban.until));
             assert_eq!(reason_of(back.cause), deny.reason);
         }

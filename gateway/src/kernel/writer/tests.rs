@@ -251,7 +251,7 @@ fn any_network() -> impl Strategy<Value = IpNet> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whatever is put in and taken out, over restarts too: the kernel side drops what a plain list would.
     #[test]
