@@ -3,6 +3,7 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod kernel_side;
 mod view;
 
 use std::fmt;
@@ -101,6 +102,7 @@ impl Bound {
             counters: CounterSet::new(config.server.workers),
             verdicts: Arc::new(Verdicts::new(&config)),
             admission: Arc::new(Admission::new(&config.limits)),
+            kernel: None,
         });
         let parts = Parts {
             config: &config,

@@ -101,6 +101,16 @@ impl Totals {
         usize::try_from(number).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0)
     }
 
+    /// Every counter by its name.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        outcome::NAMES.into_iter().zip(self.0)
+    }
+
+    /// Connection attempts.
+    pub fn syn(&self) -> u64 {
+        self.of(outcome::SYN_SEEN)
+    }
+
     /// Packets to the listeners' ports.
     pub fn packets(&self) -> u64 {
         (outcome::LISTENER..outcome::OUTCOMES).map(|number| self.of(number)).sum()
