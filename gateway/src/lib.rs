@@ -14,6 +14,7 @@
 //! | [`backend`] | addresses, health, learned dialect | clients |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`control`] | the unix socket and its verbs | sessions |
+//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |
@@ -26,6 +27,7 @@ pub mod config;
 pub mod control;
 pub mod drive;
 pub mod identity;
+pub mod kernel;
 pub mod observe;
 pub mod policy;
 pub mod service;

@@ -10,5 +10,6 @@ mod exim;
 mod fault_table;
 mod front_door;
 mod haraka;
+mod kernel_program;
 mod opensmtpd;
 mod postfix;
