@@ -8,6 +8,7 @@ mod clients;
 mod command_line;
 mod confused;
 mod dialogs;
+mod driver;
 mod exim;
 mod fault_table;
 mod front_door;

@@ -10,6 +10,7 @@
 mod backend_side;
 mod buffers;
 mod clock;
+mod closing;
 mod opening;
 mod task;
 mod worker;

@@ -21,6 +21,7 @@ pub mod log;
 pub mod net;
 pub mod opensmtpd;
 pub mod postfix;
+pub mod scripted;
 pub mod setting;
 pub mod stage;
 
