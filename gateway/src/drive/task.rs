@@ -314,7 +314,7 @@ impl SessionTask {
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let mut sent = 0;
         if self.to_client.is_empty() {
-            let quit = self.closing == Closing::Flushing && self.session.end() == Some(End::Quit);
+            let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
             let written = if quit {
                 poll_send_last(&self.client, bytes, cx)
             } else {
