@@ -11,5 +11,6 @@ mod exim;
 mod fault_table;
 mod front_door;
 mod haraka;
+mod names;
 mod opensmtpd;
 mod postfix;
