@@ -6,8 +6,9 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{ClientName, Options, SinkIdentity};
+use tests::peers::available;
 use tests::peers::client::Client;
-use tests::peers::dns::{Answer, Dns};
+use tests::peers::dns::{Answer, Dns, Dnsmasq};
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration};
 
 /// A gateway whose clients are whoever its load balancer says they are.
@@ -191,4 +192,24 @@ fn a_client_that_comes_again_is_not_asked_about_again() {
 #[test]
 fn without_dns_there_are_no_names() {
     assert_eq!(Scene::new("").name_of("203.0.113.9"), ClientName::Unavailable);
+}
+
+/// A name server that many people run, asked as their gateway would ask it.
+#[test]
+fn a_real_dnsmasq_answers() {
+    if !available("names from a real dnsmasq", &["dnsmasq"]) {
+        return;
+    }
+    let dnsmasq =
+        Dnsmasq::start(&["mail.client.example,203.0.113.9,2001:db8::9"], &["10.113.0.203.in-addr.arpa,bank.example"]);
+    let scene = Scene::new(&format!("[dns]\nservers = [\"{}\"]\n", dnsmasq.address));
+    for _ in 0..2 {
+        assert_eq!(scene.name_of("203.0.113.9"), known("mail.client.example"));
+        assert_eq!(scene.name_of("2001:db8::9"), known("mail.client.example"));
+        assert_eq!(scene.name_of("203.0.113.10"), ClientName::Unavailable);
+        assert_eq!(scene.name_of("203.0.113.11"), ClientName::Unavailable);
+    }
+    dnsmasq.log().wait_for_count(&["query[PTR] 9.113.0.203.in-addr.arpa "], 1);
+    let again = dnsmasq.log().text().matches("query[PTR] 9.113.0.203").count();
+    assert_eq!(again, 1, "the second session is answered from the cache");
 }

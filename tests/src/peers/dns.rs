@@ -6,10 +6,13 @@
 use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use super::folder;
 use super::local::address;
+use super::log::{Log, Process};
 
 /// The types of RFC 1035 and RFC 3596.
 const TYPE_SOA: u16 = 6;
@@ -180,6 +183,39 @@ impl Answer {
                 .collect(),
             _ => Vec::new(),
         }
+    }
+}
+
+/// A real dnsmasq that knows what it is told, and nothing else.
+#[derive(Debug)]
+pub struct Dnsmasq {
+    process: Process,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Dnsmasq {
+    /// Starts it with these `--host-record` (name and addresses, both ways) and `--ptr-record`.
+    pub fn start(hosts: &[&str], pointers: &[&str]) -> Self {
+        let folder = folder("dnsmasq");
+        let place = SocketAddr::from((address(), 5353));
+        let mut command = Command::new("sh");
+        command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(folder.join("usr/sbin/dnsmasq"));
+        command.env("LD_LIBRARY_PATH", folder.join("usr/lib/x86_64-linux-gnu"));
+        command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--log-queries", "--user="]);
+        command.args(["--bind-interfaces", "--port=5353", "--local=/#/", "--local-ttl=300", "--pid-file="]);
+        command.arg(format!("--listen-address={}", place.ip()));
+        command.args(hosts.iter().map(|host| format!("--host-record={host}")));
+        command.args(pointers.iter().map(|pointer| format!("--ptr-record={pointer}")));
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("dnsmasq");
+        let process = Process::new("dnsmasq", child);
+        process.log().wait_for(&["started, version"]);
+        Self { process, address: place }
+    }
+
+    /// What it was asked, and what it said.
+    pub fn log(&self) -> &Log {
+        self.process.log()
     }
 }
 
