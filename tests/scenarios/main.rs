@@ -14,6 +14,7 @@ mod fault_table;
 mod front_door;
 mod haraka;
 mod invariants;
+mod names;
 mod opensmtpd;
 mod postfix;
 mod split;

@@ -298,7 +298,7 @@ impl Session {
             return;
         }
         if self.backend_owes() {
-            if now >= self.backend_deadline {
+            if now >= self.backend_deadline && !self.give_up_name(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
                 return;

@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod dns;
 pub mod exim;
 pub mod gateway;
 pub mod haraka;
