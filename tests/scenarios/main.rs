@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod aiosmtpd;
+mod bans;
 mod bodies;
 mod clients;
 mod command_line;

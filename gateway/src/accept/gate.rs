@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::drive::{Worker, serve_direct, serve_proxied};
+use crate::drive::{Worker, now, serve_direct, serve_proxied};
 use crate::identity::{ClientAddr, PeerAddr};
 
-use super::admission::{Admission, Refusal};
+use super::admission::{Admission, Place, Refusal};
 
 /// How long accepting pauses when the system has no more file descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -64,6 +64,9 @@ impl Gate {
             debug!(%peer, "not in proxy_protocol_from, closed unread");
             return;
         }
+        if !proxied && worker.verdicts.refuses(peer.ip(), now()) {
+            return self.refuse(&stream, peer, Refusal::Banned);
+        }
         let slot = match admission.slot() {
             Ok(slot) => slot,
             Err(refusal) => return self.refuse(&stream, peer, refusal),
@@ -72,7 +75,7 @@ impl Gate {
         if proxied {
             let gate = self.clone();
             let admit = move |client: ClientAddr, stream: &TcpStream| {
-                gate.admission.place(client).map_err(|refusal| gate.refuse(stream, peer, refusal)).ok()
+                gate.admit(client).map_err(|refusal| gate.refuse(stream, peer, refusal)).ok()
             };
             tokio::spawn(serve_proxied(worker, stream, peer, delay, admit, (slot, alive)));
             return;
@@ -81,6 +84,14 @@ impl Gate {
             Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
             Err(refusal) => self.refuse(&stream, peer, refusal),
         }
+    }
+
+    /// A client that a load balancer has named.
+    fn admit(&self, client: ClientAddr) -> Result<Place, Refusal> {
+        if self.worker.verdicts.refuses(client.ip(), now()) {
+            return Err(Refusal::Banned);
+        }
+        self.admission.place(client)
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {

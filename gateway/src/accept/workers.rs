@@ -15,6 +15,7 @@ use crate::drive::{Drain, DrainState, Worker, wake_sessions};
 use crate::identity::names::Names;
 use crate::observe::counters::CounterSet;
 use crate::session::Settings;
+use crate::verdicts::Verdicts;
 
 use super::admission::Admission;
 use super::bind::BoundListener;
@@ -38,6 +39,8 @@ pub struct Parts<'a> {
     pub names: &'a Names,
     /// One set a worker.
     pub counters: &'a CounterSet,
+    /// Who is banned.
+    pub verdicts: &'a Arc<Verdicts>,
     /// Who is in.
     pub admission: &'a Arc<Admission>,
     /// Whether envelopes are kept for the log.
@@ -104,13 +107,14 @@ fn gate(
     drain: &Arc<DrainState>,
     alive: mpsc::Sender<()>,
 ) -> Gate {
-    let Parts { config, backends, names, counters, admission, record_messages } = parts;
+    let Parts { config, backends, names, counters, verdicts, admission, record_messages } = parts;
     let configured = &config.listeners[listener];
     Gate {
         worker: Arc::new(Worker {
             settings: Arc::new(Settings::new(config, listener, *record_messages)),
             backend: backends[configured.backend].clone(),
             names: (*names).clone(),
+            verdicts: (*verdicts).clone(),
             counters: counters.of(worker),
             drain: drain.clone(),
             log_mailboxes: config.log.mailboxes,

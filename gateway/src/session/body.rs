@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::{BareNewline, Limits};
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
+use crate::policy::reputation::Finding;
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
 use crate::smtp::reply::EnhancedCode;
 
@@ -153,6 +154,9 @@ impl Session {
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
             let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
+            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
+                out.actions.push(Action::Finding(Finding::BareNewline));
+            }
             let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());

@@ -274,6 +274,7 @@ impl Stage {
                 }
                 Action::RelayDenied => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::Finding(finding) => self.events.push_back(format!("found: {finding}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
