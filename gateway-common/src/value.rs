@@ -137,6 +137,29 @@ pub struct Event {
     pub reserved: [u8; 2],
 }
 
+impl Event {
+    /// An event as it comes out of the ring buffer; `None` if it is not as long as one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (time, rest) = bytes.split_first_chunk()?;
+        let (source, rest) = rest.split_first_chunk()?;
+        let (dropped, rest) = rest.split_first_chunk()?;
+        let (outcome, rest) = rest.split_first_chunk()?;
+        let (reason, rest) = rest.split_first_chunk()?;
+        let (interface, rest) = rest.split_first_chunk()?;
+        let (port, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            time_ns: u64::from_ne_bytes(*time),
+            source: *source,
+            dropped: u64::from_ne_bytes(*dropped),
+            outcome: u32::from_ne_bytes(*outcome),
+            reason: u32::from_ne_bytes(*reason),
+            interface: u32::from_ne_bytes(*interface),
+            port: *port,
+            reserved: rest.try_into().ok()?,
+        })
+    }
+}
+
 // No padding: the sum of the fields is the size.
 const _: () = assert!(size_of::<Config>() == 13 * 8 + 2 * 4);
 const _: () = assert!(size_of::<Deny>() == 4 * 8 + 4 * 4);

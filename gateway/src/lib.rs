@@ -15,6 +15,7 @@
 //! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`control`] | the unix socket and its verbs | sessions |
+//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |

@@ -24,13 +24,14 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 6] = [
+const PEERS: [(&str, Source); 7] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
     // Without the other two it speaks IPv4 only.
     ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl"])),
+    ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];

@@ -83,7 +83,11 @@ impl Gate {
         }
         match admission.place(ClientAddr::direct(peer), false) {
             Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
-            Err(refusal) => self.refuse(&stream, peer, refusal),
+            Err(refusal) => {
+                // Before the client hears of it, and tries again.
+                drop(slot);
+                self.refuse(&stream, peer, refusal);
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! The tables that stand alone, key by key: bounds and defaults are here and nowhere else.
 //!
 //! A value that is faulty is reported and its default goes on, so that one fault hides no other; what was put together
-//! that way never leaves [`super::parse`].
+//! that way never leaves [`super::parse()`].
 
 use std::path::PathBuf;
 use std::time::Duration;

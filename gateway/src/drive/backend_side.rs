@@ -1,7 +1,7 @@
 //! The backend's socket, from dialling to close.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -10,6 +10,9 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffers::Pending;
+
+/// Most bytes read of a backend that takes none any more.
+const LAST_WORDS_MAX: usize = 16 * 1024;
 
 type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -107,5 +110,19 @@ impl Connection {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// What it said before it hung up, as far as that was not read yet. The runtime may not have heard of it yet, so the
+    /// socket itself is asked.
+    pub(super) fn last_words(&mut self) -> Vec<u8> {
+        let mut words = std::mem::take(&mut self.unread);
+        let mut end = words.len();
+        words.resize(end + LAST_WORDS_MAX, 0);
+        let socket = socket2::SockRef::from(&self.stream);
+        while let Ok(count @ 1..) = (&*socket).read(&mut words[end..]) {
+            end += count;
+        }
+        words.truncate(end);
+        words
     }
 }

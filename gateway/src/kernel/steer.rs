@@ -22,12 +22,14 @@ use tracing::{info, warn};
 use crate::drive::now;
 use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 
+use super::errors::chain;
 use super::events::log_events;
 use super::reader::Reader;
 use super::tables::{KernelTables, Tables, typed};
 use super::time::{now_ns, ns_of};
 use super::translate::{ban_of, reason_of};
 use super::writer::Writer;
+use super::{KernelError, Program};
 
 /// How long an event may wait to be logged.
 const PATIENCE: Duration = Duration::from_millis(250);
@@ -35,6 +37,13 @@ const PATIENCE: Duration = Duration::from_millis(250);
 const SOURCES_INTERVAL: Duration = Duration::from_secs(30);
 /// How often a thread looks whether the gateway is still there.
 const TICK: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+enum StartError {
+    Map(MapError),
+    Thread(io::Error),
+    Followed,
+}
 
 /// The userspace end of the maps.
 #[derive(Debug)]
@@ -46,18 +55,31 @@ pub struct Steering {
 
 impl Steering {
     /// Takes the maps over: the allow list becomes what it is to be, bans that another run left go into the book of
-    /// verdicts, and from now on every verdict goes into the maps. `open` gives handles of maps by their name.
+    /// verdicts, and from now on every verdict goes into the maps.
     ///
     /// `allow` are networks that the kernel side neither limits nor drops, besides those that are never banned.
-    pub fn start(
+    pub fn start(program: &Program, verdicts: &Arc<Verdicts>, allow: &[IpNet]) -> Result<Self, KernelError> {
+        let failed = |error: StartError| KernelError::Other {
+            what: "steer the kernel side".to_owned(),
+            why: match error {
+                StartError::Map(error) => chain(&error),
+                StartError::Thread(error) => format!("{error}; raise the limit of tasks"),
+                StartError::Followed => "something else does already".to_owned(),
+            },
+        };
+        Self::over(|name| program.map(name), verdicts, allow).map_err(failed)
+    }
+
+    /// `open` gives handles of maps by their name.
+    fn over(
         open: impl Fn(&str) -> Result<MapData, MapError>,
         verdicts: &Arc<Verdicts>,
         allow: &[IpNet],
-    ) -> Result<Self, SteerError> {
+    ) -> Result<Self, StartError> {
         let allow = allow_list(verdicts, allow);
         let writer = Writer::new(KernelTables::open(&open)?, &allow, now_ns())?;
         let events: RingBuf<MapData> = typed(&open, maps::EVENTS)?;
-        let changes = verdicts.follow().ok_or(SteerError::Followed)?;
+        let changes = verdicts.follow().ok_or(StartError::Followed)?;
         let restored = restore(&writer, verdicts)?;
         if restored > 0 {
             info!(bans = restored, "bans of another run are still in force");
@@ -76,36 +98,13 @@ impl Steering {
     }
 }
 
-/// Why the maps cannot be steered.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "each carries its sentence")]
-pub enum SteerError {
-    Map(MapError),
-    Thread(io::Error),
-    Followed,
-}
-
-impl std::fmt::Display for SteerError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Map(error) => write!(f, "the kernel side's maps do not work: {error}"),
-            Self::Thread(error) => {
-                write!(f, "cannot start the kernel side's thread: {error}; raise the limit of tasks")
-            }
-            Self::Followed => f.write_str("something else steers the kernel side already"),
-        }
-    }
-}
-
-impl std::error::Error for SteerError {}
-
-impl From<MapError> for SteerError {
+impl From<MapError> for StartError {
     fn from(error: MapError) -> Self {
         Self::Map(error)
     }
 }
 
-impl From<io::Error> for SteerError {
+impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::Thread(error)
     }

@@ -3,13 +3,12 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use aya::maps::MapError;
 use ipnet::IpNet;
 use tracing::warn;
 
 use crate::accept::Admission;
 use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
-use crate::kernel::{SourceAccount, Steering, Totals};
+use crate::kernel::{KernelError, SourceAccount, Steering, Totals};
 
 /// What is attached, and its maps.
 #[derive(Debug)]
@@ -26,7 +25,7 @@ impl KernelSide {
         interfaces: Vec<InterfaceStatus>,
         monitor_only: bool,
         steering: Steering,
-    ) -> Result<Self, MapError> {
+    ) -> Result<Self, KernelError> {
         let before = steering.reader.totals()?;
         Ok(Self { interfaces, monitor_only, steering, before })
     }
@@ -90,6 +89,6 @@ impl KernelSide {
     }
 }
 
-fn read<T>(what: &str, result: Result<T, MapError>) -> Option<T> {
+fn read<T>(what: &str, result: Result<T, KernelError>) -> Option<T> {
     result.inspect_err(|error| warn!(%error, "cannot read the kernel side's {what}")).ok()
 }

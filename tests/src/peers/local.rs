@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 
-use smtp_gateway::sink::{self, Event, Observer, Options, Sink};
+use smtp_gateway::sink::{self, Event, Message, Observer, Options, Sink};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -49,9 +49,14 @@ impl LocalSink {
 
     /// Who sent the next message that arrives whole.
     pub fn message_from(&self) -> Option<IpAddr> {
+        self.message().client.believed
+    }
+
+    /// The next message that arrives whole.
+    pub fn message(&self) -> Message {
         loop {
             match self.events.recv_timeout(PATIENCE).expect("a message in time") {
-                Event::Message(message) => return message.client.believed,
+                Event::Message(message) => return message,
                 Event::Client(_) | Event::Denied(_) => {}
             }
         }
@@ -68,11 +73,13 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
+/// Names are not looked up unless `more` has a `[dns]`.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
+    let dns = if more.contains("[dns]") { "" } else { "[dns]\nenabled = false\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         [dns]\nenabled = false\n[control]\nsocket = \"control.sock\"\n{more}"
+         {dns}[control]\nsocket = \"control.sock\"\n{more}"
     )
 }
 

@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod dns;
 pub mod exim;
 pub mod gateway;
 pub mod haraka;
@@ -21,6 +22,7 @@ pub mod log;
 pub mod net;
 pub mod opensmtpd;
 pub mod postfix;
+pub mod scripted;
 pub mod setting;
 pub mod stage;
 

@@ -76,7 +76,7 @@ fn verdicts() -> Arc<Verdicts> {
 }
 
 fn steer(maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
-    Steering::start(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()]).unwrap()
+    Steering::over(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()]).unwrap()
 }
 
 fn network(text: &str) -> IpNet {
