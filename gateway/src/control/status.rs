@@ -102,6 +102,8 @@ pub struct XdpStatus {
     pub mode: XdpMode,
     /// Where.
     pub interfaces: Vec<InterfaceStatus>,
+    /// What of the configuration could not be had, and what to do.
+    pub problem: Option<String>,
     /// Packets to the listeners' ports.
     pub packets_total: u64,
     /// SYNs among them.
@@ -229,6 +231,7 @@ impl XdpStatus {
         Self {
             mode: XdpMode::Off,
             interfaces: Vec::new(),
+            problem: None,
             packets_total: 0,
             syn_total: 0,
             dropped_total: BTreeMap::new(),

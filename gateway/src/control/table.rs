@@ -39,6 +39,10 @@ pub fn render(status: &Status, colour: bool) -> String {
             ));
         }
     }
+    if let Some(problem) = &xdp.problem {
+        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
+        line(format_args!("  {red}! {}{plain}", printable(problem)));
+    }
     line(format_args!("bans       {}", xdp.bans));
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {

@@ -15,15 +15,17 @@ use std::thread::{Builder, sleep};
 use std::time::Duration;
 
 use aya::maps::{MapData, MapError, RingBuf};
-use gateway_common::{ALLOW_AUTOMATIC, ALLOW_CONFIGURED, maps};
+use gateway_common::{ALLOW_AUTOMATIC, ALLOW_CONFIGURED, Deny, maps};
 use ipnet::IpNet;
 use tracing::{info, warn};
 
+use crate::config::Xdp;
 use crate::drive::now;
 use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 
 use super::errors::chain;
 use super::events::log_events;
+use super::impossible::impossible;
 use super::reader::Reader;
 use super::tables::{KernelTables, Tables, typed};
 use super::time::{now_ns, ns_of};
@@ -57,8 +59,15 @@ impl Steering {
     /// Takes the maps over: the allow list becomes what it is to be, bans that another run left go into the book of
     /// verdicts, and from now on every verdict goes into the maps.
     ///
-    /// `allow` are networks that the kernel side neither limits nor drops, besides those that are never banned.
-    pub fn start(program: &Program, verdicts: &Arc<Verdicts>, allow: &[IpNet]) -> Result<Self, KernelError> {
+    /// Besides those that are never banned, the kernel side neither limits nor drops `xdp.allow`; where a card is outside,
+    /// nobody comes from the networks that are `trusted`.
+    pub fn start(
+        program: &Program,
+        verdicts: &Arc<Verdicts>,
+        xdp: &Xdp,
+        trusted: &[IpNet],
+    ) -> Result<Self, KernelError> {
+        let impossible = if xdp.outside.is_empty() { Vec::new() } else { impossible(trusted) };
         let failed = |error: StartError| KernelError::Other {
             what: "steer the kernel side".to_owned(),
             why: match error {
@@ -67,7 +76,7 @@ impl Steering {
                 StartError::Followed => "something else does already".to_owned(),
             },
         };
-        Self::over(|name| program.map(name), verdicts, allow).map_err(failed)
+        Self::over(|name| program.map(name), verdicts, &xdp.allow, &impossible).map_err(failed)
     }
 
     /// `open` gives handles of maps by their name.
@@ -75,9 +84,10 @@ impl Steering {
         open: impl Fn(&str) -> Result<MapData, MapError>,
         verdicts: &Arc<Verdicts>,
         allow: &[IpNet],
+        impossible: &[(IpNet, Deny)],
     ) -> Result<Self, StartError> {
         let allow = allow_list(verdicts, allow);
-        let writer = Writer::new(KernelTables::open(&open)?, &allow, now_ns())?;
+        let writer = Writer::new(KernelTables::open(&open)?, &allow, impossible, now_ns())?;
         let events: RingBuf<MapData> = typed(&open, maps::EVENTS)?;
         let changes = verdicts.follow().ok_or(StartError::Followed)?;
         let restored = restore(&writer, verdicts)?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use crate::config::Xdp;
 use crate::verdicts::Verdicts;
 
 use super::{Attached, KernelError, Pins, Settings, SourceAccount, Totals, Wanted};
@@ -62,7 +63,7 @@ pub struct Reader {
 
 impl Steering {
     /// See the Linux side.
-    pub fn start(program: &Program, _: &Arc<Verdicts>, _: &[IpNet]) -> Result<Self, KernelError> {
+    pub fn start(program: &Program, _: &Arc<Verdicts>, _: &Xdp, _: &[IpNet]) -> Result<Self, KernelError> {
         match program.nobody {}
     }
 

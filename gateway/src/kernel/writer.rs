@@ -35,6 +35,8 @@ pub(super) struct Writer<T> {
     /// What is in the tries: they cannot be asked for exactly one network.
     denied: HashSet<IpNet>,
     allowed: HashSet<IpNet>,
+    /// What is denied without being banned, and is again when a ban of the same network ends.
+    faults: HashMap<IpNet, Deny>,
 }
 
 /// One field of bits.
@@ -53,9 +55,14 @@ enum Place {
 }
 
 impl<T: Tables> Writer<T> {
-    /// Takes over the maps as another run left them, and makes the allow list what it is to be. Bans that are over by now
-    /// are taken out.
-    pub(super) fn new(tables: T, allow: &[(IpNet, u32)], now_ns: u64) -> Result<Self, T::Error> {
+    /// Takes over the maps as another run left them, and makes the allow list what it is to be, and what is denied without
+    /// being banned. Bans that are over by now are taken out.
+    pub(super) fn new(
+        tables: T,
+        allow: &[(IpNet, u32)],
+        faults: &[(IpNet, Deny)],
+        now_ns: u64,
+    ) -> Result<Self, T::Error> {
         let (bans, denied, allowed) = (tables.bans()?, tables.denied()?, tables.allowed()?);
         let mut writer = Self {
             tables,
@@ -63,6 +70,7 @@ impl<T: Tables> Writer<T> {
             networks: Bits::new(BitField::Networks),
             denied: denied.iter().map(|(network, _)| *network).collect(),
             allowed: allowed.iter().map(|(network, _)| *network).collect(),
+            faults: faults.iter().copied().collect(),
         };
         for (source, _) in &bans {
             writer.bans.note(ban_bit_number(*source));
@@ -85,8 +93,16 @@ impl<T: Tables> Writer<T> {
         for (source, _) in bans.iter().filter(|(_, deny)| deny.until_ns <= now_ns) {
             writer.remove(IpNet::new(source.address(), source.prefix_length()).unwrap_or_default())?;
         }
-        for (network, _) in denied.iter().filter(|(_, deny)| deny.until_ns <= now_ns) {
-            writer.remove(*network)?;
+        let is_ban = |deny: &Deny| deny.cause == outcome::DROP_BAN_NETWORK;
+        for (network, deny) in &denied {
+            if if is_ban(deny) { deny.until_ns <= now_ns } else { !faults.iter().any(|(other, _)| other == network) } {
+                writer.remove(*network)?;
+            }
+        }
+        for (network, deny) in faults {
+            if !denied.iter().any(|(other, deny)| other == network && is_ban(deny) && now_ns < deny.until_ns) {
+                writer.put_denied(*network, *deny)?;
+            }
         }
         Ok(writer)
     }
@@ -125,7 +141,7 @@ impl<T: Tables> Writer<T> {
     }
 
     /// A network that is denied for whatever cause.
-    pub(super) fn put_denied(&mut self, network: IpNet, mut deny: Deny) -> Result<(), T::Error> {
+    fn put_denied(&mut self, network: IpNet, mut deny: Deny) -> Result<(), T::Error> {
         if self.denied.contains(&network) {
             if let Some(known) = self.tables.denied_network(network)? {
                 (deny.dropped, deny.last_dropped_ns) = (known.dropped, known.last_dropped_ns);
@@ -152,6 +168,9 @@ impl<T: Tables> Writer<T> {
                 }
             }
             Place::Network => {
+                if let Some(fault) = self.faults.get(&network) {
+                    return self.put_denied(network, *fault);
+                }
                 if self.denied.contains(&network) {
                     self.tables.remove_denied(network)?;
                     self.denied.remove(&network);

@@ -35,6 +35,8 @@ pub(super) struct View {
     pub(super) admission: Arc<Admission>,
     /// If something is attached.
     pub(super) kernel: Option<KernelSide>,
+    /// Why it is not attached as it should be.
+    pub(super) kernel_problem: Option<String>,
 }
 
 /// The core's time as the world's.
@@ -63,9 +65,11 @@ impl Answers for View {
                 deferred_total: totals.messages_deferred_total,
             },
             backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
-            xdp: match &self.kernel {
-                Some(kernel) => kernel.status(totals.connections_total, bans),
-                None => XdpStatus { bans, accepted_total: totals.connections_total, ..XdpStatus::off() },
+            xdp: XdpStatus {
+                bans,
+                accepted_total: totals.connections_total,
+                problem: self.kernel_problem.clone(),
+                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
             },
             top_sources: self.busiest(TOP_SOURCES),
         }
@@ -79,8 +83,10 @@ impl Answers for View {
 
     fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
         let now = now();
+        // With the ban its count goes.
+        let packets_dropped = self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(network));
         let ban = self.verdicts.unban(network, now).map_err(|refusal| refusal.to_string())?;
-        Ok(self.ban_status(Calendar::new(now), &ban))
+        Ok(BanStatus { packets_dropped, ..self.ban_status(Calendar::new(now), &ban) })
     }
 
     fn bans(&self) -> BanList {

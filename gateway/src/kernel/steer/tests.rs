@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
-use gateway_common::{Deny, MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason};
+use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason};
 
 use super::*;
 use crate::session::Millis;
@@ -76,7 +76,7 @@ fn verdicts() -> Arc<Verdicts> {
 }
 
 fn steer(maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
-    Steering::over(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()]).unwrap()
+    Steering::over(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()], &[]).unwrap()
 }
 
 fn network(text: &str) -> IpNet {

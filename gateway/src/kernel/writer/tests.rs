@@ -128,7 +128,7 @@ fn network(text: &str) -> IpNet {
 }
 
 fn writer(allow: &[(IpNet, u32)]) -> Writer<Memory> {
-    Writer::new(Memory::default(), allow, 0).unwrap()
+    Writer::new(Memory::default(), allow, &[], 0).unwrap()
 }
 
 fn ban(writer: &mut Writer<Memory>, text: &str) {
@@ -227,7 +227,7 @@ fn a_restart_takes_over() {
     let mut tables = before.tables;
     tables.bits.clear();
     tables.bits.insert((true, 7), u64::MAX);
-    let after = Writer::new(tables, &[(network("203.0.113.0/24"), ALLOW_CONFIGURED)], 100).unwrap();
+    let after = Writer::new(tables, &[(network("203.0.113.0/24"), ALLOW_CONFIGURED)], &[], 100).unwrap();
     let mut bans: Vec<_> = after.bans().unwrap().into_iter().map(|(network, _)| network.to_string()).collect();
     bans.sort();
     assert_eq!(bans, ["192.0.2.2/32", "2001:db8::/32"]);
@@ -237,6 +237,39 @@ fn a_restart_takes_over() {
     assert_eq!(after.allowed, HashSet::from([network("203.0.113.0/24")]));
     // One for the source, one for each network.
     assert_eq!(bits_set(&after), 3);
+}
+
+/// What cannot come from outside is denied for ever, gives way to a ban of the same network, and comes back.
+#[test]
+fn faulty_addresses_outlive_bans() {
+    let faults = [(network("10.0.0.0/8"), bogon())];
+    let mut writer = Writer::new(Memory::default(), &[], &faults, 0).unwrap();
+    assert!(drops(&writer, "10.1.2.3") && writer.bans().unwrap().is_empty());
+    ban(&mut writer, "10.0.0.0/8");
+    assert_eq!(writer.bans().unwrap().len(), 1);
+    writer.remove(network("10.0.0.0/8")).unwrap();
+    assert!(drops(&writer, "10.1.2.3") && writer.bans().unwrap().is_empty());
+    // A ban over a restart, then its end; then a restart without.
+    ban(&mut writer, "10.0.0.0/8");
+    let writer = Writer::new(writer.tables, &[], &faults, 50).unwrap();
+    assert_eq!(writer.bans().unwrap().len(), 1);
+    let writer = Writer::new(writer.tables, &[], &faults, 100).unwrap();
+    assert!(drops(&writer, "10.1.2.3") && writer.bans().unwrap().is_empty());
+    let writer = Writer::new(writer.tables, &[], &[], 100).unwrap();
+    assert!(!drops(&writer, "10.1.2.3") && bits_set(&writer) == 0);
+}
+
+fn bogon() -> Deny {
+    Deny {
+        until_ns: u64::MAX,
+        since_ns: 0,
+        dropped: 0,
+        last_dropped_ns: 0,
+        cause: outcome::DROP_BOGON,
+        reason: reason::BOGON,
+        flags: 0,
+        reserved: 0,
+    }
 }
 
 fn any_network() -> impl Strategy<Value = IpNet> {
@@ -260,7 +293,7 @@ proptest! {
         let mut list = HashSet::new();
         for (network, what) in steps {
             match what {
-                0 => writer = Writer::new(writer.tables, &[("192.1.2.0/30".parse().unwrap(), ALLOW_CONFIGURED)], 50).unwrap(),
+                0 => writer = Writer::new(writer.tables, &[("192.1.2.0/30".parse().unwrap(), ALLOW_CONFIGURED)], &[], 50).unwrap(),
                 1..4 => {
                     writer.remove(network).unwrap();
                     list.remove(&network);
