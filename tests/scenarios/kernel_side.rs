@@ -309,22 +309,19 @@ fn monitor_only_drops_nothing() {
     assert_eq!((&xdp["monitor_only"], number(&xdp["lost_before_accept_total"])), (&true.into(), 0));
 }
 
-/// A gateway that may not, or cannot, says so in one sentence and works all the same; bans too.
+/// A gateway that may not, or shall not, says so in one sentence and works all the same; bans too.
 #[test]
 fn without_the_kernel_side_all_works_the_same() {
     let unprivileged = ["--bounding-set=-sys_admin,-bpf,-perfmon,-net_admin", "--inh-caps=-all"];
     for (scenario, xdp, confinement, why) in [
-        ("no privilege", "", unprivileged.as_slice(), "no permission to "),
-        ("no such pins", "", &[], ""),
-        ("off", "mode = \"off\"\n", &[], ""),
+        ("no privilege", "", unprivileged.as_slice(), Some("no permission to ")),
+        ("the kernel side off", "mode = \"off\"\n", &[], None),
     ] {
-        if scenario == "no such pins" {
-            continue;
-        }
         let Some(setting) = Setting::with(scenario, xdp, confinement) else { return };
         let status = setting.status();
-        assert_eq!(status["xdp"]["mode"], "off", "{scenario}");
-        assert_eq!(status["xdp"]["problem"].as_str().unwrap_or_default().contains(why), true, "{status}");
+        let problem = status["xdp"]["problem"].as_str();
+        assert_eq!((&status["xdp"]["mode"], problem.is_some()), (&"off".into(), why.is_some()), "{scenario}: {status}");
+        assert!(problem.unwrap_or_default().contains(why.unwrap_or_default()), "{status}");
         let mut client = setting.client(Family::V4);
         assert_eq!(client.mail("a@client.test", "b@local.test", MESSAGE).code, 250);
         setting.verb(&["ban", Family::V4.of(CLIENT)]);
@@ -334,4 +331,61 @@ fn without_the_kernel_side_all_works_the_same() {
         let bans = setting.gateway().json(&["bans"]);
         assert_eq!(number(&bans["bans"][0]["connections_refused"]), 1);
     }
+}
+
+/// What can be had is had: a card that is not there costs no other card, and a folder that cannot hold pins only the pins.
+#[test]
+fn what_cannot_be_had_is_said() {
+    let Some(mut setting) = Setting::new("faulty kernel side", "off") else { return };
+    setting.kill();
+    setting.start("", &[]);
+    setting.kill();
+    let nowhere = tempfile::tempdir().unwrap();
+    let pins = nowhere.path().join("pins");
+    let backend = setting.sink.address();
+    for (xdp, mode, why) in [
+        (
+            format!("interfaces = [\"client\", \"nowhere0\"]\npins = \"{}\"", setting.pins.folder().display()),
+            "native",
+            "there is no network interface `nowhere0`; `ip link` lists those there are",
+        ),
+        ("interfaces = [\"nowhere0\"]".to_owned(), "off", "there is no network interface `nowhere0`"),
+        (format!("interfaces = [\"backend\"]\npins = \"{}\"", pins.display()), "native", "is not on a BPF file system"),
+    ] {
+        let gateway = Gateway::start_with(&setting.trio, backend, "proxy-v2", &format!("[xdp]\n{xdp}\n"));
+        let status = gateway.json(&["status"]);
+        assert_eq!(status["xdp"]["mode"], mode, "{xdp}: {status}");
+        let problem = status["xdp"]["problem"].as_str().unwrap();
+        assert!(problem.contains(why), "{xdp}: {problem}");
+        gateway.log().wait_for(&["WARN", why]);
+        Client::to_gateway(&setting.trio.client, Family::V4).quit();
+    }
+    assert!(fs::read_dir(nowhere.path()).unwrap().next().is_none(), "nothing is left in the wrong place");
+}
+
+/// Turned off, the program of an earlier run leaves the card.
+#[test]
+fn turned_off_it_leaves_the_card() {
+    let Some(mut setting) = Setting::new("turned off", "native") else { return };
+    setting.verb(&["ban", Family::V4.of(CLIENT)]);
+    sleep(AT_ONCE);
+    setting.kill();
+    setting.assert_dropped(Family::V4);
+    setting.start("mode = \"off\"\n", &[]);
+    setting.client(Family::V4).quit();
+    assert!(!setting.pins.folder().exists());
+}
+
+/// From a card that is outside nobody comes with an address that is trusted here.
+#[test]
+fn trusted_addresses_do_not_come_from_outside() {
+    let scenario = "spoofed addresses";
+    let outside = "outside = [\"client\"]\n[bans]\nallow = [\"2001:db8:c::/64\"]\n";
+    let Some(setting) = Setting::with(scenario, outside, &[]) else { return };
+    // The client's address is one of documentation, which nobody has on the Internet; the other family's is allowed.
+    setting.assert_dropped(Family::V4);
+    setting.client(Family::V6).quit();
+    let status = setting.status();
+    assert_eq!(number(&status["xdp"]["dropped_total"]["bogon"]), 1);
+    assert_eq!(number(&status["xdp"]["bans"]), 0);
 }
