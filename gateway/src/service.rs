@@ -3,6 +3,8 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod view;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -15,16 +17,20 @@ use tracing::{info, warn};
 use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
 use crate::backend::{BackendState, watch};
 use crate::config::Config;
-use crate::control::{
-    BackendStatus, ControlSocket, ListenerStatus, MessageTotals, Proof, SessionTotals, SocketError, Status, XdpStatus,
-};
-use crate::drive::Drain;
+use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
+use crate::drive::{Drain, now};
 use crate::identity::names::Names;
 use crate::observe::counters::CounterSet;
 use crate::observe::log;
+use crate::verdicts::Verdicts;
+
+use view::View;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two rounds of housekeeping.
+const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -41,16 +47,6 @@ pub struct Gateway {
     workers: Workers,
     drain_timeout: Duration,
     _control: ControlSocket,
-}
-
-/// What a status snapshot is made of.
-#[derive(Debug)]
-struct View {
-    started: Instant,
-    listeners: Vec<ListenerStatus>,
-    backends: Vec<Arc<BackendState>>,
-    counters: CounterSet,
-    admission: Arc<Admission>,
 }
 
 /// Why a gateway cannot start, in one sentence.
@@ -103,6 +99,7 @@ impl Bound {
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters: CounterSet::new(config.server.workers),
+            verdicts: Arc::new(Verdicts::new(&config)),
             admission: Arc::new(Admission::new(&config.limits)),
         });
         let parts = Parts {
@@ -110,12 +107,13 @@ impl Bound {
             backends: &view.backends,
             names: &names,
             counters: &view.counters,
+            verdicts: &view.verdicts,
             admission: &view.admission,
             record_messages: log::records_messages(),
         };
         let workers = Workers::start(&parts, listeners).map_err(StartError::Threads)?;
-        let snapshot = view.clone();
-        control.serve(move || snapshot.status()).map_err(StartError::Threads)?;
+        tokio::spawn(keep(view.clone()));
+        control.serve(view.clone()).map_err(StartError::Threads)?;
         Ok(Gateway { view, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
 }
@@ -164,6 +162,15 @@ async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     backends
 }
 
+/// The housekeeping that nobody waits for.
+async fn keep(view: Arc<View>) {
+    loop {
+        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.addresses()));
+        view.verdicts.sweep(now());
+        tokio::time::sleep(KEEPING_INTERVAL).await;
+    }
+}
+
 fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {
     let statuses = config.listeners.iter().zip(bound).map(|(listener, bound)| ListenerStatus {
         address: bound.address,
@@ -171,41 +178,4 @@ fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerSt
         proxy_protocol: !listener.proxy_protocol_from.is_empty(),
     });
     statuses.collect()
-}
-
-impl View {
-    fn status(&self) -> Status {
-        let totals = self.counters.totals();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            listeners: self.listeners.clone(),
-            sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
-                accepted_total: totals.sessions_accepted_total,
-                refused_total: totals.sessions_refused_total,
-            },
-            messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
-            },
-            backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
-            xdp: XdpStatus::off(),
-            top_sources: Vec::new(),
-        }
-    }
-}
-
-fn backend_status(backend: &BackendState) -> BackendStatus {
-    let health = backend.health();
-    let unasked = || "it has not answered its first health check yet".to_owned();
-    BackendStatus {
-        name: backend.name.clone(),
-        address: backend.address.to_string(),
-        healthy: health.healthy,
-        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-        identity: backend.identity.as_str().to_owned(),
-        proof: Proof::never_run(),
-    }
 }

@@ -1,6 +1,9 @@
 //! The one test binary: a module a scenario.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod aiosmtpd;
+mod bans;
 mod bodies;
 mod clients;
 mod command_line;
@@ -11,6 +14,9 @@ mod exim;
 mod fault_table;
 mod front_door;
 mod haraka;
+mod invariants;
+mod kernel_program;
 mod names;
 mod opensmtpd;
 mod postfix;
+mod split;

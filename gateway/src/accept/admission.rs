@@ -1,6 +1,5 @@
 //! How many sessions there may be: all together, and from one client.
 
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -8,7 +7,7 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::config::Limits;
-use crate::identity::ClientAddr;
+use crate::identity::{ClientAddr, Source};
 
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
@@ -26,6 +25,8 @@ pub enum Refusal {
     Full,
     /// `limits.sessions_per_client` is reached.
     ClientFull,
+    /// The client is banned.
+    Banned,
 }
 
 /// One of the gateway's sessions; given back when dropped.
@@ -39,16 +40,14 @@ pub(super) struct Place {
     source: Source,
 }
 
-/// What counts as one client: an IPv4 address, or an IPv6 /64, of which anybody has 2^64 addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Source(IpAddr);
-
 impl Refusal {
     /// The reply, and the end.
     pub(super) fn reply(self) -> &'static [u8] {
         match self {
             Self::Full => b"421 4.3.2 Too many sessions, try again later\r\n",
             Self::ClientFull => b"421 4.7.0 Too many sessions from your address, try again later\r\n",
+            // Not silence: whoever is banned by mistake must be able to find out.
+            Self::Banned => b"421 4.7.1 Your address is banned for a while\r\n",
         }
     }
 }
@@ -67,6 +66,11 @@ impl Admission {
     /// Sessions and connections that may become one.
     pub fn sessions(&self) -> usize {
         self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Clients with sessions, and how many each has; in no order.
+    pub fn clients(&self) -> Vec<(Source, usize)> {
+        self.clients.iter().map(|open| (*open.key(), *open.value())).collect()
     }
 
     /// A slot for a connection whose client may not be known yet.
@@ -108,17 +112,10 @@ impl Drop for Place {
     }
 }
 
-impl Source {
-    fn of(ip: IpAddr) -> Self {
-        Self(match ip {
-            IpAddr::V4(_) => ip,
-            IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() & (!0 << 64)).into(),
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use super::*;
     use crate::identity::PeerAddr;
 

@@ -1,7 +1,7 @@
 //! What is known of one backend, shared by every worker.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,9 @@ use tracing::warn;
 
 use crate::config::{Backend, HostPort, IdentityMode};
 use crate::session::Dialect;
+
+/// Addresses of one backend that are remembered.
+const ADDRESSES_MAX: usize = 64;
 
 /// One backend.
 #[derive(Debug)]
@@ -26,6 +29,7 @@ pub struct BackendState {
     dialect: RwLock<Arc<Dialect>>,
     health: Mutex<Health>,
     refresh: Notify,
+    found_at: Mutex<Vec<IpAddr>>,
 }
 
 /// What the last health check saw.
@@ -54,6 +58,7 @@ impl BackendState {
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             health: Mutex::default(),
             refresh: Notify::new(),
+            found_at: Mutex::default(),
         }
     }
 
@@ -126,7 +131,23 @@ impl BackendState {
     async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = timeout(self.connect_timeout, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
+        self.found_at(address.ip());
         Ok(stream)
+    }
+
+    /// Where it was found so far. One with a name may have several addresses, and others tomorrow.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.found_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn found_at(&self, ip: IpAddr) {
+        let mut known = self.found_at.lock().unwrap_or_else(PoisonError::into_inner);
+        if !known.contains(&ip) {
+            if known.len() >= ADDRESSES_MAX {
+                known.remove(0);
+            }
+            known.push(ip);
+        }
     }
 
     fn lock_health(&self) -> MutexGuard<'_, Health> {

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, endpoints, files, relay, sections, syntax};
+use super::{Config, abuse, endpoints, files, relay, sections, syntax};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
@@ -89,6 +89,7 @@ struct Tables<'a> {
     relay: Option<Located<&'a DeTable<'a>>>,
     limits: Option<Located<&'a DeTable<'a>>>,
     timeouts: Option<Located<&'a DeTable<'a>>>,
+    bans: Option<Located<&'a DeTable<'a>>>,
     dns: Option<Located<&'a DeTable<'a>>>,
     control: Option<Located<&'a DeTable<'a>>>,
     log: Option<Located<&'a DeTable<'a>>>,
@@ -103,6 +104,7 @@ fn tables<'a>(mut top: Section<'a, '_, '_>) -> Tables<'a> {
         relay: top.table("relay"),
         limits: top.table("limits"),
         timeouts: top.table("timeouts"),
+        bans: top.table("bans"),
         dns: top.table("dns"),
         control: top.table("control"),
         log: top.table("log"),
@@ -132,10 +134,11 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let relay = relay::relay(Section::new("[relay]", tables.relay, keys, report), directory);
     let limits = sections::limits(Section::new("[limits]", tables.limits, keys, report));
     let timeouts = sections::timeouts(Section::new("[timeouts]", tables.timeouts, keys, report));
+    let bans = abuse::bans(Section::new("[bans]", tables.bans, keys, report));
     let dns = sections::dns(Section::new("[dns]", tables.dns, keys, report));
     let control = sections::control(Section::new("[control]", tables.control, keys, report));
     let log = sections::log(Section::new("[log]", tables.log, keys, report));
-    sections::xdp(Section::new("[xdp]", tables.xdp, keys, report));
+    let xdp = abuse::xdp(Section::new("[xdp]", tables.xdp, keys, report));
     let (listeners, backends) = endpoints::join(listeners, backends, relay.names_domains, report);
-    Config { server, listeners, backends, relay: relay.guard, limits, timeouts, dns, control, log }
+    Config { server, listeners, backends, relay: relay.guard, limits, timeouts, bans, dns, xdp, control, log }
 }

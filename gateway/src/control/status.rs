@@ -22,7 +22,7 @@ pub struct Status {
     pub backends: Vec<BackendStatus>,
     /// The kernel side.
     pub xdp: XdpStatus,
-    /// Busiest sources as the kernel side counts them.
+    /// Busiest sources as the kernel side counts them; while it is off, those with most sessions.
     pub top_sources: Vec<TopSource>,
 }
 
@@ -132,7 +132,7 @@ pub struct InterfaceStatus {
 }
 
 /// One source of packets.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopSource {
     /// IPv4 address or IPv6 /64.
     pub address: String,
@@ -146,6 +146,53 @@ pub struct TopSource {
     pub active: u64,
     /// Packets dropped.
     pub dropped: u64,
+}
+
+/// One ban in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanStatus {
+    /// An IPv4 address, or a network.
+    pub address: String,
+    /// Why.
+    pub reason: String,
+    /// Whose word it is.
+    pub by: BannedBy,
+    /// Seconds since 1970, UTC.
+    pub since: u64,
+    /// Seconds since 1970, UTC.
+    pub until: u64,
+    /// Connections that the gateway itself refused for it.
+    pub connections_refused: u64,
+    /// Packets that the kernel side dropped for it.
+    pub packets_dropped: u64,
+}
+
+/// Whose word a ban is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BannedBy {
+    /// The source's own doing.
+    Findings,
+    /// An administrator's.
+    Administrator,
+}
+
+/// What `bans` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BanList {
+    /// Seconds since 1970, UTC.
+    pub now: u64,
+    /// The newest first.
+    pub bans: Vec<BanStatus>,
+}
+
+/// What `top` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopList {
+    /// What is really attached; while it is `off`, only `active` is counted.
+    pub mode: XdpMode,
+    /// The busiest first.
+    pub sources: Vec<TopSource>,
 }
 
 impl XdpStatus {

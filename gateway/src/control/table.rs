@@ -65,7 +65,7 @@ fn is_alarming(backend: &BackendStatus) -> bool {
 }
 
 /// Left-aligned columns, two spaces apart.
-fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
+pub(super) fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
     let mut all = vec![head.map(str::to_owned)];
     all.extend(rows);
     let mut widths = [0; N];
@@ -82,7 +82,7 @@ fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<Strin
 }
 
 /// Text that came from elsewhere must not steer the terminal.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     text.chars().map(|character| if character.is_control() { '�' } else { character }).collect()
 }
 

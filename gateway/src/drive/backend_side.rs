@@ -5,7 +5,8 @@ use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffers::Pending;
@@ -63,15 +64,27 @@ impl BackendSide {
     }
 }
 
+/// Writes what is followed by the connection's close at once: the kernel keeps it until then, and one segment carries both.
+pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    ready!(stream.poll_write_ready(cx))?;
+    let send = || Ok(rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+    match stream.try_io(Interest::WRITABLE, send) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        sent => Poll::Ready(sent),
+    }
+}
+
 impl Connection {
-    /// Sends both parts, in one system call where the socket takes them; the rest is kept.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8]) -> io::Result<()> {
+    /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
+    /// as soon as they are gone.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
         let mut sent = 0;
         if self.pending.is_empty() {
             let slices = [io::IoSlice::new(head), io::IoSlice::new(body)];
             let written = match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Ok(()),
                 (false, false) => Pin::new(&mut self.stream).poll_write_vectored(cx, &slices),
+                (false, true) if last => poll_send_last(&self.stream, head, cx),
                 (false, true) => Pin::new(&mut self.stream).poll_write(cx, head),
                 (true, false) => Pin::new(&mut self.stream).poll_write(cx, body),
             };

@@ -7,6 +7,7 @@
 //!
 //! Invariant: no byte goes from one socket to the other but through the core.
 
+mod actions;
 mod backend_side;
 mod buffers;
 mod clock;

@@ -23,25 +23,27 @@ struct Introduction {
     unread: Vec<u8>,
 }
 
-/// Serves a connection whose peer is the client. `held` is kept while the session lasts.
+/// Serves a connection whose peer is the client. `destination` is the address it connected to, where the listener has no
+/// other. `held` is kept while the session lasts.
 pub(crate) fn serve_direct(
     worker: Arc<Worker>,
     stream: TcpStream,
     peer: PeerAddr,
+    destination: Option<SocketAddr>,
     greet_delay: Duration,
     held: impl Send + 'static,
 ) {
     let client = ClientAddr::direct(peer);
     if greet_delay.is_zero() {
         let early = has_talked(&stream);
-        let mut session = SessionTask::new(worker, stream, peer, client, None, Vec::new());
+        let mut session = SessionTask::new(worker, stream, peer, client, destination, Vec::new());
         session.greet(early);
         tokio::spawn(session.holding(held));
         return;
     }
     tokio::spawn(async move {
         let early = talks_early(&stream, greet_delay).await;
-        let mut session = SessionTask::new(worker, stream, peer, client, None, Vec::new());
+        let mut session = SessionTask::new(worker, stream, peer, client, destination, Vec::new());
         session.greet(early);
         session.holding(held).await;
     });

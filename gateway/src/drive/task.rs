@@ -16,9 +16,9 @@ use tracing::debug;
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::log::{self, SessionRecord};
-use crate::session::{Action, End, MessageOutcome, Millis, Output, Session};
+use crate::session::{Action, End, Millis, Output, Session};
 
-use super::backend_side::BackendSide;
+use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::clock::{instant, now};
 use super::closing::Closing;
@@ -28,18 +28,18 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A client's session as a future that ends with it.
 pub(crate) struct SessionTask {
-    id: u64,
-    worker: Arc<Worker>,
+    pub(super) id: u64,
+    pub(super) worker: Arc<Worker>,
     pub(super) session: Session,
-    peer: PeerAddr,
+    pub(super) peer: PeerAddr,
     pub(super) client: TcpStream,
     /// Read from the client, not yet used by the core.
     unread: Vec<u8>,
     pub(super) to_client: Pending,
     client_eof: bool,
     destination: Option<SocketAddr>,
-    backend: BackendSide,
-    name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
+    pub(super) backend: BackendSide,
+    pub(super) name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
     drain_seen: Drain,
@@ -90,16 +90,12 @@ impl SessionTask {
         if !(early && self.session.early_greeting(&mut out)) {
             self.session.greet(&mut out);
         }
+        for action in out.actions {
+            self.act(action);
+        }
         // What cannot be sent now is sent when the session is polled, and an error shows itself then.
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
-        for action in out.actions {
-            match action {
-                Action::EarlyTalk => self.worker.counters.early_talkers_total.increment(),
-                Action::CloseClient => self.closing = Closing::begin(),
-                other => debug!(?other, "unexpected before the greeting"),
-            }
-        }
     }
 
     /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
@@ -222,6 +218,10 @@ impl SessionTask {
             }
         }
         if self.client_eof {
+            // A command that stands before the end may have to wait for the backend.
+            if !self.session.wants_client() {
+                return false;
+            }
             self.client_eof = false;
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
@@ -280,7 +280,8 @@ impl SessionTask {
     fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
         let mut failed = None;
         if let Some(connection) = self.backend.connection() {
-            failed = connection.send(cx, &out.to_backend, forward).err();
+            let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
+            failed = connection.send(cx, &out.to_backend, forward, last).err();
         }
         out.to_backend.clear();
         for action in std::mem::take(&mut out.actions) {
@@ -308,12 +309,18 @@ impl SessionTask {
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let mut sent = 0;
-        if self.to_client.is_empty()
-            && let Poll::Ready(Ok(count)) = Pin::new(&mut self.client).poll_write(cx, bytes)
-        {
-            sent = count;
+        if self.to_client.is_empty() {
+            let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
+            let written = if quit {
+                poll_send_last(&self.client, bytes, cx)
+            } else {
+                Pin::new(&mut self.client).poll_write(cx, bytes)
+            };
+            // A broken connection shows itself when the rest is flushed.
+            if let Poll::Ready(Ok(count)) = written {
+                sent = count;
+            }
         }
-        // A broken connection shows itself when the rest is flushed.
         self.to_client.push(&bytes[sent..]);
     }
 
@@ -323,46 +330,6 @@ impl SessionTask {
             self.to_client.advance(count);
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn act(&mut self, action: Action) {
-        let Worker { backend, names, counters, .. } = &*self.worker;
-        match action {
-            Action::Dial => {
-                let backend = backend.clone();
-                self.backend = BackendSide::dial(async move { backend.connect().await });
-            }
-            Action::LookUpName => {
-                let (names, ip) = (names.clone(), self.session.client_addr().ip());
-                self.name = Some(Box::pin(async move { names.look_up(ip).await }));
-            }
-            Action::CloseBackend => self.backend = BackendSide::None,
-            Action::CloseClient => self.closing = Closing::begin(),
-            Action::Message(report) => {
-                match report.outcome {
-                    MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
-                    MessageOutcome::Rejected => counters.messages_rejected_total.increment(),
-                    MessageOutcome::Deferred | MessageOutcome::Aborted => counters.messages_deferred_total.increment(),
-                }
-                let client = self.session.client_addr();
-                log::message_done(
-                    self.id,
-                    client,
-                    self.session.hello(),
-                    &backend.name,
-                    self.worker.log_mailboxes,
-                    &report,
-                );
-            }
-            Action::RelayDenied => counters.relay_denied_total.increment(),
-            Action::EarlyTalk => counters.early_talkers_total.increment(),
-            Action::IdentityFailed(why) => {
-                counters.identity_failures_total.increment();
-                backend.report_problem(why);
-                backend.ask_refresh();
-            }
-            Action::DialectStale => backend.ask_refresh(),
-        }
     }
 
     /// The timer is moved only towards the present; one that goes off too early is set anew then.
@@ -418,8 +385,9 @@ impl Future for SessionTask {
 }
 
 struct Holding<H> {
-    session: SessionTask,
+    /// Let go of first: when the log says that a session is over, its place is free.
     _held: H,
+    session: SessionTask,
 }
 
 impl<H> Unpin for Holding<H> {}

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use crate::identity::{ClientAddr, xclient::ClientName};
 use crate::policy::budget::Budget;
+use crate::policy::reputation::Finding;
 
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
@@ -61,6 +62,8 @@ pub enum Action {
     RelayDenied,
     /// A client talked before it was asked.
     EarlyTalk,
+    /// A client did something else that speaks against it.
+    Finding(Finding),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
     /// The backend's session does not offer what clients were told: learn it anew.
@@ -263,6 +266,3 @@ impl Session {
         self.pipeline.awaits_backend() || self.backend.is_opening()
     }
 }
-
-#[cfg(test)]
-mod tests;

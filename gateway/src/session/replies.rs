@@ -177,7 +177,7 @@ impl Session {
         }
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
-            let state = DataState::new(open, now);
+            let state = DataState::new(*open, now);
             self.client = Client::Data(Box::new(state));
         }
     }

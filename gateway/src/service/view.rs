@@ -1,0 +1,144 @@
+//! What the control socket shows of a running gateway, and what it can have done.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
+
+use crate::accept::Admission;
+use crate::backend::BackendState;
+use crate::control::{
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, ListenerStatus, MessageTotals, Proof, SessionTotals, Status,
+    TopList, TopSource, XdpMode, XdpStatus,
+};
+use crate::drive::now;
+use crate::identity::Source;
+use crate::observe::counters::CounterSet;
+use crate::policy::bans::Cause;
+use crate::session::Millis;
+use crate::verdicts::{BanView, Shown, Verdicts};
+
+/// Sources that `status` shows.
+const TOP_SOURCES: usize = 10;
+
+/// What a status snapshot is made of.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) started: Instant,
+    pub(super) listeners: Vec<ListenerStatus>,
+    pub(super) backends: Vec<Arc<BackendState>>,
+    pub(super) counters: CounterSet,
+    pub(super) verdicts: Arc<Verdicts>,
+    pub(super) admission: Arc<Admission>,
+}
+
+/// The core's time as the world's.
+#[derive(Debug, Clone, Copy)]
+struct Calendar {
+    now: Millis,
+    unix_ms: u64,
+}
+
+impl Answers for View {
+    fn status(&self) -> Status {
+        let totals = self.counters.totals();
+        let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            listeners: self.listeners.clone(),
+            sessions: SessionTotals {
+                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                accepted_total: totals.sessions_accepted_total,
+                refused_total: totals.sessions_refused_total,
+            },
+            messages: MessageTotals {
+                accepted_total: totals.messages_accepted_total,
+                rejected_total: totals.messages_rejected_total,
+                deferred_total: totals.messages_deferred_total,
+            },
+            backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
+            xdp: XdpStatus { bans, ..XdpStatus::off() },
+            top_sources: self.busiest(TOP_SOURCES),
+        }
+    }
+
+    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
+        let now = now();
+        let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
+        Ok(Calendar::new(now).ban_status(&ban))
+    }
+
+    fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
+        let now = now();
+        let ban = self.verdicts.unban(network, now).map_err(|refusal| refusal.to_string())?;
+        Ok(Calendar::new(now).ban_status(&ban))
+    }
+
+    fn bans(&self) -> BanList {
+        let now = now();
+        let calendar = Calendar::new(now);
+        let bans = self.verdicts.bans(now).iter().map(|ban| calendar.ban_status(ban)).collect();
+        BanList { now: calendar.unix_seconds(now), bans }
+    }
+
+    fn top(&self, limit: usize) -> TopList {
+        TopList { mode: XdpMode::Off, sources: self.busiest(limit) }
+    }
+}
+
+impl View {
+    /// Without the kernel side only sessions are known.
+    fn busiest(&self, limit: usize) -> Vec<TopSource> {
+        let mut sources = self.admission.clients();
+        sources.sort_unstable_by_key(|(source, sessions)| (Reverse(*sessions), *source));
+        sources.truncate(limit);
+        let status = |(source, sessions): (Source, usize)| TopSource {
+            address: source.to_string(),
+            active: u64::try_from(sessions).unwrap_or(u64::MAX),
+            ..TopSource::default()
+        };
+        sources.into_iter().map(status).collect()
+    }
+}
+
+impl Calendar {
+    fn new(now: Millis) -> Self {
+        // A machine whose clock stands before 1970 has other worries.
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    fn unix_seconds(&self, at: Millis) -> u64 {
+        self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
+    }
+
+    fn ban_status(&self, ban: &BanView) -> BanStatus {
+        BanStatus {
+            address: Shown(ban.network).to_string(),
+            reason: ban.reason.clone(),
+            by: match ban.cause {
+                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Administrator => BannedBy::Administrator,
+            },
+            since: self.unix_seconds(ban.since),
+            until: self.unix_seconds(ban.until),
+            connections_refused: ban.refused,
+            packets_dropped: 0,
+        }
+    }
+}
+
+fn backend_status(backend: &BackendState) -> BackendStatus {
+    let health = backend.health();
+    let unasked = || "it has not answered its first health check yet".to_owned();
+    BackendStatus {
+        name: backend.name.clone(),
+        address: backend.address.to_string(),
+        healthy: health.healthy,
+        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+        identity: backend.identity.as_str().to_owned(),
+        proof: Proof::never_run(),
+    }
+}
