@@ -90,6 +90,31 @@ fn strangers_and_malformed_proxy_headers_are_closed_unanswered() {
     assert_eq!(gateway.status()["sessions"]["refused_total"], cases.len() + 1);
 }
 
+/// A load balancer that does not name the client lends it nothing: neither its own right to send out, nor, by a claim, the
+/// gateway's.
+#[test]
+fn an_unnamed_client_has_no_rights_of_the_load_balancers() {
+    let balancer = address();
+    let listed = format!("proxy_protocol_from = [\"{balancer}/32\"]");
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let front: SocketAddr = (address(), 2525).into();
+    let config = configuration(front, &listed, sink.address, "xclient", "");
+    let allowed = "[relay]\nallowed_networks = [\"127.0.0.0/8\"]\n";
+    let gateway = LocalGateway::start(front, &config.replace("[relay]\n", allowed));
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for header in [b"PROXY UNKNOWN\r\n".as_slice(), local] {
+        let mut stream = gateway.connect_from(balancer);
+        stream.write_all(header).unwrap();
+        let mut smtp = Client::over(stream);
+        smtp.expect(2);
+        smtp.must("EHLO client.test");
+        smtp.must("MAIL FROM:<a@client.test>");
+        assert_eq!(smtp.command("RCPT TO:<b@elsewhere.example>").code, 550);
+        smtp.must("RCPT TO:<b@example.com>");
+        smtp.quit();
+    }
+}
+
 #[test]
 fn a_second_proxy_header_changes_nothing() {
     let balancer = address();

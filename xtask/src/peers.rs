@@ -36,9 +36,14 @@ const PEERS: [(&str, Source); 7] = [
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];
 
-/// What the bench compares with; no test needs them.
-const BENCH_PEERS: [(&str, Source); 2] =
-    [("haproxy", Source::Apt(&["haproxy"])), ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"]))];
+/// What the benches compare with, and a compiler for the BPF target; no test needs them.
+const OTHER_PEERS: [(&str, Source); 5] = [
+    ("haproxy", Source::Apt(&["haproxy"])),
+    ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"])),
+    ("xdp-tools", Source::Apt(&["xdp-tools"])),
+    ("nftables", Source::Apt(&["nftables"])),
+    ("rustc-web", Source::Apt(&["rustc-web", "rust-web-src", "libstd-rust-web-dev"])),
+];
 
 const STAMP: &str = ".provided";
 
@@ -69,7 +74,7 @@ pub(crate) fn provide_all() -> Vec<&'static str> {
 
 /// Provides one peer, a bench's among them.
 pub(crate) fn provide_one(name: &str) -> Result<(), String> {
-    let known = PEERS.iter().chain(&BENCH_PEERS).find(|(known, _)| *known == name);
+    let known = PEERS.iter().chain(&OTHER_PEERS).find(|(known, _)| *known == name);
     let (name, source) = known.ok_or_else(|| format!("there is no peer `{name}`"))?;
     provide(name, source)
 }

@@ -65,8 +65,13 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     if code != 220 {
         return Err(format!("{address} greets the gateway with {code} {banner}"));
     }
+    let proxy = matches!(backend.identity, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
     if talk.buffer.len() > used {
-        return Err(not_proxy(address, backend.identity));
+        return Err(if proxy {
+            not_proxy(address, backend.identity)
+        } else {
+            format!("{address} says more than its greeting before it is asked, so all mail is answered 451")
+        });
     }
     talk.next(used);
     talk.send(format!("EHLO {hostname}\r\n").as_bytes()).await.map_err(lost)?;
@@ -75,7 +80,6 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     };
     let (code, (text, offer, keywords), used) = talk.reply(read).await.map_err(lost)?;
     if code != 250 {
-        let proxy = matches!(backend.identity, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
         return Err(if proxy {
             not_proxy(address, backend.identity)
         } else {
