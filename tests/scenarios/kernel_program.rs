@@ -1,5 +1,5 @@
 use tests::kernel::available;
-use tests::kernel::frame::{ACK, Frame};
+use tests::kernel::frame::Frame;
 
 #[test]
 fn quick() {
