@@ -19,6 +19,12 @@ pub const fn ban_bit(key: SourceKey) -> (u32, u64) {
     ((hash >> 50) as u32, 1 << ((hash >> 44) & 63))
 }
 
+/// Word of `SOURCE_BITS`, and the bit in it as a mask.
+#[inline(always)]
+pub const fn source_bit(key: SourceKey) -> (u32, u64) {
+    ban_bit(key)
+}
+
 /// Row of `GATE`, cell in the row, and the 24 bits by which the cell remembers a source, shifted clear of the count in the
 /// low 8 bits. The seed keeps a stranger from choosing whom to displace.
 #[inline(always)]

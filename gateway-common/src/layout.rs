@@ -15,7 +15,7 @@ pub enum MapKind {
     Array,
     /// Array with a value for each CPU.
     PerCpuArray,
-    /// Hash, allocated at once, without eviction.
+    /// Hash, allocated on demand, without eviction.
     Hash,
     /// Longest-prefix trie; the key size is the address's.
     LpmTrie,
@@ -46,7 +46,7 @@ const KEY: usize = size_of::<SourceKey>();
 const DENY: usize = size_of::<Deny>();
 
 /// Every map.
-pub const MAPS: [Map; 15] = [
+pub const MAPS: [Map; 16] = [
     map(maps::CONFIG, MapKind::Array, 4, size_of::<Config>(), 1),
     map(maps::PORTS, MapKind::Array, 4, 8, maps::PORTS_WORDS),
     map(maps::INTERFACES, MapKind::Hash, 4, 4, maps::INTERFACES_MAX),
@@ -58,6 +58,7 @@ pub const MAPS: [Map; 15] = [
     map(maps::DENY6, MapKind::LpmTrie, 16, DENY, maps::NETS_MAX),
     map(maps::NET_BITS, MapKind::Array, 4, 8, maps::NET_BITS_WORDS),
     map(maps::SOURCES, MapKind::Hash, KEY, size_of::<Source>(), maps::SOURCES_MAX),
+    map(maps::SOURCE_BITS, MapKind::Array, 4, 8, maps::SOURCE_BITS_WORDS),
     map(maps::GATE, MapKind::Array, 4, size_of::<GateRow>(), maps::GATE_ROWS),
     map(maps::BUCKETS, MapKind::PerCpuArray, 4, 8, maps::BUCKETS_MAX),
     map(maps::STATS, MapKind::PerCpuArray, 4, size_of::<Counter>(), COUNTERS),

@@ -14,7 +14,7 @@ pub mod outcome;
 pub mod reason;
 mod value;
 
-pub use hash::{ban_bit, gate_cell, net_bits_v4, net_bits_v6};
+pub use hash::{ban_bit, gate_cell, net_bits_v4, net_bits_v6, source_bit};
 pub use key::SourceKey;
 pub use layout::{MAPS, Map, MapKind, layout_version};
 pub use value::{
@@ -72,6 +72,12 @@ pub mod maps {
     pub const SOURCES: &str = "SOURCES";
     /// Sources at most.
     pub const SOURCES_MAX: u32 = 131_072;
+    /// Array of `u64` words: a set bit ([`source_bit`](super::source_bit)) means that [`SOURCES`] may know the source. The
+    /// kernel side sets bits; userspace clears those that no source has, now and then. One that is cleared by mistake,
+    /// because the kernel side set it meanwhile, is set again when the source comes again.
+    pub const SOURCE_BITS: &str = "SOURCE_BITS";
+    /// Words of [`SOURCE_BITS`].
+    pub const SOURCE_BITS_WORDS: u32 = BAN_BITS_WORDS;
     /// Array of [`GateRow`](super::GateRow): the gate before [`SOURCES`]. A cell remembers the last unknown source that fell
     /// into it (24 bits) and how often it came in a row (8 bits). Userspace never touches it.
     pub const GATE: &str = "GATE";

@@ -79,18 +79,14 @@ counters! {
     WOULD_DROP_BOGON = 26, "would_drop_bogon";
     /// See [`DROP_SPOOFED`].
     WOULD_DROP_SPOOFED = 27, "would_drop_spoofed";
-    /// Connection attempts (SYN without ACK) to the listeners, dropped ones included.
-    SYN_SEEN = 28, "syn_seen";
-    /// Those of them that were dropped.
-    SYN_DROPPED = 29, "syn_dropped";
     /// Sources taken into the table.
-    SOURCES_ADDED = 30, "sources_added";
+    SOURCES_ADDED = 28, "sources_added";
     /// Sources that were not, because the table is full.
-    SOURCES_FULL = 31, "sources_full";
+    SOURCES_FULL = 29, "sources_full";
     /// Events that found no room in the ring buffer.
-    EVENTS_LOST = 32, "events_lost";
+    EVENTS_LOST = 30, "events_lost";
     /// Bans that were met after their end and before they were swept.
-    BANS_EXPIRED = 33, "bans_expired";
+    BANS_EXPIRED = 31, "bans_expired";
 }
 
 /// Outcomes are the numbers below.
@@ -102,7 +98,7 @@ pub const DROP: u32 = DROP_BAN;
 /// Outcomes from this one up to [`OUTCOMES`] are packets that monitor-only mode spared.
 pub const WOULD_DROP: u32 = WOULD_DROP_BAN;
 /// All counters.
-pub const COUNTERS: u32 = 34;
+pub const COUNTERS: u32 = 32;
 
 /// The name of a counter; a number from elsewhere has none.
 pub fn name(number: u32) -> &'static str {

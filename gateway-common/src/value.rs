@@ -105,6 +105,9 @@ pub struct Counter {
     pub count: u64,
     /// Bytes of those packets, from the Ethernet header on; 0 where no packets are counted.
     pub bytes: u64,
+    /// Those packets of a listener's that asked for a connection (SYN without ACK). Over all outcomes: SYNs seen; over
+    /// those from [`outcome::DROP`](crate::outcome::DROP) on: SYNs dropped.
+    pub syn: u64,
 }
 
 /// Cells of the gate, a cache line of them: an array map would round a lone cell up to eight bytes.
@@ -163,6 +166,7 @@ impl Event {
 // No padding: the sum of the fields is the size.
 const _: () = assert!(size_of::<Config>() == 13 * 8 + 2 * 4);
 const _: () = assert!(size_of::<Deny>() == 4 * 8 + 4 * 4);
+const _: () = assert!(size_of::<Counter>() == 24);
 const _: () = assert!(size_of::<Source>() == 64);
 const _: () = assert!(size_of::<Event>() == 48);
 

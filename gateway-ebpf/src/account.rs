@@ -40,7 +40,7 @@ pub(crate) fn account(
     if must_wait
         && !maps::take(BUCKET_UNKNOWN_SYN, config.unknown_syn_interval_ns, config.unknown_syn_burst_ns, now)
     {
-        return refuse(config, segment, outcome::DROP_UNKNOWN_RATE);
+        return refuse(config, outcome::DROP_UNKNOWN_RATE);
     }
     Ok(outcome_of(standing, outcome::PASS_UNTRACKED))
 }
@@ -89,7 +89,7 @@ fn known(
             return Ok(outcome::PASS_TRACKED);
         }
         let dropped = maps::add_one(&raw mut (*source).dropped);
-        let refusal = refuse(config, segment, outcome::DROP_SYN_RATE);
+        let refusal = refuse(config, outcome::DROP_SYN_RATE);
         announce(ctx, config, segment, &refusal, reason::NONE, dropped, now);
         refusal
     }

@@ -20,8 +20,7 @@ use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use gateway_common::{CONFIG_MAGIC, CONFIG_MONITOR_ONLY, Config, outcome};
 
-use crate::maps::{count, count_packet};
-use crate::packet::Segment;
+use crate::maps::count_packet;
 
 /// Why a packet's way through the program ended early.
 enum Stop {
@@ -37,43 +36,36 @@ const SPARED: u32 = outcome::WOULD_DROP - outcome::DROP;
 #[xdp]
 fn smtp_gateway(ctx: XdpContext) -> u32 {
     let bytes = (ctx.data_end() - ctx.data()) as u64;
-    match judge(&ctx, bytes) {
+    let mut attempts = 0;
+    match judge(&ctx, bytes, &mut attempts) {
         Ok(outcome) | Err(Stop::Pass(outcome)) => {
-            count_packet(outcome, bytes);
+            count_packet(outcome, bytes, attempts);
             XDP_PASS
         }
         Err(Stop::Drop(outcome)) => {
-            count_packet(outcome, bytes);
+            count_packet(outcome, bytes, attempts);
             XDP_DROP
         }
     }
 }
 
-/// The outcome of a packet that goes its way.
+/// The outcome of a packet that goes its way; `attempts` becomes 1 if it asks a listener for a connection.
 #[inline(always)]
-fn judge(ctx: &XdpContext, bytes: u64) -> Result<u32, Stop> {
+fn judge(ctx: &XdpContext, bytes: u64, attempts: &mut u64) -> Result<u32, Stop> {
     let segment = packet::parse(ctx)?;
     let config = maps::config().ok_or(Stop::Pass(outcome::PASS_FAULT))?;
     if config.magic != CONFIG_MAGIC {
         return Err(Stop::Pass(outcome::PASS_UNCONFIGURED));
     }
-    if segment.is_attempt() {
-        count(outcome::SYN_SEEN);
-    }
+    *attempts = u64::from(segment.is_attempt());
     let standing = verdict::standing(ctx, config, &segment)?;
     account::account(ctx, config, &segment, standing, bytes)
 }
 
 /// A refusal, or in monitor-only mode the outcome that says there would have been one.
 #[inline(always)]
-fn refuse(config: &Config, segment: &Segment, cause: u32) -> Result<u32, Stop> {
-    if config.flags & CONFIG_MONITOR_ONLY != 0 {
-        return Ok(cause + SPARED);
-    }
-    if segment.is_attempt() {
-        count(outcome::SYN_DROPPED);
-    }
-    Err(Stop::Drop(cause))
+fn refuse(config: &Config, cause: u32) -> Result<u32, Stop> {
+    if config.flags & CONFIG_MONITOR_ONLY != 0 { Ok(cause + SPARED) } else { Err(Stop::Drop(cause)) }
 }
 
 /// Nothing here panics: indices are checked by hand, because the kernel's verifier wants to see the checks. What the

@@ -1,6 +1,6 @@
 //! The maps, and the few ways this program touches them. Names and capacities are `gateway-common`'s.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
+use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_map_lookup_elem;
@@ -11,6 +11,9 @@ use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use gateway_common::maps as layout;
 use gateway_common::{Config, Counter, Deny, GateRow, Source, SourceKey, outcome};
 
+/// `BPF_F_NO_PREALLOC`: entries come from the slab.
+const ON_DEMAND: u32 = 1;
+
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
 #[map]
@@ -18,7 +21,7 @@ static PORTS: Array<u64> = Array::with_max_entries(layout::PORTS_WORDS, 0);
 #[map]
 static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(layout::INTERFACES_MAX, 0);
 #[map]
-static BANS: HashMap<SourceKey, Deny> = HashMap::with_max_entries(layout::BANS_MAX, 0);
+static BANS: HashMap<SourceKey, Deny> = HashMap::with_max_entries(layout::BANS_MAX, ON_DEMAND);
 #[map]
 static BAN_BITS: Array<u64> = Array::with_max_entries(layout::BAN_BITS_WORDS, 0);
 #[map]
@@ -32,7 +35,9 @@ static DENY6: LpmTrie<[u8; 16], Deny> = LpmTrie::with_max_entries(layout::NETS_M
 #[map]
 static NET_BITS: Array<u64> = Array::with_max_entries(layout::NET_BITS_WORDS, 0);
 #[map]
-static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::SOURCES_MAX, 0);
+static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::SOURCES_MAX, ON_DEMAND);
+#[map]
+static SOURCE_BITS: Array<u64> = Array::with_max_entries(layout::SOURCE_BITS_WORDS, 0);
 #[map]
 static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, 0);
 #[map]
@@ -119,12 +124,23 @@ fn lookup<K>(map: *const LpmTrie<K, Deny>, key: &Key<K>) -> Option<*mut Deny> {
 
 #[inline(always)]
 pub(crate) fn source(key: SourceKey) -> Option<*mut Source> {
+    let (word, mask) = gateway_common::source_bit(key);
+    if SOURCE_BITS.get(word)? & mask == 0 {
+        return None;
+    }
     SOURCES.get_ptr_mut(key)
 }
 
+/// Whether it was added. If not, the table is full, or it was there, and can from now on be found.
 #[inline(always)]
 pub(crate) fn add_source(key: SourceKey, source: &Source) -> bool {
-    SOURCES.insert(key, source, ONLY_NEW).is_ok()
+    let is_added = SOURCES.insert(key, source, ONLY_NEW).is_ok();
+    let (word, mask) = gateway_common::source_bit(key);
+    if let Some(bits) = SOURCE_BITS.get_ptr_mut(word) {
+        // SAFETY: a map value, aligned to eight bytes.
+        unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(bits, mask) };
+    }
+    is_added
 }
 
 #[inline(always)]
@@ -151,19 +167,20 @@ pub(crate) fn take(bucket: u32, interval: u64, burst: u64, now: u64) -> bool {
 
 /// Counts a packet under its outcome.
 #[inline(always)]
-pub(crate) fn count_packet(outcome: u32, bytes: u64) {
+pub(crate) fn count_packet(outcome: u32, bytes: u64, syn: u64) {
     if let Some(counter) = STATS.get_ptr_mut(outcome) {
         // SAFETY: this CPU's own value, as above.
         let counter = unsafe { &mut *counter };
         counter.count += 1;
         counter.bytes += bytes;
+        counter.syn += syn;
     }
 }
 
 /// Counts something that is no packet.
 #[inline(always)]
 pub(crate) fn count(what: u32) {
-    count_packet(what, 0);
+    count_packet(what, 0, 0);
 }
 
 /// Adds to a value that other CPUs add to as well.

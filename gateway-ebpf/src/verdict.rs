@@ -92,7 +92,7 @@ fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny
         (&raw mut (*entry).last_dropped_ns).write(now);
         maps::add_one(&raw mut (*entry).dropped)
     };
-    let spared = refuse(config, segment, cause);
+    let spared = refuse(config, cause);
     announce(ctx, config, segment, &spared, reason, dropped, now);
     Ok(Some(Standing::Spared(spared?)))
 }

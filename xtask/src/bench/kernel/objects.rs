@@ -8,7 +8,9 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
-use gateway_common::{CONFIG_MAGIC, Config, Deny, Source, SourceKey, ban_bit, maps, net_bits_v4, outcome, reason};
+use gateway_common::{
+    CONFIG_MAGIC, Config, Deny, Source, SourceKey, ban_bit, maps, net_bits_v4, outcome, reason, source_bit,
+};
 
 use crate::command::repository;
 
@@ -169,9 +171,11 @@ impl Gateway {
 
     /// Makes sources known, as if they had come a while ago.
     pub(super) fn track(&mut self, addresses: impl Iterator<Item = Ipv4Addr>) -> Result<(), String> {
-        let mut sources: HashMap<&mut MapData, SourceKey, Source> = self.map(maps::SOURCES)?;
         for address in addresses {
             let key = SourceKey::v4(address.octets());
+            let (word, mask) = source_bit(key);
+            self.set_bits(maps::SOURCE_BITS, word, mask)?;
+            let mut sources: HashMap<&mut MapData, SourceKey, Source> = self.map(maps::SOURCES)?;
             sources.insert(key, Source::default(), 0).map_err(|error| said(maps::SOURCES)(&error))?;
         }
         Ok(())
