@@ -26,6 +26,8 @@ mod object;
 mod reader;
 mod settings;
 #[cfg(target_os = "linux")]
+mod sources;
+#[cfg(target_os = "linux")]
 mod steer;
 #[cfg(not(target_os = "linux"))]
 mod stub;

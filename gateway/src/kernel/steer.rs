@@ -27,6 +27,7 @@ use super::errors::chain;
 use super::events::log_events;
 use super::impossible::impossible;
 use super::reader::Reader;
+use super::sources::Sources;
 use super::tables::{KernelTables, Tables, typed};
 use super::time::{now_ns, ns_of};
 use super::translate::{ban_of, reason_of};
@@ -97,7 +98,7 @@ impl Steering {
         let failures = Arc::new(AtomicU64::new(0));
         let steward = Steward { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
         Builder::new().name("kernel-writer".to_owned()).spawn(move || steward.work(&changes, events))?;
-        let (sources, alive) = (Reader::open(&open)?, Arc::downgrade(verdicts));
+        let (sources, alive) = (Sources::open(&open)?, Arc::downgrade(verdicts));
         Builder::new().name("kernel-sources".to_owned()).spawn(move || forget_sources(sources, &alive))?;
         Ok(Self { reader: Reader::open(&open)?, failures })
     }
@@ -222,7 +223,7 @@ impl<T: Tables> Steward<T> {
 }
 
 /// Walks through the sources now and then, for as long as the gateway is there.
-fn forget_sources(mut sources: Reader, alive: &Weak<Verdicts>) {
+fn forget_sources(mut sources: Sources, alive: &Weak<Verdicts>) {
     let ticks = SOURCES_INTERVAL.as_secs() / TICK.as_secs();
     for tick in 1_u64.. {
         sleep(TICK);

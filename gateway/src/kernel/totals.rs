@@ -1,12 +1,13 @@
 //! What the kernel side counted, as numbers.
 
+use gateway_common::Counter;
 use gateway_common::outcome::{self, COUNTERS};
 
 use crate::identity::Source;
 
 /// All counters, by the numbers of [`outcome`], added up over CPUs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Totals(pub(super) [u64; COUNTERS as usize]);
+pub struct Totals(pub(super) [Counter; COUNTERS as usize]);
 
 /// One source's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,17 +21,26 @@ pub struct SourceAccount {
 impl Totals {
     /// One counter.
     pub fn of(&self, number: u32) -> u64 {
-        usize::try_from(number).ok().and_then(|index| self.0.get(index)).copied().unwrap_or(0)
+        self.counter(number).count
+    }
+
+    fn counter(&self, number: u32) -> Counter {
+        usize::try_from(number).ok().and_then(|index| self.0.get(index)).copied().unwrap_or_default()
     }
 
     /// Every counter by its name.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        outcome::NAMES.into_iter().zip(self.0)
+        outcome::NAMES.into_iter().zip(self.0.map(|counter| counter.count))
     }
 
     /// Connection attempts.
     pub fn syn(&self) -> u64 {
-        self.of(outcome::SYN_SEEN)
+        (outcome::LISTENER..outcome::OUTCOMES).map(|number| self.counter(number).syn).sum()
+    }
+
+    /// Connection attempts that were dropped.
+    pub fn syn_dropped(&self) -> u64 {
+        (outcome::DROP..outcome::WOULD_DROP).map(|number| self.counter(number).syn).sum()
     }
 
     /// Packets to the listeners' ports.

@@ -149,9 +149,8 @@ impl KernelSide {
         let owned = |pairs: &mut dyn Iterator<Item = (&'static str, u64)>| -> BTreeMap<String, u64> {
             pairs.map(|(name, count)| (name.to_owned(), count)).collect()
         };
-        let drops = |totals: &Totals| totals.dropped().map(|(_, count)| count).sum::<u64>();
         let syns = totals.syn().saturating_sub(self.before.syn());
-        let dropped = drops(&totals).saturating_sub(drops(&self.before));
+        let dropped = totals.syn_dropped().saturating_sub(self.before.syn_dropped());
         XdpStatus {
             mode: self.mode(),
             interfaces: self.interfaces.clone(),

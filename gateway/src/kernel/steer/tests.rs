@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
-use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason};
+use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason, source_bit};
 
 use super::*;
 use crate::session::Millis;
@@ -187,6 +187,33 @@ fn more_bans_than_the_queue_holds() {
         sleep(Duration::from_millis(10));
     }
     assert_eq!(steering.failures(), 0);
+}
+
+/// Who is gone leaves the table, and its bit goes with the last that needs it.
+#[test]
+fn idle_sources_are_forgotten() {
+    let Some(maps) = Maps::new() else { return };
+    let open = |name: &str| maps.open(name);
+    let mut table: aya::maps::HashMap<MapData, SourceKey, gateway_common::Source> =
+        typed(&open, maps::SOURCES).unwrap();
+    let mut bits: aya::maps::Array<MapData, u64> = typed(&open, maps::SOURCE_BITS).unwrap();
+    let hour = 3600 * 1_000_000_000;
+    let (gone, here) = (SourceKey::v4([192, 0, 2, 1]), SourceKey::v4([192, 0, 2, 2]));
+    for (source, last_seen_ns) in [(gone, 1), (here, hour)] {
+        table.insert(source, gateway_common::Source { packets: 9, last_seen_ns, ..Default::default() }, 0).unwrap();
+        let (word, bit) = source_bit(source);
+        bits.set(word, bits.get(&word, 0).unwrap() | bit, 0).unwrap();
+    }
+    let mut sources = Sources::open(&open).unwrap();
+    sources.forget_idle(hour).unwrap();
+    assert_eq!(table.keys().count(), 2, "an hour is not over");
+    sources.forget_idle(hour + 2).unwrap();
+    assert_eq!(table.keys().collect::<Result<Vec<_>, _>>().unwrap(), [here]);
+    let is_set = |source| {
+        let (word, bit) = source_bit(source);
+        bits.get(&word, 0).unwrap() & bit != 0
+    };
+    assert!(!is_set(gone) && is_set(here));
 }
 
 /// The threads end with the gateway, or nobody could take the maps over.
