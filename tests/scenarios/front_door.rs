@@ -205,3 +205,23 @@ fn a_silent_backend_is_answered_451_in_time() {
     assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451);
     assert_eq!(gateway.status()["backends"][0]["healthy"], false);
 }
+
+/// A backend that offers XCLIENT and then refuses it looks well to a health check, and is not.
+#[test]
+fn a_backend_that_refuses_identities_stays_unhealthy() {
+    let faults = vec!["xclient=550".parse().unwrap()];
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, faults, ..Options::default() });
+    let front = (address(), 2525).into();
+    let more = "[timeouts]\nhealth_interval = \"1s\"\n";
+    let gateway = LocalGateway::start(front, &configuration(front, "", sink.address, "xclient", more));
+    assert_eq!(gateway.status()["backends"][0]["healthy"], true);
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451);
+    assert_eq!(gateway.status()["backends"][0]["healthy"], false);
+    gateway.log().wait_for(&["the backend cannot be told who clients are"]);
+    // The first check, the client, the check that its refusal asked for, and the next.
+    sink.sessions(4);
+    assert_eq!(gateway.status()["backends"][0]["healthy"], false);
+    assert!(!gateway.log().text().contains("healthy again"));
+}

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::debug;
 
 use crate::config::{IdentityMode, Limits, Timeouts};
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
@@ -56,6 +57,10 @@ pub async fn watch(
 
 async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, String> {
     let address = &backend.address;
+    // While its name cannot be resolved, where it was is the best that is known.
+    if let Err(error) = backend.resolve().await {
+        debug!(%address, %error, "cannot be resolved");
+    }
     let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
     let mut talk = Talk { stream, buffer: Vec::new() };
     talk.identify(backend.identity).await.map_err(|error| format!("{address}: {error}"))?;
