@@ -41,7 +41,7 @@ counters! {
     PASS_EXTENSIONS = 7, "extensions";
     /// The program is not configured.
     PASS_UNCONFIGURED = 8, "unconfigured";
-    /// A map that must be there is not.
+    /// A map that must be there is not, or an entry of the deny lists is none.
     PASS_FAULT = 9, "fault";
     /// To a listener, and counted for its source.
     PASS_TRACKED = 10, "tracked";

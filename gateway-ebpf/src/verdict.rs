@@ -76,8 +76,7 @@ fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny
             return Ok(None);
         }
     } else if cause != outcome::DROP_BAN && cause != outcome::DROP_BAN_NETWORK {
-        maps::count(outcome::PASS_FAULT);
-        return Ok(None);
+        return Err(Stop::Pass(outcome::PASS_FAULT));
     }
     let now = maps::now();
     if now >= until_ns {

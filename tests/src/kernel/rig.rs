@@ -1,6 +1,5 @@
 //! The embedded program in the running kernel, its maps within reach.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -10,8 +9,10 @@ use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use gateway_common::{
     ALLOW_CONFIGURED, CONFIG_MAGIC, Config, Counter, Deny, Event, Source, SourceKey, ban_bit, maps, net_bits_v4,
-    net_bits_v6, outcome, reason,
+    net_bits_v6, outcome, reason, source_bit,
 };
+
+use rustix::thread::{CpuSet, sched_setaffinity};
 
 use super::frame::SMTP;
 
@@ -28,6 +29,17 @@ pub enum Verdict {
     Pass,
     /// It does not.
     Drop,
+}
+
+/// What became of a frame, and what it was counted as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Judged {
+    /// Whether it goes on.
+    pub verdict: Verdict,
+    /// The counter's name.
+    pub outcome: &'static str,
+    /// Whether it was counted as a connection attempt.
+    pub is_attempt: bool,
 }
 
 /// The program.
@@ -86,6 +98,7 @@ impl Rig {
         }
         let ebpf = loader.load(smtp_gateway::kernel::OBJECT).map_err(|error| format!("no BPF: {error:?}"))?;
         let mut rig = Self { ebpf };
+        stay();
         rig.xdp().load().map_err(|error| format!("the program does not load: {error}"))?;
         rig.configure(unlimited());
         rig.set_ports(&[SMTP]);
@@ -130,9 +143,23 @@ impl Rig {
         self.hash(maps::BANS).insert(key, deny, 0).expect("BANS");
     }
 
+    /// Lifts a ban; its bit stays, which is allowed.
+    pub fn unban(&mut self, address: &str) {
+        self.hash::<SourceKey, Deny>(maps::BANS).remove(&key(address)).expect("a ban");
+    }
+
     /// The ban of an address.
     pub fn banned(&mut self, address: &str) -> Deny {
         self.hash(maps::BANS).get(&key(address), 0).expect("a ban")
+    }
+
+    /// The entry of the deny list that an address falls under.
+    pub fn denied(&mut self, address: &str) -> Deny {
+        match address.parse().expect("an address") {
+            IpAddr::V4(address) => self.trie(maps::DENY4).get(&Key::new(32, address.octets()), 0),
+            IpAddr::V6(address) => self.trie(maps::DENY6).get(&Key::new(128, address.octets()), 0),
+        }
+        .expect("an entry")
     }
 
     /// Puts a network of at least /16, or /32, on the deny list.
@@ -170,6 +197,20 @@ impl Rig {
         self.hash(maps::SOURCES).get(&key(address), 0).ok()
     }
 
+    /// Makes it look as if nobody knew this source.
+    pub fn clear_source_bit(&mut self, address: &str) {
+        let (word, _) = source_bit(key(address));
+        self.array::<u64>(maps::SOURCE_BITS).set(word, 0, 0).expect("SOURCE_BITS");
+    }
+
+    /// Has the tries asked for every address: what a network shorter than the bits' groups needs.
+    pub fn ask_everything(&mut self) {
+        let mut bits = self.array::<u64>(maps::NET_BITS);
+        for word in 0..maps::NET_BITS_WORDS {
+            bits.set(word, u64::MAX, 0).expect("NET_BITS");
+        }
+    }
+
     /// How many sources are tracked.
     pub fn sources(&mut self) -> usize {
         self.hash::<SourceKey, Source>(maps::SOURCES).keys().count()
@@ -188,26 +229,39 @@ impl Rig {
         (verdict.expect("pass or drop").1, result.duration)
     }
 
-    /// Counters that are not zero, by name, summed over CPUs.
-    pub fn counters(&mut self) -> BTreeMap<&'static str, u64> {
+    /// A counter, summed over CPUs.
+    pub fn counter(&mut self, number: u32) -> Counter {
         let stats: PerCpuArray<_, Counter> = self.map(maps::STATS).try_into().expect("STATS");
-        let count = |number| {
-            let cpus = stats.get(&number, 0).expect("a counter");
-            (outcome::name(number), cpus.iter().map(|counter| counter.count).sum())
-        };
-        (0..outcome::COUNTERS).map(count).filter(|(_, count)| *count > 0).collect()
+        let mut sum = Counter::default();
+        for counter in stats.get(&number, 0).expect("a counter").iter() {
+            sum.count += counter.count;
+            sum.bytes += counter.bytes;
+            sum.syn += counter.syn;
+        }
+        sum
     }
 
-    /// The verdict of a frame, and which counters rose by it.
-    pub fn judge(&mut self, frame: &[u8]) -> (Verdict, Vec<&'static str>) {
-        let before = self.counters();
+    /// How often something was counted.
+    pub fn count(&mut self, number: u32) -> u64 {
+        self.counter(number).count
+    }
+
+    fn outcomes(&mut self) -> Vec<Counter> {
+        (0..outcome::OUTCOMES).map(|number| self.counter(number)).collect()
+    }
+
+    /// What becomes of a frame. That it counts under one outcome, once and with all its bytes, holds for every frame, and is
+    /// asserted here.
+    pub fn judge(&mut self, frame: &[u8]) -> Judged {
+        let before = self.outcomes();
         let verdict = self.send(frame);
-        let rose = |(name, count): (&'static str, u64)| {
-            let rise = count - before.get(name).copied().unwrap_or_default();
-            assert!(rise <= 1, "{name} rose by {rise}");
-            (rise == 1).then_some(name)
-        };
-        (verdict, self.counters().into_iter().filter_map(rose).collect())
+        let after = self.outcomes();
+        let mut rose = (0..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
+        let (number, (before, after)) = rose.next().expect("an outcome");
+        assert_eq!(rose.next(), None, "one outcome");
+        assert_eq!(after.count - before.count, 1, "counted once");
+        assert_eq!(after.bytes - before.bytes, u64::try_from(frame.len()).expect("a frame"), "all its bytes");
+        Judged { verdict, outcome: outcome::name(number), is_attempt: after.syn > before.syn }
     }
 
     /// Events that were not read yet.
@@ -235,6 +289,20 @@ impl Rig {
     fn trie<K: Pod, V: Pod>(&mut self, name: &str) -> LpmTrie<&mut MapData, K, V> {
         self.map(name).try_into().expect("a trie")
     }
+}
+
+/// Keeps this thread on the CPU it is on: token buckets are a CPU's own.
+fn stay() {
+    let mut cpus = CpuSet::new();
+    cpus.set(rustix::thread::sched_getcpu());
+    sched_setaffinity(None, &cpus).expect("a CPU of one's own");
+}
+
+/// Nanoseconds of the clock that the program goes by.
+pub fn now_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    let seconds = u64::try_from(now.tv_sec).expect("a time since boot");
+    seconds * 1_000_000_000 + u64::try_from(now.tv_nsec).expect("less than a second")
 }
 
 /// The key of an address.
