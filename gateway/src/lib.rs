@@ -7,14 +7,16 @@
 //! | --- | --- | --- |
 //! | [`smtp`] | codecs: bytes to meaning and back | sessions, I/O, clocks |
 //! | [`session`] | the state machines of one session | I/O, clocks, executors |
-//! | [`policy`] | decisions: relay guard, loops, budgets | I/O, clocks |
+//! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | I/O, clocks |
 //! | [`identity`] | who the client is, and how the backend is told | SMTP transactions |
 //! | [`drive`] | sockets and timers; does what `session` says | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | clients |
+//! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
+//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |
@@ -27,6 +29,7 @@ pub mod config;
 pub mod control;
 pub mod drive;
 pub mod identity;
+pub mod kernel;
 pub mod observe;
 pub mod policy;
 pub mod proof;
@@ -34,3 +37,4 @@ pub mod service;
 pub mod session;
 pub mod sink;
 pub mod smtp;
+pub mod verdicts;

@@ -3,6 +3,9 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod kernel_side;
+mod view;
+
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -13,22 +16,24 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
-use crate::backend::{BackendState, Health, watch};
-use crate::config::{Config, ServerKind};
-use crate::control::{
-    BackendStatus, ControlSocket, DialectStatus, ListenerStatus, MessageTotals, Proof, ProofTotals, SessionTotals,
-    SocketError, Status, XdpStatus,
-};
-use crate::drive::Drain;
+use crate::backend::{BackendState, watch};
+use crate::config::Config;
+use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
+use crate::drive::{Drain, now};
 use crate::identity::names::Names;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::log;
-use crate::proof::probe::Greeting;
-use crate::proof::server::recognise;
-use crate::proof::{Known, Prover, Standing};
+use crate::proof::{Prover, Standing};
+use crate::verdicts::Verdicts;
+
+use kernel_side::{Attachment, KernelSide, attach};
+use view::View;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Between two rounds of housekeeping.
+const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -36,6 +41,7 @@ pub struct Bound {
     config: Config,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
+    kernel: (Option<Attachment>, Option<String>),
 }
 
 /// A gateway that runs.
@@ -45,18 +51,6 @@ pub struct Gateway {
     workers: Workers,
     drain_timeout: Duration,
     _control: ControlSocket,
-}
-
-/// What a status snapshot is made of.
-#[derive(Debug)]
-struct View {
-    started: Instant,
-    listeners: Vec<ListenerStatus>,
-    backends: Vec<Arc<BackendState>>,
-    counters: CounterSet,
-    admission: Arc<Admission>,
-    standing: Standing,
-    kinds: Vec<Option<ServerKind>>,
 }
 
 /// Why a gateway cannot start, in one sentence.
@@ -83,11 +77,13 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Bound {
-    /// Takes the control socket and every listener's port.
+    /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control).map_err(StartError::Control)?;
         let listeners = bind(&config.listeners, config.server.workers).map_err(StartError::Listener)?;
-        Ok(Self { config, control, listeners })
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
+        let kernel = attach(&config, &ports);
+        Ok(Self { config, control, listeners, kernel })
     }
 
     /// Where each listener listens.
@@ -98,41 +94,41 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { mut config, mut control, listeners } = self;
-        // Where port 0 was asked for, this is the port that the kernel chose.
-        for (listener, bound) in config.listeners.iter_mut().zip(&listeners) {
-            listener.address = bound.address;
-        }
-        let config = Arc::new(config);
+        let Self { config, mut control, listeners, kernel } = self;
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
         }
         let backends = watch_backends(&config).await;
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
-        let own = counters.of(config.server.workers);
-        let prover = Prover::new(config.clone(), backends.clone(), &names);
+        let standing = standing(&config, &listeners, &backends, &names, counters.of(config.server.workers));
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters,
+            verdicts,
             admission: Arc::new(Admission::new(&config.limits)),
-            standing: Standing::start(prover, &config, own),
+            standing,
             kinds: config.backends.iter().map(|backend| backend.kind).collect(),
+            kernel,
+            kernel_problem,
         });
         let parts = Parts {
             config: &config,
             backends: &view.backends,
             names: &names,
             counters: &view.counters,
+            verdicts: &view.verdicts,
             admission: &view.admission,
             record_messages: log::records_messages(),
         };
         let workers = Workers::start(&parts, listeners).map_err(StartError::Threads)?;
-        let snapshot = view.clone();
-        control.serve(move || snapshot.status()).map_err(StartError::Threads)?;
+        tokio::spawn(keep(view.clone()));
+        control.serve(view.clone()).map_err(StartError::Threads)?;
         Ok(Gateway { view, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
 }
@@ -182,6 +178,47 @@ pub(crate) async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     backends
 }
 
+/// The standing proof begins. Where port 0 was asked for, it is told the port that the kernel chose.
+fn standing(
+    config: &Config,
+    listeners: &[BoundListener],
+    backends: &[Arc<BackendState>],
+    names: &Names,
+    counters: Arc<Counters>,
+) -> Standing {
+    let mut config = config.clone();
+    for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
+        listener.address = bound.address;
+    }
+    let config = Arc::new(config);
+    Standing::start(Prover::new(config.clone(), backends.to_vec(), names), &config, counters)
+}
+
+/// The kernel side that was attached begins to follow verdicts; a gateway without one works too.
+fn steer(
+    (attachment, problem): (Option<Attachment>, Option<String>),
+    config: &Config,
+    verdicts: &Arc<Verdicts>,
+) -> (Option<KernelSide>, Option<String>) {
+    match attachment.map(|attachment| KernelSide::start(attachment, config, verdicts)) {
+        None => (None, problem),
+        Some(Ok(kernel)) => (Some(kernel), problem),
+        Some(Err(error)) => {
+            warn!("{error}");
+            (None, Some(error.to_string()))
+        }
+    }
+}
+
+/// The housekeeping that nobody waits for.
+async fn keep(view: Arc<View>) {
+    loop {
+        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.addresses()));
+        view.verdicts.sweep(now());
+        tokio::time::sleep(KEEPING_INTERVAL).await;
+    }
+}
+
 fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {
     let statuses = config.listeners.iter().zip(bound).map(|(listener, bound)| ListenerStatus {
         address: bound.address,
@@ -189,66 +226,4 @@ fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerSt
         proxy_protocol: !listener.proxy_protocol_from.is_empty(),
     });
     statuses.collect()
-}
-
-impl View {
-    fn status(&self) -> Status {
-        let totals = self.counters.totals();
-        Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            listeners: self.listeners.clone(),
-            sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
-                accepted_total: totals.sessions_accepted_total,
-                refused_total: totals.sessions_refused_total,
-            },
-            messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
-            },
-            proofs: ProofTotals {
-                run_total: totals.proofs_run_total,
-                found_total: totals.proofs_found_total,
-                inconclusive_total: totals.proofs_inconclusive_total,
-            },
-            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
-            xdp: XdpStatus::off(),
-            top_sources: Vec::new(),
-        }
-    }
-
-    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
-        let health = backend.health();
-        let unasked = || "it has not answered its first health check yet".to_owned();
-        let Known { state, checked_at, findings, .. } = self.standing.known(index);
-        BackendStatus {
-            name: backend.name.clone(),
-            address: backend.address.to_string(),
-            healthy: health.healthy,
-            dialect: dialect(self.kinds[index], &health),
-            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-            identity: backend.identity.as_str().to_owned(),
-            proof: Proof { state, checked_at, findings },
-        }
-    }
-}
-
-fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
-    if health.banner.is_empty() {
-        return None;
-    }
-    let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    let xclient =
-        health.keywords.iter().map(words).find(|w| w.first().is_some_and(|w| w.eq_ignore_ascii_case("XCLIENT")));
-    let mut hello = vec![String::new()];
-    hello.extend(health.keywords.iter().cloned());
-    let greeting = Greeting { banner: health.banner.clone(), hello };
-    Some(DialectStatus {
-        server: recognise(kind, &greeting).how,
-        banner: health.banner.clone(),
-        extensions: health.keywords.clone(),
-        xclient: xclient.map(|words| words[1..].to_vec()).unwrap_or_default(),
-    })
 }

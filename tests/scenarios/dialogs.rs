@@ -1,26 +1,46 @@
-//! Every transcript in `tests/dialogs`, in whole packets and with every byte in its own.
+//! Every transcript in `tests/dialogs`, in whole packets and with every byte in its own; and the page that refers to them.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tests::dialog::{Packets, run};
 
+fn transcripts() -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogs");
+    let mut paths: Vec<PathBuf> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let name = |path: &Path| path.file_name().unwrap().to_string_lossy().into_owned();
+    paths.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
 #[test]
 fn every_transcript_holds() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("dialogs");
+    let transcripts = transcripts();
+    assert!(!transcripts.is_empty(), "there are no transcripts");
     let mut failures = Vec::new();
-    let mut count = 0;
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        let transcript = fs::read_to_string(&path).unwrap();
+    for (name, transcript) in &transcripts {
         for packets in [Packets::Whole, Packets::Bytes] {
-            count += 1;
-            if let Err(error) = run(&transcript, packets) {
-                failures.push(format!("{} ({packets:?}): {error}", path.file_name().unwrap().to_string_lossy()));
+            if let Err(error) = run(transcript, packets) {
+                failures.push(format!("{name} ({packets:?}): {error}"));
             }
         }
     }
-    failures.sort();
     assert!(failures.is_empty(), "{}", failures.join("\n"));
-    assert!(count > 0, "there are no transcripts");
+}
+
+#[test]
+fn every_transcript_says_what_it_is_for() {
+    for (name, transcript) in transcripts() {
+        assert!(transcript.starts_with("# "), "{name} begins with no comment");
+    }
+}
+
+#[test]
+fn the_page_on_smuggling_names_transcripts_that_exist() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/smuggling.md");
+    let page = fs::read_to_string(page).unwrap();
+    let transcripts = transcripts();
+    let named = page.split('`').filter(|word| word.ends_with(".txt") && !word.contains(' '));
+    let missing: Vec<&str> = named.filter(|word| !transcripts.iter().any(|(name, _)| name == word)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

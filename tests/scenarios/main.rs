@@ -1,15 +1,23 @@
 //! The one test binary: a module a scenario.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod aiosmtpd;
+mod bans;
 mod bodies;
 mod clients;
 mod command_line;
 mod confused;
 mod dialogs;
+mod driver;
 mod exim;
 mod fault_table;
 mod front_door;
 mod haraka;
+mod invariants;
+mod kernel_program;
+mod kernel_side;
+mod names;
 mod opensmtpd;
 mod postfix;
 mod proof_local;
@@ -17,3 +25,4 @@ mod proof_nmap;
 mod proof_postfix;
 mod proof_servers;
 mod proof_standing;
+mod split;

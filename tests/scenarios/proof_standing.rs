@@ -14,7 +14,7 @@ const PROOF: &str = "[timeouts]\nhealth_interval = \"500ms\"\n[proof]\npause = \
                      \"elsewhere.test\"\nlocal_user = \"box\"\n";
 
 fn proof(gateway: &Gateway) -> Value {
-    gateway.status()["backends"][0]["proof"].clone()
+    gateway.json(&["status"])["backends"][0]["proof"].clone()
 }
 
 /// The replies to MAIL, and to RCPT of each recipient, of a stranger.
@@ -45,7 +45,7 @@ fn an_open_relay_is_held_until_it_is_mended() {
     assert!(found["findings"][0].as_str().unwrap().contains("every stranger has the gateway's rights"), "{found}");
     assert_eq!(early.command("MAIL FROM:<a@client.test>").code, 451);
     assert_eq!(stranger(&trio, &["box@local.test"]), [451, 503]);
-    let totals = gateway.status()["proofs"].clone();
+    let totals = gateway.json(&["status"])["proofs"].clone();
     assert_eq!((&totals["run_total"], &totals["found_total"]), (&Value::from(1), &Value::from(1)));
 
     // A backend that is gone is not forgiven; one that comes back mended is.
@@ -56,7 +56,7 @@ fn an_open_relay_is_held_until_it_is_mended() {
     gateway.log().wait_for(&["INFO", "relay proof: strangers cannot relay", "safe-unproven"]);
     assert_eq!(proof(&gateway)["state"], "safe-unproven");
     assert_eq!(stranger(&trio, &["box@local.test", "b@elsewhere.test"]), [250, 250, 550]);
-    let dialect = gateway.status()["backends"][0]["dialect"].clone();
+    let dialect = gateway.json(&["status"])["backends"][0]["dialect"].clone();
     assert_eq!(dialect["server"], "Postfix, by its banner");
     assert!(dialect["xclient"].as_array().unwrap().contains(&Value::from("ADDR")), "{dialect}");
 }

@@ -1,7 +1,7 @@
 //! Child processes for every verb: bounded in time, and with errors that say what was run and what it said.
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// The repository's top folder.
 pub(crate) fn repository() -> PathBuf {
@@ -57,4 +57,11 @@ pub(crate) fn visible(command: &mut Command) -> Result<(), String> {
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Asks a child to end (SIGTERM), and waits until it has.
+pub(crate) fn end(child: &mut Child) {
+    // One that has ended already needs no asking.
+    let _ = output(Command::new("kill").args(["-TERM", &child.id().to_string()]));
+    let _ = child.wait();
 }

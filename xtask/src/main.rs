@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod command;
+mod ebpf;
 mod peers;
 mod run;
 mod test;
@@ -17,6 +18,7 @@ usage: cargo xtask VERB
   run           build, and start the gateway with a small mail server behind it, on loopback
   test [ARGS]   provide the mail servers the tests use, build, and run every test; ARGS go to `cargo test`
   bench [ARGS]  the gateway beside HAProxy and nginx, in one run; --help tells of ARGS
+  ebpf          build the kernel side's objects anew; --check proves that the committed ones are what the sources build
   peers         only provide the mail servers, into target/peers
 ";
 
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some("test") => test::run(&rest),
         Some("run") => run::run(&rest),
         Some("bench") => bench::run(&rest),
+        Some("ebpf") => ebpf::run(&rest),
         Some("peers") => peers::run(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

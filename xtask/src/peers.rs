@@ -24,22 +24,28 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 7] = [
+const PEERS: [(&str, Source); 8] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
     // Without the other two it speaks IPv4 only.
     ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl"])),
+    ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     // A second judge of open relays, with its scripts and a library that is not named like one.
     ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];
 
-/// What the bench compares with; no test needs them.
-const BENCH_PEERS: [(&str, Source); 2] =
-    [("haproxy", Source::Apt(&["haproxy"])), ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"]))];
+/// What the benches compare with, and a compiler for the BPF target; no test needs them.
+const OTHER_PEERS: [(&str, Source); 5] = [
+    ("haproxy", Source::Apt(&["haproxy"])),
+    ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"])),
+    ("xdp-tools", Source::Apt(&["xdp-tools"])),
+    ("nftables", Source::Apt(&["nftables"])),
+    ("rustc-web", Source::Apt(&["rustc-web", "rust-web-src", "libstd-rust-web-dev"])),
+];
 
 const STAMP: &str = ".provided";
 
@@ -70,7 +76,7 @@ pub(crate) fn provide_all() -> Vec<&'static str> {
 
 /// Provides one peer, a bench's among them.
 pub(crate) fn provide_one(name: &str) -> Result<(), String> {
-    let known = PEERS.iter().chain(&BENCH_PEERS).find(|(known, _)| *known == name);
+    let known = PEERS.iter().chain(&OTHER_PEERS).find(|(known, _)| *known == name);
     let (name, source) = known.ok_or_else(|| format!("there is no peer `{name}`"))?;
     provide(name, source)
 }

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::command::{output, repository, target, visible};
+use crate::command::{end, repository, target, visible};
 
 const WHAT_TO_TRY: &str = "
 The gateway listens on 127.0.0.1:2525. Behind it, on 127.0.0.1:2526, a small mail server says who it believes each client is.
@@ -13,7 +13,7 @@ Try, in another terminal:
 
   swaks --server 127.0.0.1:2525 --to user@example.com             accepted; the server below names the client
   swaks --server 127.0.0.1:2525 --to user@elsewhere.example       refused: 550 5.7.1, no relaying for strangers
-  curl smtp://127.0.0.1:2525 --mail-from a@client.example --mail-rcpt user@example.com --upload-file README.md
+  curl --crlf smtp://127.0.0.1:2525/client.example --mail-from a@client.example --mail-rcpt user@example.com -T README.md
   target/debug/smtp-gateway status -c config/demo.toml            what the gateway is doing
   target/debug/smtp-gateway check -c config/gateway.toml          every key, with its default, is in that file
 
@@ -77,11 +77,4 @@ fn start(arguments: &[&str]) -> Result<Child, String> {
         }
     });
     Ok(child)
-}
-
-/// Asks it to end, and waits until it has.
-fn end(child: &mut Child) {
-    // One that has ended already needs no asking.
-    let _ = output(Command::new("kill").args(["-TERM", &child.id().to_string()]));
-    let _ = child.wait();
 }

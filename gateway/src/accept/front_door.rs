@@ -52,7 +52,8 @@ impl FrontDoor {
             }
             None => client,
         };
-        self.gate.open(far, PeerAddr::from_socket(peer), Some(destination));
+        let gate = Gate { destination: Some(destination), ..self.gate.clone() };
+        gate.open(far, PeerAddr::from_socket(peer));
         Ok(near)
     }
 

@@ -9,10 +9,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::drive::{Worker, serve_direct, serve_proxied};
+use crate::drive::{Worker, now, serve_direct, serve_proxied};
 use crate::identity::{ClientAddr, PeerAddr};
 
-use super::admission::{Admission, Refusal};
+use super::admission::{Admission, Place, Refusal};
 
 /// How long accepting pauses when the system has no more file descriptors or memory.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -28,6 +28,8 @@ pub(super) struct Gate {
     /// Not empty: only these, and only with a PROXY header.
     pub(super) proxy_protocol_from: Arc<[IpNet]>,
     pub(super) greet_delay: Duration,
+    /// The listener's address, unless that is every address of the host.
+    pub(super) destination: Option<SocketAddr>,
     pub(super) alive: Alive,
 }
 
@@ -39,7 +41,8 @@ impl Gate {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = false;
-                    self.open(stream, PeerAddr::from_socket(peer), None);
+                    self.worker.counters.connections_total.increment();
+                    self.open(stream, PeerAddr::from_socket(peer));
                 }
                 // A client that was gone before it was accepted is nobody's fault.
                 Err(error) if is_of_the_connection(&error) => debug!(%error, "accept"),
@@ -54,16 +57,18 @@ impl Gate {
         }
     }
 
-    /// `destination` is the gateway's address as the client sees it, where the socket does not tell.
-    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr, destination: Option<SocketAddr>) {
-        let Self { worker, admission, proxy_protocol_from, greet_delay, alive } = self;
+    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr) {
+        let Self { worker, admission, proxy_protocol_from, greet_delay, destination, alive } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
             worker.counters.sessions_refused_total.increment();
             debug!(%peer, "not in proxy_protocol_from, closed unread");
             return;
         }
-        let slot = match admission.slot() {
+        if !proxied && worker.verdicts.refuses(peer.ip(), now()) {
+            return self.refuse(&stream, peer, Refusal::Banned);
+        }
+        let slot = match admission.slot(proxied.then_some(peer)) {
             Ok(slot) => slot,
             Err(refusal) => return self.refuse(&stream, peer, refusal),
         };
@@ -71,15 +76,27 @@ impl Gate {
         if proxied {
             let gate = self.clone();
             let admit = move |client: ClientAddr, stream: &TcpStream| {
-                gate.admission.place(client).map_err(|refusal| gate.refuse(stream, peer, refusal)).ok()
+                gate.admit(client).map_err(|refusal| gate.refuse(stream, peer, refusal)).ok()
             };
             tokio::spawn(serve_proxied(worker, stream, peer, delay, admit, (slot, alive)));
             return;
         }
-        match admission.place(ClientAddr::direct(peer)) {
-            Ok(place) => serve_direct(worker, stream, peer, destination, delay, (slot, place, alive)),
-            Err(refusal) => self.refuse(&stream, peer, refusal),
+        match admission.place(ClientAddr::direct(peer), false) {
+            Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
+            Err(refusal) => {
+                // Before the client hears of it, and tries again.
+                drop(slot);
+                self.refuse(&stream, peer, refusal);
+            }
         }
+    }
+
+    /// A client that a load balancer has named.
+    fn admit(&self, client: ClientAddr) -> Result<Place, Refusal> {
+        if self.worker.verdicts.refuses(client.ip(), now()) {
+            return Err(Refusal::Banned);
+        }
+        self.admission.place(client, true)
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {

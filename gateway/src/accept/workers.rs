@@ -1,6 +1,7 @@
 //! Worker threads, and how they end.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -14,6 +15,7 @@ use crate::drive::{Drain, DrainState, Worker, wake_sessions};
 use crate::identity::names::Names;
 use crate::observe::counters::CounterSet;
 use crate::session::Settings;
+use crate::verdicts::Verdicts;
 
 use super::admission::Admission;
 use super::bind::BoundListener;
@@ -21,6 +23,10 @@ use super::gate::Gate;
 
 /// After the drain's time is up, how long the last replies may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(3);
+
+/// Every worker wakes this often. A runtime interrupts itself, with a write and a read of its own, whenever a timer is set
+/// that comes before all others; before a tick that is always near, no session's timer does.
+const TICK: Duration = Duration::from_secs(1);
 
 /// What all workers share.
 #[derive(Debug)]
@@ -33,6 +39,8 @@ pub struct Parts<'a> {
     pub names: &'a Names,
     /// One set a worker.
     pub counters: &'a CounterSet,
+    /// Who is banned.
+    pub verdicts: &'a Arc<Verdicts>,
     /// Who is in.
     pub admission: &'a Arc<Admission>,
     /// Whether envelopes are kept for the log.
@@ -58,7 +66,7 @@ impl Workers {
         for index in 0..parts.config.server.workers {
             let (alive, sessions) = mpsc::channel(1);
             let listeners = bound.iter_mut().enumerate().filter_map(|(listener, bound)| {
-                let gate = gate(parts, listener, index, &drain, alive.clone());
+                let gate = gate(parts, (listener, bound.address), index, &drain, alive.clone());
                 bound.sockets.pop().map(|socket| (socket, gate))
             });
             let listeners: Vec<_> = listeners.collect();
@@ -95,21 +103,28 @@ impl Workers {
 /// A gate that belongs to no worker: sessions that come through it heed no drain and no hold.
 pub(super) fn gate_of(parts: &Parts<'_>, listener: usize) -> Gate {
     let (alive, _) = mpsc::channel(1);
-    let mut gate = gate(parts, listener, 0, &Arc::default(), alive);
+    let mut gate = gate(parts, (listener, parts.config.listeners[listener].address), 0, &Arc::default(), alive);
     if let Some(worker) = Arc::get_mut(&mut gate.worker) {
         worker.heeds_hold = false;
     }
     gate
 }
 
-fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainState>, alive: mpsc::Sender<()>) -> Gate {
-    let Parts { config, backends, names, counters, admission, record_messages } = parts;
+fn gate(
+    parts: &Parts<'_>,
+    (listener, address): (usize, SocketAddr),
+    worker: usize,
+    drain: &Arc<DrainState>,
+    alive: mpsc::Sender<()>,
+) -> Gate {
+    let Parts { config, backends, names, counters, verdicts, admission, record_messages } = parts;
     let configured = &config.listeners[listener];
     Gate {
         worker: Arc::new(Worker {
             settings: Arc::new(Settings::new(config, listener, *record_messages)),
             backend: backends[configured.backend].clone(),
             names: (*names).clone(),
+            verdicts: (*verdicts).clone(),
             counters: counters.of(worker),
             drain: drain.clone(),
             log_mailboxes: config.log.mailboxes,
@@ -118,6 +133,7 @@ fn gate(parts: &Parts<'_>, listener: usize, worker: usize, drain: &Arc<DrainStat
         admission: (*admission).clone(),
         proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),
         greet_delay: config.server.greet_delay,
+        destination: (!address.ip().is_unspecified()).then_some(address),
         alive,
     }
 }
@@ -135,6 +151,11 @@ async fn work(
             Err(error) => tracing::error!(%error, "a bound socket cannot be used"),
         }
     }
+    tokio::spawn(async {
+        loop {
+            tokio::time::sleep(TICK).await;
+        }
+    });
     // If whoever could tell is gone, it is time to go.
     let _ = stage.wait_for(|stage| *stage >= Drain::Gently).await;
     for task in accepting {

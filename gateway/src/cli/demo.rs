@@ -2,7 +2,10 @@
 
 mod confused;
 
+use std::fs::DirBuilder;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
@@ -54,6 +57,15 @@ const DIALOG: [(&str, char); 7] = [
 /// A directory of the demo's own; gone with it.
 struct Directory(PathBuf);
 
+impl Directory {
+    /// Nobody else's: one that is there already is not used.
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("smtp-gateway-demo-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         // It holds at most a socket of ours, and lies where temporary files do.
@@ -68,7 +80,7 @@ pub(super) fn demo(arguments: &DemoArguments) -> Result<(), Failure> {
 
 /// A configuration for this sink, and a directory that lives as long as it is used.
 fn configuration(sink: &Sink) -> Result<(Config, Directory), Failure> {
-    let directory = Directory(std::env::temp_dir().join(format!("smtp-gateway-demo-{}", std::process::id())));
+    let directory = Directory::new().map_err(Failure::new)?;
     let mut config = config::parse(CONFIG, "demo.toml")
         .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.iter().map(ToString::to_string).collect() })?;
     config.listeners[0].address.set_port(0);
@@ -147,7 +159,7 @@ fn status_page(status: &Status) {
     }
 }
 
-async fn converse(gateway: SocketAddr, dialog: &[(&str, char)]) -> std::io::Result<()> {
+async fn converse(gateway: SocketAddr, dialog: &[(&str, char)]) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((CLIENT, 0).into())?;
     let mut stream = BufReader::new(socket.connect(gateway).await?);
@@ -163,16 +175,16 @@ async fn converse(gateway: SocketAddr, dialog: &[(&str, char)]) -> std::io::Resu
     Ok(())
 }
 
-async fn reply(stream: &mut BufReader<TcpStream>, expected: char) -> std::io::Result<()> {
+async fn reply(stream: &mut BufReader<TcpStream>, expected: char) -> io::Result<()> {
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         println!("  S: {}", line.trim_end());
         if line.as_bytes().get(3) != Some(&b'-') {
             let told = format!("the gateway answered `{}`, not {expected}xx", line.trim_end());
-            return if line.starts_with(expected) { Ok(()) } else { Err(std::io::Error::other(told)) };
+            return if line.starts_with(expected) { Ok(()) } else { Err(io::Error::other(told)) };
         }
     }
 }

@@ -1,15 +1,18 @@
 //! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
 //!
-//! Exit codes are a contract: 0 done, 1 failed, 2 bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
+//! Exit codes are a contract: 0 done, 1 failed, 2 refused or bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
 //! sysexits.h); those of `selftest` are its verdict.
 
+mod bans;
 mod demo;
 mod notify;
 mod privileges;
 mod run;
 mod selftest;
 mod sink;
+mod socket;
 mod status;
+mod top;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -23,6 +26,7 @@ use crate::config::{self, Config};
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
 
 const FAILED: u8 = 1;
+const REFUSED: u8 = 2;
 const NOT_RUNNING: u8 = 3;
 const BAD_CONFIG: u8 = 78;
 
@@ -44,6 +48,14 @@ enum Verb {
     Status(status::StatusArguments),
     /// Prove now that the mail servers behind the gateway relay for nobody
     Selftest(selftest::SelftestArguments),
+    /// Keep an address or a network out for a time
+    Ban(bans::BanArguments),
+    /// Let a banned address or network in again
+    Unban(bans::UnbanArguments),
+    /// Show who is banned, why, and until when
+    Bans(bans::BansArguments),
+    /// Show the busiest sources; on a terminal again every second, until interrupted
+    Top(top::TopArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
     /// Gateway and sink on loopback, one message through
@@ -82,6 +94,10 @@ pub fn main() -> ExitCode {
                 Err(failure) => complain(&failure),
             };
         }
+        Verb::Ban(arguments) => bans::ban(&arguments),
+        Verb::Unban(arguments) => bans::unban(&arguments),
+        Verb::Bans(arguments) => bans::bans(&arguments),
+        Verb::Top(arguments) => top::top(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };

@@ -1,27 +1,22 @@
 //! `status`: what the running gateway is doing.
 
 use std::io::{self, IsTerminal as _, Write as _};
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
 
-use crate::config::Control;
-use crate::control::{AskError, Status, ask_status, render};
+use crate::control::{Status, ask_status, render};
 
-use super::{DEFAULT_CONFIG, FAILED, Failure, NOT_RUNNING, load};
+use super::Failure;
+use super::socket::{Reader, SocketArguments, shown};
 
 /// Between two pages of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct StatusArguments {
-    /// The configuration whose control socket is asked
-    #[arg(short, long, value_name = "FILE")]
-    config: Option<PathBuf>,
-    /// The control socket to ask
-    #[arg(long, value_name = "PATH", conflicts_with = "config")]
-    socket: Option<PathBuf>,
+    #[command(flatten)]
+    socket: SocketArguments,
     /// One JSON object instead of a page
     #[arg(long)]
     json: bool,
@@ -31,30 +26,14 @@ pub(super) struct StatusArguments {
 }
 
 pub(super) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
-    let socket = socket(arguments)?;
+    let socket = arguments.socket.path()?;
     loop {
-        let status = ask_status(&socket).map_err(|error| Failure {
-            code: if matches!(error, AskError::NotRunning(_)) { NOT_RUNNING } else { FAILED },
-            message: error.to_string(),
-        })?;
-        match show(&status, arguments) {
-            // Whoever read this has seen enough.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            shown => shown.map_err(Failure::new)?,
-        }
-        if !arguments.watch {
+        let status = ask_status(&socket)?;
+        let reader = shown(show(&status, arguments))?;
+        if reader == Reader::Gone || !arguments.watch {
             return Ok(());
         }
         std::thread::sleep(WATCH_INTERVAL);
-    }
-}
-
-fn socket(arguments: &StatusArguments) -> Result<PathBuf, Failure> {
-    match arguments {
-        StatusArguments { socket: Some(socket), .. } => Ok(socket.clone()),
-        StatusArguments { config: Some(config), .. } => Ok(load(config)?.control.socket),
-        _ if Path::new(DEFAULT_CONFIG).exists() => Ok(load(Path::new(DEFAULT_CONFIG))?.control.socket),
-        _ => Ok(Control::default().socket),
     }
 }
 

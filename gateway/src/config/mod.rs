@@ -3,6 +3,7 @@
 //! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
 //! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
 
+mod abuse;
 mod addresses;
 mod diagnostics;
 mod endpoints;
@@ -28,6 +29,7 @@ use crate::policy::relay_guard::RelayGuard;
 pub use self::diagnostics::Fault;
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::{OnOpen, Proof};
+pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,8 +50,12 @@ pub struct Config {
     pub limits: Limits,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[bans]`
+    pub bans: Bans,
     /// `[dns]`
     pub dns: Dns,
+    /// `[xdp]`
+    pub xdp: Xdp,
     /// `[control]`
     pub control: Control,
     /// `[log]`
@@ -200,6 +206,25 @@ pub struct Timeouts {
     pub health_interval: Duration,
 }
 
+/// `[bans]`: what sources are banned for, and for how long.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Bans {
+    /// Whether what sessions find leads to bans. Default true; bans by hand work without.
+    pub enabled: bool,
+    /// Points at which a source is banned. Default 100.
+    pub threshold: u32,
+    /// In which `threshold` points are forgotten, steadily. Default `1h`.
+    pub memory: Duration,
+    /// A source's first ban; each further one lasts four times as long as the last. Default `10m`.
+    pub first: Duration,
+    /// The longest ban, and how long a source must behave behind one to begin anew. Default `24h`.
+    pub maximum: Duration,
+    /// Sources whose behaviour is remembered. Default 65536.
+    pub sources: usize,
+    /// Never banned by anybody. Default none.
+    pub allow: Vec<IpNet>,
+}
+
 /// `[dns]`: the reverse look-up for XCLIENT's NAME.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Dns {
@@ -211,6 +236,42 @@ pub struct Dns {
     pub timeout: Duration,
     /// Names kept. Default 10000.
     pub cache_entries: usize,
+}
+
+/// `[xdp]`: the kernel side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Xdp {
+    /// Network cards to attach to; none (default): the kernel side is off.
+    pub interfaces: Vec<String>,
+    /// How it is attached. Default `auto`.
+    pub mode: XdpMode,
+    /// Whether packets are only counted that would have been dropped. Default false.
+    pub monitor_only: bool,
+    /// Whether a program of somebody else's is taken off a card. Default false.
+    pub force: bool,
+    /// New connections a second that one source may try, over time. Default 50.
+    pub syn_rate: u32,
+    /// How many it may try at once. Default 200.
+    pub syn_burst: u32,
+    /// Never limited nor dropped by the kernel side. Default none.
+    pub allow: Vec<IpNet>,
+    /// Those of `interfaces` behind which there is only the Internet. Default none.
+    pub outside: Vec<String>,
+    /// Where program, bans and counters outlive the gateway. Default `/sys/fs/bpf/smtp-gateway`.
+    pub pins: PathBuf,
+}
+
+/// `xdp.mode`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native, or else generic, or else off.
+    Auto,
+    /// Native or off.
+    Native,
+    /// Generic or off.
+    Generic,
+    /// Off.
+    Off,
 }
 
 /// `[control]`
@@ -308,9 +369,39 @@ impl Default for Timeouts {
     }
 }
 
+impl Default for Bans {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            threshold: 100,
+            memory: Duration::from_secs(3600),
+            first: Duration::from_secs(600),
+            maximum: Duration::from_secs(24 * 3600),
+            sources: 65_536,
+            allow: Vec::new(),
+        }
+    }
+}
+
 impl Default for Dns {
     fn default() -> Self {
         Self { enabled: true, servers: Vec::new(), timeout: Duration::from_secs(3), cache_entries: 10_000 }
+    }
+}
+
+impl Default for Xdp {
+    fn default() -> Self {
+        Self {
+            interfaces: Vec::new(),
+            mode: XdpMode::Auto,
+            monitor_only: false,
+            force: false,
+            syn_rate: 50,
+            syn_burst: 200,
+            allow: Vec::new(),
+            outside: Vec::new(),
+            pins: "/sys/fs/bpf/smtp-gateway".into(),
+        }
     }
 }
 

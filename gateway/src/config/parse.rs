@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, endpoints, files, proof, relay, sections, syntax};
+use super::{Config, abuse, endpoints, files, proof, relay, sections, syntax};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
@@ -90,6 +90,7 @@ struct Tables<'a> {
     proof: Option<Located<&'a DeTable<'a>>>,
     limits: Option<Located<&'a DeTable<'a>>>,
     timeouts: Option<Located<&'a DeTable<'a>>>,
+    bans: Option<Located<&'a DeTable<'a>>>,
     dns: Option<Located<&'a DeTable<'a>>>,
     control: Option<Located<&'a DeTable<'a>>>,
     log: Option<Located<&'a DeTable<'a>>>,
@@ -105,6 +106,7 @@ fn tables<'a>(mut top: Section<'a, '_, '_>) -> Tables<'a> {
         proof: top.table("proof"),
         limits: top.table("limits"),
         timeouts: top.table("timeouts"),
+        bans: top.table("bans"),
         dns: top.table("dns"),
         control: top.table("control"),
         log: top.table("log"),
@@ -135,10 +137,11 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let proof = proof::proof(Section::new("[proof]", tables.proof, keys, report), &relay.guard);
     let limits = sections::limits(Section::new("[limits]", tables.limits, keys, report));
     let timeouts = sections::timeouts(Section::new("[timeouts]", tables.timeouts, keys, report));
+    let bans = abuse::bans(Section::new("[bans]", tables.bans, keys, report));
     let dns = sections::dns(Section::new("[dns]", tables.dns, keys, report));
     let control = sections::control(Section::new("[control]", tables.control, keys, report));
     let log = sections::log(Section::new("[log]", tables.log, keys, report));
-    sections::xdp(Section::new("[xdp]", tables.xdp, keys, report));
+    let xdp = abuse::xdp(Section::new("[xdp]", tables.xdp, keys, report));
     let (listeners, backends) = endpoints::join(listeners, backends, relay.names_domains, report);
     Config {
         server,
@@ -149,7 +152,9 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         proof,
         limits,
         timeouts,
+        bans,
         dns,
+        xdp,
         control,
         log,
     }

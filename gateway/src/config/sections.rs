@@ -1,7 +1,7 @@
 //! The tables that stand alone, key by key: bounds and defaults are here and nowhere else.
 //!
 //! A value that is faulty is reported and its default goes on, so that one fault hides no other; what was put together
-//! that way never leaves [`super::parse`].
+//! that way never leaves [`super::parse()`].
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,7 +9,6 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
-use super::diagnostics::quoted;
 use super::read::{Complaint, Read, Section};
 use super::values::{boolean, duration, integer, size, text, word};
 use super::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
@@ -156,25 +155,4 @@ pub(super) fn log(mut section: Section<'_, '_, '_>) -> Log {
     };
     section.finish();
     log
-}
-
-/// The kernel side is not in this version: whoever asks for it must not believe to have it.
-pub(super) fn xdp(mut section: Section<'_, '_, '_>) {
-    let help = "write `mode = \"off\"`, or delete `[xdp]`";
-    section.optional("mode", |value| match text(value, "off")? {
-        "off" => Ok(()),
-        mode @ ("auto" | "native" | "generic") => {
-            Err(Complaint::new(format!("is `{mode}`, but this version has no kernel side yet"), help))
-        }
-        other => Err(Complaint::new(format!("cannot be {}", quoted(other)), help)),
-    });
-    let interfaces = section.list("interfaces", |value| text(value, "eth0").map(drop));
-    if let Some(interfaces) = interfaces
-        && !interfaces.value.is_empty()
-        && section.value("mode").is_none()
-    {
-        let message = "`xdp.interfaces` asks for the kernel side, which this version does not have yet";
-        section.report().fault(&interfaces.span, message, help);
-    }
-    section.finish();
 }

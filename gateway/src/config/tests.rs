@@ -64,7 +64,9 @@ fn defaults() -> Config {
         proof: Proof::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        bans: Bans::default(),
         dns: Dns::default(),
+        xdp: Xdp::default(),
         control: Control::default(),
         log: Log::default(),
     }
@@ -189,6 +191,15 @@ fn every_key_has_its_effect() {
             drain: Duration::ZERO,
             health_interval: seconds(5),
         },
+        bans: Bans {
+            enabled: false,
+            threshold: 50,
+            memory: seconds(120),
+            first: seconds(30),
+            maximum: seconds(3600),
+            sources: 1000,
+            allow: vec!["192.0.2.128/25".parse().unwrap(), "2001:db8:a::/48".parse().unwrap()],
+        },
         dns: Dns {
             enabled: false,
             servers: [
@@ -202,6 +213,17 @@ fn every_key_has_its_effect() {
             .to_vec(),
             timeout: Duration::from_millis(2500),
             cache_entries: 31,
+        },
+        xdp: Xdp {
+            interfaces: vec!["eth0".to_owned(), "wan.7".to_owned()],
+            mode: XdpMode::Generic,
+            monitor_only: true,
+            force: true,
+            syn_rate: 9,
+            syn_burst: 10,
+            allow: vec!["198.51.100.7/32".parse().unwrap()],
+            outside: vec!["wan.7".to_owned()],
+            pins: "/run/bpf/gateway".into(),
         },
         control: Control { socket: "control.sock".into(), allowed_uids: vec![0, 1000] },
         log: Log { format: LogFormat::Json, level: LogLevel::Trace, mailboxes: true },

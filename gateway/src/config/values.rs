@@ -74,6 +74,11 @@ where
     }
 }
 
+/// A time such as `30s`, as the configuration writes it.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    with_unit(text, &DURATION_UNITS).map(Duration::from_millis)
+}
+
 const DURATION_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1000), ("m", 60_000), ("h", 3_600_000)];
 const SIZE_UNITS: [(&str, u64); 4] = [("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
 
@@ -94,13 +99,12 @@ pub(super) fn duration(bounds: RangeInclusive<Duration>) -> impl Fn(&DeValue<'_>
                 return Err(Complaint::new(message, "write a number and `ms`, `s`, `m` or `h`, such as `\"30s\"`"));
             }
         };
-        let millis = with_unit(text, &DURATION_UNITS).ok_or_else(|| {
+        let read = parse_duration(text).ok_or_else(|| {
             Complaint::new(
                 format!("is {}, which is no time", quoted(text)),
                 "write a whole number and `ms`, `s`, `m` or `h`, such as `\"500ms\"`, `\"30s\"`, `\"5m\"` or `\"1h\"`",
             )
         })?;
-        let read = Duration::from_millis(millis);
         within(read, &bounds, text, show_duration)
     }
 }

@@ -6,10 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
-use super::Status;
 use super::server::Request;
+use super::{BanList, BanStatus, Status, TopList};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -21,7 +23,9 @@ pub enum AskError {
     NotRunning(PathBuf),
     /// The system's word.
     System(PathBuf, io::Error),
-    /// The gateway's word.
+    /// The gateway does not talk about this, or not with us: its word.
+    NotAnswered(String),
+    /// The gateway understood, and will not: its word.
     Refused(String),
     /// The answer makes no sense.
     Garbled(serde_json::Error),
@@ -42,7 +46,8 @@ impl fmt::Display for AskError {
                 path.display()
             ),
             Self::System(path, error) => write!(f, "the control socket {} does not work: {error}", path.display()),
-            Self::Refused(why) => write!(f, "the gateway refuses: {why}"),
+            Self::NotAnswered(why) => write!(f, "the gateway refuses: {why}"),
+            Self::Refused(why) => f.write_str(why),
             Self::Garbled(error) => {
                 write!(f, "the gateway's answer is not understood ({error}); is it of another version?")
             }
@@ -54,28 +59,54 @@ impl std::error::Error for AskError {}
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Answer {
+enum Answer<T> {
     Error { error: String },
-    Status(Box<Status>),
+    Refused { refused: String },
+    Done(T),
 }
 
 /// Asks the gateway behind this socket for its status.
 pub fn ask_status(socket: &Path) -> Result<Status, AskError> {
-    let line = converse(socket).map_err(|error| match error.kind() {
+    ask(socket, &Request::Status)
+}
+
+/// Has a network banned.
+pub fn ask_ban(socket: &Path, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, AskError> {
+    ask(socket, &Request::Ban { network, seconds: length.as_secs(), reason: reason.to_owned() })
+}
+
+/// Has a ban taken back.
+pub fn ask_unban(socket: &Path, network: IpNet) -> Result<BanStatus, AskError> {
+    ask(socket, &Request::Unban { network })
+}
+
+/// Asks for all bans.
+pub fn ask_bans(socket: &Path) -> Result<BanList, AskError> {
+    ask(socket, &Request::Bans)
+}
+
+/// Asks for the busiest sources.
+pub fn ask_top(socket: &Path, limit: usize) -> Result<TopList, AskError> {
+    ask(socket, &Request::Top { limit })
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
+    let line = converse(socket, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),
     })?;
     match serde_json::from_str(&line).map_err(AskError::Garbled)? {
-        Answer::Status(status) => Ok(*status),
-        Answer::Error { error } => Err(AskError::Refused(error)),
+        Answer::Done(answer) => Ok(answer),
+        Answer::Refused { refused } => Err(AskError::Refused(refused)),
+        Answer::Error { error } => Err(AskError::NotAnswered(error)),
     }
 }
 
-fn converse(socket: &Path) -> io::Result<String> {
+fn converse(socket: &Path, request: &Request) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut request = serde_json::to_vec(&Request::Status)?;
+    let mut request = serde_json::to_vec(request)?;
     request.push(b'\n');
     stream.write_all(&request)?;
     let mut line = String::new();

@@ -4,18 +4,25 @@
 //! closes. Whoever asks is judged by the uid the kernel vouches for, not by the permissions of the file alone. This room
 //! knows nothing of sessions: what it shows is a snapshot that it is given.
 
+mod ban_table;
 mod client;
 mod server;
 mod status;
 mod table;
 
-pub use client::{AskError, ask_status};
-pub use server::{ControlSocket, SocketError};
+pub(crate) use ban_table::span;
+pub use ban_table::{render_bans, render_top};
+pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
+pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, DialectStatus, ListenerStatus, MessageTotals, Proof, ProofState, ProofTotals, SessionTotals, Status,
-    XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals, Proof,
+    ProofState, ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 pub use table::render;
 
+/// Sources that `top` may ask for.
+pub const TOP_MAX: usize = 1000;
+/// Longest reason of a ban in bytes.
+pub const REASON_MAX: usize = 500;
 /// Longest request line in bytes.
 const REQUEST_MAX: usize = 4096;

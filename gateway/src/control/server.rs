@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -18,7 +19,8 @@ use tracing::{debug, warn};
 
 use crate::config::Control;
 
-use super::{REQUEST_MAX, Status};
+use super::table::printable;
+use super::{BanList, BanStatus, REQUEST_MAX, Status, TOP_MAX, TopList};
 
 /// Conversations at once; more wait.
 const CONVERSATIONS_MAX: usize = 16;
@@ -31,6 +33,28 @@ const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) enum Request {
     /// For a [`Status`].
     Status,
+    /// For the [`BanStatus`] that is then in force.
+    Ban { network: IpNet, seconds: u64, reason: String },
+    /// For the [`BanStatus`] that was.
+    Unban { network: IpNet },
+    /// For a [`BanList`].
+    Bans,
+    /// For a [`TopList`] of this length at most.
+    Top { limit: usize },
+}
+
+/// Who answers.
+pub trait Answers: Send + Sync + 'static {
+    /// What the gateway is doing.
+    fn status(&self) -> Status;
+    /// Bans a network; the error is a sentence that says why not.
+    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String>;
+    /// Takes a ban back; the error is a sentence that says why not.
+    fn unban(&self, network: IpNet) -> Result<BanStatus, String>;
+    /// All bans.
+    fn bans(&self) -> BanList;
+    /// The busiest sources.
+    fn top(&self, limit: usize) -> TopList;
 }
 
 /// The socket; its file goes with it.
@@ -94,13 +118,13 @@ impl ControlSocket {
         Ok(Self { listener: Some(listener), path: path.clone(), allowed_uids: control.allowed_uids.clone() })
     }
 
-    /// Answers for ever, on the current runtime. `status` makes the snapshot.
-    pub fn serve(&mut self, status: impl Fn() -> Status + Send + Sync + 'static) -> io::Result<()> {
+    /// Answers for ever, on the current runtime.
+    pub fn serve(&mut self, answers: Arc<impl Answers>) -> io::Result<()> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let listener = UnixListener::from_std(listener)?;
         let mut allowed_uids = self.allowed_uids.clone();
         allowed_uids.extend([0, rustix::process::geteuid().as_raw()]);
-        tokio::spawn(accept(listener, allowed_uids, Arc::new(status)));
+        tokio::spawn(accept(listener, allowed_uids, answers));
         Ok(())
     }
 }
@@ -129,16 +153,16 @@ fn clear(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-async fn accept<F: Fn() -> Status + Send + Sync + 'static>(listener: UnixListener, uids: Vec<u32>, status: Arc<F>) {
+async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answers>) {
     let uids: Arc<[u32]> = uids.into();
     let conversations = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
     loop {
         let Ok(permit) = conversations.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (uids, status) = (uids.clone(), status.clone());
+                let (uids, answers) = (uids.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, &*status));
+                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, answers));
                     match talk.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%error, "control conversation"),
@@ -155,14 +179,17 @@ async fn accept<F: Fn() -> Status + Send + Sync + 'static>(listener: UnixListene
     }
 }
 
-async fn converse(mut stream: UnixStream, uids: &[u32], status: &(impl Fn() -> Status + Sync)) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, uids: &[u32], answers: Arc<impl Answers>) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let answer = if uids.contains(&uid) {
         let mut line = String::new();
         let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
         BufReader::new((&mut stream).take(limit)).read_line(&mut line).await?;
         match serde_json::from_str(&line) {
-            Ok(Request::Status) => serde_json::to_string(&status())?,
+            // The kernel's tables may be large, and the log and the health checks live on this thread.
+            Ok(request) => {
+                tokio::task::spawn_blocking(move || answer(request, &*answers)).await.map_err(io::Error::other)??
+            }
             Err(error) => json!({ "error": format!("not understood: {error}") }).to_string(),
         }
     } else {
@@ -171,6 +198,22 @@ async fn converse(mut stream: UnixStream, uids: &[u32], status: &(impl Fn() -> S
     stream.write_all(answer.as_bytes()).await?;
     stream.write_all(b"\n").await?;
     stream.shutdown().await
+}
+
+fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String> {
+    let or_refusal = |done: Result<BanStatus, String>| match done {
+        Ok(ban) => serde_json::to_string(&ban),
+        Err(why) => Ok(json!({ "refused": why }).to_string()),
+    };
+    match request {
+        Request::Status => serde_json::to_string(&answers.status()),
+        Request::Ban { network, seconds, reason } => {
+            or_refusal(answers.ban(network, Duration::from_secs(seconds), &printable(&reason)))
+        }
+        Request::Unban { network } => or_refusal(answers.unban(network)),
+        Request::Bans => serde_json::to_string(&answers.bans()),
+        Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
+    }
 }
 
 #[cfg(test)]

@@ -1,14 +1,18 @@
 //! The backend's socket, from dialling to close.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+use rustix::net::SendFlags;
+use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::buffers::Pending;
+
+/// Most bytes read of a backend that takes none any more.
+const LAST_WORDS_MAX: usize = 16 * 1024;
 
 type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
@@ -60,15 +64,27 @@ impl BackendSide {
     }
 }
 
+/// Writes what is followed by the connection's close at once: the kernel keeps it until then, and one segment carries both.
+pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+    ready!(stream.poll_write_ready(cx))?;
+    let send = || Ok(rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
+    match stream.try_io(Interest::WRITABLE, send) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        sent => Poll::Ready(sent),
+    }
+}
+
 impl Connection {
-    /// Sends both parts, in one system call where the socket takes them; the rest is kept.
-    pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8]) -> io::Result<()> {
+    /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
+    /// as soon as they are gone.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
         let mut sent = 0;
         if self.pending.is_empty() {
             let slices = [io::IoSlice::new(head), io::IoSlice::new(body)];
             let written = match (head.is_empty(), body.is_empty()) {
                 (true, true) => return Ok(()),
                 (false, false) => Pin::new(&mut self.stream).poll_write_vectored(cx, &slices),
+                (false, true) if last => poll_send_last(&self.stream, head, cx),
                 (false, true) => Pin::new(&mut self.stream).poll_write(cx, head),
                 (true, false) => Pin::new(&mut self.stream).poll_write(cx, body),
             };
@@ -94,5 +110,19 @@ impl Connection {
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// What it said before it hung up, as far as that was not read yet. The runtime may not have heard of it yet, so the
+    /// socket itself is asked.
+    pub(super) fn last_words(&mut self) -> Vec<u8> {
+        let mut words = std::mem::take(&mut self.unread);
+        let mut end = words.len();
+        words.resize(end + LAST_WORDS_MAX, 0);
+        let socket = socket2::SockRef::from(&self.stream);
+        while let Ok(count @ 1..) = (&*socket).read(&mut words[end..]) {
+            end += count;
+        }
+        words.truncate(end);
+        words
     }
 }

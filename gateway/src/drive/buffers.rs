@@ -45,6 +45,10 @@ impl Pending {
         self.start == self.bytes.len()
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len() - self.start
+    }
+
     pub(super) fn as_slice(&self) -> &[u8] {
         &self.bytes[self.start..]
     }

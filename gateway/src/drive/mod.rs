@@ -7,9 +7,11 @@
 //!
 //! Invariant: no byte goes from one socket to the other but through the core.
 
+mod actions;
 mod backend_side;
 mod buffers;
 mod clock;
+mod closing;
 mod opening;
 mod task;
 mod worker;

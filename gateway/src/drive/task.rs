@@ -16,53 +16,36 @@ use tracing::debug;
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::log::{self, SessionRecord};
-use crate::session::{Action, End, MessageOutcome, Millis, Output, Session};
+use crate::session::{Action, End, Millis, Output, Session};
 
-use super::backend_side::BackendSide;
+use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::clock::{instant, now};
+use super::closing::Closing;
 use super::worker::{Drain, Worker, register, unregister};
-
-/// How long a client whose session was ended for it may take to read why, in milliseconds.
-const LINGER_MS: u64 = 2000;
-/// How much more it may send meanwhile, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 /// A client's session as a future that ends with it.
 pub(crate) struct SessionTask {
-    id: u64,
-    worker: Arc<Worker>,
-    session: Session,
-    peer: PeerAddr,
-    client: TcpStream,
+    pub(super) id: u64,
+    pub(super) worker: Arc<Worker>,
+    pub(super) session: Session,
+    pub(super) peer: PeerAddr,
+    pub(super) client: TcpStream,
     /// Read from the client, not yet used by the core.
     unread: Vec<u8>,
-    to_client: Pending,
+    pub(super) to_client: Pending,
     client_eof: bool,
     destination: Option<SocketAddr>,
-    backend: BackendSide,
-    name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
-    timer: Pin<Box<Sleep>>,
-    timer_at: Millis,
+    pub(super) backend: BackendSide,
+    pub(super) name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
+    pub(super) timer: Pin<Box<Sleep>>,
+    pub(super) timer_at: Millis,
     drain_seen: Drain,
-    closing: Closing,
+    pub(super) closing: Closing,
     started: Millis,
     bytes_in: u64,
-}
-
-/// How far the end is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    No,
-    /// What is left for the client is being written.
-    Flushing,
-    /// The client is being heard out, so that its bytes do not reset the connection under the last reply.
-    Lingering {
-        until: Millis,
-        bytes: usize,
-    },
 }
 
 impl SessionTask {
@@ -107,16 +90,12 @@ impl SessionTask {
         if !(early && self.session.early_greeting(&mut out)) {
             self.session.greet(&mut out);
         }
+        for action in out.actions {
+            self.act(action);
+        }
         // What cannot be sent now is sent when the session is polled, and an error shows itself then.
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
-        for action in out.actions {
-            match action {
-                Action::EarlyTalk => self.worker.counters.early_talkers_total.increment(),
-                Action::CloseClient => self.closing = Closing::Flushing,
-                other => debug!(?other, "unexpected before the greeting"),
-            }
-        }
     }
 
     /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
@@ -160,7 +139,7 @@ impl SessionTask {
         }
         let Some(connection) = self.backend.connection() else { return moved };
         if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
-            self.backend_lost(cx, now, &error, scratch);
+            self.backend_broken(cx, now, &error, &mut scratch.out);
             return true;
         }
         // Replies are not read faster than the client takes them.
@@ -218,7 +197,8 @@ impl SessionTask {
         if !self.to_client.is_empty() {
             match self.poll_flush_client(cx) {
                 Poll::Pending => return false,
-                Poll::Ready(Ok(())) => {}
+                // The backend's replies were held back meanwhile, and are next.
+                Poll::Ready(Ok(())) => return true,
                 Poll::Ready(Err(error)) => return self.client_lost(cx, now, &error, scratch),
             }
         }
@@ -232,8 +212,16 @@ impl SessionTask {
             if self.hand_in(cx, now, held, scratch) {
                 return true;
             }
+            // A command that waits for the backend: what is behind it waits too, the client's end as well.
+            if !self.session.wants_client() {
+                return false;
+            }
         }
         if self.client_eof {
+            // A command that stands before the end may have to wait for the backend.
+            if !self.session.wants_client() {
+                return false;
+            }
             self.client_eof = false;
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
@@ -295,7 +283,8 @@ impl SessionTask {
     fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
         let mut failed = None;
         if let Some(connection) = self.backend.connection() {
-            failed = connection.send(cx, &out.to_backend, forward).err();
+            let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
+            failed = connection.send(cx, &out.to_backend, forward, last).err();
         }
         out.to_backend.clear();
         for action in std::mem::take(&mut out.actions) {
@@ -306,113 +295,44 @@ impl SessionTask {
             out.to_client.clear();
         }
         // A backend that cannot be written to is lost, unless the core has just let go of it.
-        if let Some(error) = failed
-            && self.backend.connection().is_some()
-        {
-            debug!(session = self.id, %error, "backend lost");
-            self.backend = BackendSide::None;
-            self.session.backend_closed(now, out);
-            self.carry_out(cx, now, out, &[]);
+        if let Some(error) = failed {
+            self.backend_broken(cx, now, &error, out);
         }
+    }
+
+    /// The backend takes no more. Why, it may have said before it hung up.
+    fn backend_broken(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, out: &mut Output) {
+        let Some(connection) = self.backend.connection() else { return };
+        debug!(session = self.id, %error, "backend lost");
+        let last_words = connection.last_words();
+        self.backend = BackendSide::None;
+        self.session.backend_broken(now, &last_words, out);
+        self.carry_out(cx, now, out, &[]);
     }
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let mut sent = 0;
-        if self.to_client.is_empty()
-            && let Poll::Ready(Ok(count)) = Pin::new(&mut self.client).poll_write(cx, bytes)
-        {
-            sent = count;
+        if self.to_client.is_empty() {
+            let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
+            let written = if quit {
+                poll_send_last(&self.client, bytes, cx)
+            } else {
+                Pin::new(&mut self.client).poll_write(cx, bytes)
+            };
+            // A broken connection shows itself when the rest is flushed.
+            if let Poll::Ready(Ok(count)) = written {
+                sent = count;
+            }
         }
-        // A broken connection shows itself when the rest is flushed.
         self.to_client.push(&bytes[sent..]);
     }
 
-    fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.to_client.is_empty() {
             let count = ready!(Pin::new(&mut self.client).poll_write(cx, self.to_client.as_slice()))?;
             self.to_client.advance(count);
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn act(&mut self, action: Action) {
-        let Worker { backend, names, counters, .. } = &*self.worker;
-        match action {
-            Action::Dial => {
-                let backend = backend.clone();
-                self.backend = BackendSide::dial(async move { backend.connect().await });
-            }
-            Action::LookUpName => {
-                let (names, ip) = (names.clone(), self.session.client_addr().ip());
-                self.name = Some(Box::pin(async move { names.look_up(ip).await }));
-            }
-            Action::CloseBackend => self.backend = BackendSide::None,
-            Action::CloseClient => self.closing = Closing::Flushing,
-            Action::Message(report) => {
-                match report.outcome {
-                    MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
-                    MessageOutcome::Rejected => counters.messages_rejected_total.increment(),
-                    MessageOutcome::Deferred | MessageOutcome::Aborted => counters.messages_deferred_total.increment(),
-                }
-                let client = self.session.client_addr();
-                log::message_done(
-                    self.id,
-                    client,
-                    self.session.hello(),
-                    &backend.name,
-                    self.worker.log_mailboxes,
-                    &report,
-                );
-            }
-            Action::RelayDenied => counters.relay_denied_total.increment(),
-            Action::EarlyTalk => counters.early_talkers_total.increment(),
-            Action::IdentityFailed(why) => {
-                counters.identity_failures_total.increment();
-                backend.report_problem(why);
-                backend.ask_refresh();
-            }
-            Action::DialectStale => backend.ask_refresh(),
-        }
-    }
-
-    /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
-    fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        if self.closing == Closing::Flushing {
-            let until = now().0 + LINGER_MS;
-            let deadline = self.session.deadline().min(Millis(until));
-            if self.poll_flush_client(cx).is_pending() {
-                return self.poll_deadline(cx, deadline);
-            }
-            if matches!(self.session.end(), Some(End::Quit | End::ClientClosed | End::ClientLost)) {
-                return Poll::Ready(());
-            }
-            // If it cannot be shut down it is gone, and reading will say so.
-            let _ = Pin::new(&mut self.client).poll_shutdown(cx);
-            self.closing = Closing::Lingering { until: Millis(until), bytes: 0 };
-        }
-        let Closing::Lingering { until, bytes } = &mut self.closing else { return Poll::Ready(()) };
-        let until = *until;
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch.read);
-            match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            *bytes += buffer.filled().len();
-            if buffer.filled().is_empty() || *bytes > LINGER_BYTES {
-                return Poll::Ready(());
-            }
-        }
-        self.poll_deadline(cx, until)
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Millis) -> Poll<()> {
-        if self.timer_at != deadline {
-            self.timer_at = deadline;
-            self.timer.as_mut().reset(instant(deadline));
-        }
-        self.timer.as_mut().poll(cx)
     }
 
     /// The timer is moved only towards the present; one that goes off too early is set anew then.
@@ -468,8 +388,9 @@ impl Future for SessionTask {
 }
 
 struct Holding<H> {
-    session: SessionTask,
+    /// Let go of first: when the log says that a session is over, its place is free.
     _held: H,
+    session: SessionTask,
 }
 
 impl<H> Unpin for Holding<H> {}

@@ -10,6 +10,7 @@ use crate::backend::BackendState;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
 use crate::session::Settings;
+use crate::verdicts::Verdicts;
 
 /// Everything a session needs, for one listener on one worker.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub struct Worker {
     pub backend: Arc<BackendState>,
     /// Reverse DNS.
     pub names: Names,
+    /// Who is banned, and for what.
+    pub verdicts: Arc<Verdicts>,
     /// This worker's counters.
     pub counters: Arc<Counters>,
     /// Whether to end.

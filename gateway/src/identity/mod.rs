@@ -10,6 +10,8 @@ mod addr;
 pub mod names;
 pub mod proxy_in;
 pub mod proxy_out;
+mod source;
 pub mod xclient;
 
 pub use addr::{ClientAddr, PeerAddr};
+pub use source::Source;

@@ -6,12 +6,13 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{NameServerConfig, ResolverConfig};
 use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use hickory_resolver::proto::rr::RData;
+use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::xclient::ClientName;
@@ -24,6 +25,7 @@ const LOOK_UPS_MAX: usize = 256;
 /// Questions queued to the resolver's runtime.
 const QUEUE_MAX: usize = 4096;
 
+#[derive(Debug)]
 struct Question {
     ip: IpAddr,
     answer: oneshot::Sender<ClientName>,
@@ -31,38 +33,45 @@ struct Question {
 
 /// A handle to the resolver, for any thread.
 #[derive(Debug, Clone)]
-pub struct Names {
-    questions: mpsc::Sender<Question>,
+pub struct Names(Source);
+
+#[derive(Debug, Clone)]
+enum Source {
+    /// Nobody is asked, and no thread is woken for it.
+    Always(ClientName),
+    Resolver(mpsc::Sender<Question>),
 }
 
 impl Names {
     /// Starts the resolver on the current runtime. An error says why there will be no names; the handle then answers
     /// that they are temporarily unavailable.
     pub fn spawn(dns: &Dns) -> (Self, Option<String>) {
-        let (questions, queue) = mpsc::channel(QUEUE_MAX);
         if !dns.enabled {
-            tokio::spawn(answer_none(queue, ClientName::Unavailable));
-            return (Self { questions }, None);
+            return (Self(Source::Always(ClientName::Unavailable)), None);
         }
         match resolver(dns) {
             Ok(resolver) => {
+                let (questions, queue) = mpsc::channel(QUEUE_MAX);
                 tokio::spawn(serve(queue, Arc::new(resolver), dns.timeout));
-                (Self { questions }, None)
+                (Self(Source::Resolver(questions)), None)
             }
             Err(error) => {
-                tokio::spawn(answer_none(queue, ClientName::TemporarilyUnavailable));
                 let why = format!(
                     "client names cannot be looked up: {error}; name resolvers in dns.servers, or set dns.enabled = false"
                 );
-                (Self { questions }, Some(why))
+                (Self(Source::Always(ClientName::TemporarilyUnavailable)), Some(why))
             }
         }
     }
 
     /// The confirmed name of `ip`. Ends within the configured timeout.
     pub async fn look_up(&self, ip: IpAddr) -> ClientName {
+        let questions = match &self.0 {
+            Source::Always(name) => return name.clone(),
+            Source::Resolver(questions) => questions,
+        };
         let (answer, reply) = oneshot::channel();
-        if self.questions.try_send(Question { ip, answer }).is_err() {
+        if questions.try_send(Question { ip, answer }).is_err() {
             return ClientName::TemporarilyUnavailable;
         }
         reply.await.unwrap_or(ClientName::TemporarilyUnavailable)
@@ -79,7 +88,8 @@ fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
     };
     let options = builder.options_mut();
     options.cache_size = u64::try_from(dns.cache_entries).unwrap_or(u64::MAX);
-    options.timeout = dns.timeout;
+    // A lost packet must leave time to ask again.
+    options.timeout = dns.timeout / 2;
     options.attempts = 1;
     builder.build()
 }
@@ -92,24 +102,21 @@ fn name_server(server: SocketAddr) -> NameServerConfig {
     config
 }
 
-async fn answer_none(mut queue: mpsc::Receiver<Question>, name: ClientName) {
-    while let Some(question) = queue.recv().await {
-        // A session that is gone no longer asks.
-        let _ = question.answer.send(name.clone());
-    }
-}
-
-async fn serve(mut queue: mpsc::Receiver<Question>, resolver: Arc<TokioResolver>, timeout: std::time::Duration) {
+async fn serve(mut queue: mpsc::Receiver<Question>, resolver: Arc<TokioResolver>, timeout: Duration) {
     let slots = Arc::new(Semaphore::new(LOOK_UPS_MAX));
-    while let Some(Question { ip, answer }) = queue.recv().await {
+    while let Some(Question { ip, mut answer }) = queue.recv().await {
         let (resolver, slots) = (resolver.clone(), slots.clone());
         tokio::spawn(async move {
             let look_up = async {
                 let _slot = slots.acquire().await;
                 confirm(&resolver, ip).await
             };
-            let name = tokio::time::timeout(timeout, look_up).await.unwrap_or(ClientName::TemporarilyUnavailable);
-            // A session that is gone no longer asks.
+            let name = tokio::select! {
+                name = tokio::time::timeout(timeout, look_up) => name.unwrap_or(ClientName::TemporarilyUnavailable),
+                // A session that is gone no longer asks, and there are no more look-ups than sessions.
+                () = answer.closed() => return,
+            };
+            // As above.
             let _ = answer.send(name);
         });
     }
@@ -121,14 +128,17 @@ async fn confirm(resolver: &TokioResolver, ip: IpAddr) -> ClientName {
         Err(error) => return absent(&error),
     };
     let mut failed = false;
+    // As it is on the wire: a name of other letters keeps its `xn--`.
     let names = answer.answers().iter().filter_map(|record| match &record.data {
-        RData::PTR(name) => Some(name.0.to_utf8()),
+        RData::PTR(name) => Some(name.0.to_ascii()),
         _ => None,
     });
+    // Addresses of the other family confirm nothing, so they are not asked for.
+    let family = if ip.is_ipv4() { RecordType::A } else { RecordType::AAAA };
     for name in names.take(NAMES_TRIED) {
         let ClientName::Verified(name) = ClientName::verified(name.trim_end_matches('.')) else { continue };
-        match resolver.lookup_ip(format!("{name}.")).await {
-            Ok(addresses) if addresses.iter().any(|address| address.to_canonical() == ip) => {
+        match resolver.lookup(format!("{name}."), family).await {
+            Ok(found) if found.answers().iter().any(|record| record.data.ip_addr() == Some(ip)) => {
                 return ClientName::Verified(name);
             }
             Ok(_) => {}

@@ -21,12 +21,17 @@ pub enum ClientName {
 
 impl ClientName {
     /// A forward-confirmed name. Whoever controls the reverse zone chooses its bytes (CVE-2026-28753), so a name that is
-    /// not made of letters, digits, hyphens and dots is none.
+    /// not made of letters, digits, hyphens and dots is none; nor is one that could be read as an address.
     pub fn verified(name: &str) -> Self {
         let label =
             |label: &str| !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-');
         let bytes = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-        if bytes && name.len() <= 253 && name.split('.').all(label) {
+        let number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+        if bytes
+            && name.len() <= 253
+            && name.split('.').all(label)
+            && name.rsplit('.').next().is_some_and(|top| !number(top))
+        {
             Self::Verified(name.into())
         } else {
             Self::Unavailable
@@ -174,9 +179,18 @@ mod tests {
 
     #[test]
     fn a_name_cannot_inject() {
-        for name in
-            ["a b.example", "a\r\nRSET", "a=b", "a+20b", "", "a..b", "-a.example", "üx.example", &"a".repeat(254)]
-        {
+        for name in [
+            "a b.example",
+            "a\r\nRSET",
+            "a=b",
+            "a+20b",
+            "",
+            "a..b",
+            "-a.example",
+            "üx.example",
+            "127.0.0.1",
+            &"a".repeat(254),
+        ] {
             assert_eq!(ClientName::verified(name), ClientName::Unavailable, "{name:?}");
         }
     }

@@ -1,7 +1,9 @@
 //! Decisions as plain functions: may this recipient be relayed, is this message looping, has this client used up its
-//! budget. Pure: values in, a verdict out; no I/O, no clock.
+//! budget, has this source earned a ban. Pure: values in, a verdict out; no I/O, no clock.
 
+pub mod bans;
 pub mod budget;
 pub mod domains;
 pub mod header;
 pub mod relay_guard;
+pub mod reputation;

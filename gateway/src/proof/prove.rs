@@ -13,6 +13,7 @@ use crate::backend::BackendState;
 use crate::config::{Config, HostPort};
 use crate::identity::names::Names as Dns;
 use crate::observe::counters::CounterSet;
+use crate::verdicts::Verdicts;
 
 use super::answer::Outcome;
 use super::audit;
@@ -60,11 +61,16 @@ impl Prover {
         // Sessions of a proof are neither counted nor admitted with those of clients.
         let counters = CounterSet::new(1);
         let admission = Arc::new(Admission::new(&config.limits));
+        // And what the strangers try that it plays bans nobody.
+        let mut lenient = Config::clone(&config);
+        lenient.bans.enabled = false;
+        let verdicts = Arc::new(Verdicts::new(&lenient));
         let parts = Parts {
             config: &config,
             backends: &backends,
             names,
             counters: &counters,
+            verdicts: &verdicts,
             admission: &admission,
             record_messages: false,
         };

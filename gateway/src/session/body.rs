@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use crate::config::{BareNewline, Limits};
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
+use crate::policy::reputation::Finding;
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
 use crate::smtp::reply::EnhancedCode;
 
@@ -53,7 +54,8 @@ pub(super) struct DataState {
     content: Content,
     fate: Fate,
     rate: RateWindow,
-    discarded: u64,
+    /// Octets read, stuffed dots included.
+    taken: u64,
     report: Box<MessageReport>,
 }
 
@@ -110,7 +112,7 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Box<Open>, now: Millis) -> Self {
+    pub(super) fn new(open: Open, now: Millis) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
@@ -118,7 +120,7 @@ impl DataState {
             content: Content::new(),
             fate: Fate::Forward,
             rate: RateWindow::new(now),
-            discarded: 0,
+            taken: 0,
             report,
         }
     }
@@ -148,9 +150,13 @@ impl Session {
         };
         let step = state.transcoder.step(input, &options, &mut out.to_backend);
         state.rate.bytes += step.used as u64;
+        state.taken += step.used as u64;
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
             let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
+            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
+                out.actions.push(Action::Finding(Finding::BareNewline));
+            }
             let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
@@ -161,14 +167,14 @@ impl Session {
         if let Fate::Discard(_) = state.fate {
             out.to_backend.truncate(spilled_from);
             taken.forward = 0..0;
-            state.discarded += taken.used as u64;
+            // Stuffed dots cannot double a message, so one that is this long is refused already.
+            if state.taken > self.settings.limits.message_size.saturating_mul(2) {
+                self.give_up_message(now, Some(state.report), out);
+                return taken;
+            }
         }
         if !step.end {
-            if state.discarded > self.settings.limits.message_size {
-                self.give_up_message(now, Some(state.report), out);
-            } else {
-                self.client = Client::Data(state);
-            }
+            self.client = Client::Data(state);
             return taken;
         }
         state.report.size = state.transcoder.content_bytes();

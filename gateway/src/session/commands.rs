@@ -5,6 +5,7 @@
 
 use crate::config::EarlyTalk;
 use crate::policy::budget::Spent;
+use crate::policy::reputation::Finding;
 use crate::smtp::command::{Command, CommandError, Verb, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
@@ -123,6 +124,7 @@ impl Session {
             Command::StartTls => self.error(Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"), out),
             Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
             Command::IdentityClaim => {
+                out.actions.push(Action::Finding(Finding::IdentityClaim));
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
             }
             Command::Unknown => self.error(Words(500, EnhancedCode(5, 5, 2), "Command not recognised"), out),
@@ -164,7 +166,7 @@ impl Session {
                 } else if open.forwarded == 0 || (self.pipeline.is_empty() && open.accepted == 0) {
                     self.error(NO_RECIPIENTS, out);
                 } else {
-                    self.to_backend(out).extend_from_slice(b"DATA\r\n");
+                    self.toward_backend(out).extend_from_slice(b"DATA\r\n");
                     self.expect(Expect::Data, now);
                     self.client = Client::AwaitGoAhead { early: false };
                 }
@@ -183,7 +185,7 @@ impl Session {
         }
         self.transaction = Transaction::None;
         if matches!(self.backend, Backend::Ready(_)) {
-            self.to_backend(out).extend_from_slice(b"RSET\r\n");
+            self.toward_backend(out).extend_from_slice(b"RSET\r\n");
             self.expect(Expect::Rset, now);
         } else {
             self.answer(Words(250, EnhancedCode(2, 0, 0), "Ok"), out);
@@ -293,7 +295,7 @@ impl Session {
     }
 
     /// Where bytes for the backend go: out, or held until its session is open.
-    pub(super) fn to_backend<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Vec<u8> {
+    pub(super) fn toward_backend<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Vec<u8> {
         self.backend.held_mut().unwrap_or(&mut out.to_backend)
     }
 

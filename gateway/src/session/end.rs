@@ -1,5 +1,6 @@
 //! How a session ends, and the words said at the end.
 
+use crate::policy::reputation::Finding;
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 
 use super::handshake::Backend;
@@ -69,6 +70,17 @@ impl Words {
 }
 
 impl Session {
+    /// What the way the session ended says of its client. Early talk was reported when it was heard.
+    pub fn finding_at_end(&self) -> Option<Finding> {
+        match self.end? {
+            End::TooManyErrors => Some(Finding::TooManyErrors),
+            // Who has mail for us may have much of it.
+            End::TooManyCommands if self.totals.accepted == 0 => Some(Finding::TooManyCommands),
+            End::Flood => Some(Finding::Flood),
+            _ => None,
+        }
+    }
+
     /// The client said that it sends no more, or its connection broke (`gone`: nothing can be written to it either).
     pub fn client_closed(&mut self, now: Millis, gone: bool, out: &mut Output) {
         self.flags.half_closed = true;

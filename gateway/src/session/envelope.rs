@@ -89,7 +89,7 @@ impl Session {
         if matches!(self.backend, Backend::None) {
             self.dial(now, out);
         }
-        encode_mail(path, params.iter(), self.to_backend(out));
+        encode_mail(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Mail, now);
         Ok(())
     }
@@ -168,7 +168,7 @@ impl Session {
         if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
             open.report.recipients.push(path.as_str().into());
         }
-        encode_rcpt(path, params.iter(), self.to_backend(out));
+        encode_rcpt(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Rcpt, now);
     }
 
@@ -221,8 +221,9 @@ impl Seen {
     }
 }
 
+/// xtext of printable characters (RFC 3461 section 4.4): a backend that decodes it must not find a line's end there.
 fn is_xtext(value: &str) -> bool {
-    xtext::decode(value.as_bytes()).is_some()
+    xtext::decode(value.as_bytes()).is_some_and(|decoded| decoded.iter().all(|byte| matches!(byte, b' '..=b'~')))
 }
 
 fn is_notify(value: &str) -> bool {
@@ -230,10 +231,23 @@ fn is_notify(value: &str) -> bool {
         || value.split(',').all(|w| ["SUCCESS", "FAILURE", "DELAY"].iter().any(|known| w.eq_ignore_ascii_case(known)))
 }
 
-/// `addr-type ";" address` (RFC 3461 section 4.2); the address may hold UTF-8 in an SMTPUTF8 transaction (RFC 6533).
+/// `addr-type ";" address` (RFC 3461 section 4.2); of the type utf-8, with UTF-8 as it is where the transaction may hold it,
+/// or written in ASCII (RFC 6533 section 3).
 fn is_orcpt(value: &str, utf8: bool) -> bool {
-    value.split_once(';').is_some_and(|(kind, address)| {
-        let atom = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
-        atom && !address.is_empty() && (address.is_ascii() || utf8)
+    let Some((kind, address)) = value.split_once(';') else { return false };
+    let atom = !kind.is_empty() && kind.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if kind.eq_ignore_ascii_case("utf-8") {
+        atom && !address.is_empty() && (address.is_ascii() || utf8) && embeds_no_control(address)
+    } else {
+        atom && !address.is_empty() && is_xtext(address)
+    }
+}
+
+/// Whether every `\x{…}` is a character that prints.
+fn embeds_no_control(address: &str) -> bool {
+    address.split('\\').skip(1).all(|embedded| {
+        let digits = embedded.strip_prefix("x{").and_then(|rest| rest.split_once('}')).map(|(digits, _)| digits);
+        let character = digits.and_then(|digits| u32::from_str_radix(digits, 16).ok()).and_then(char::from_u32);
+        character.is_some_and(|character| !character.is_control())
     })
 }

@@ -121,6 +121,16 @@ impl Session {
         }
     }
 
+    /// DNS may delay a client, and not hold it: what was not looked up when the backend's session should have been open is
+    /// done without. False if that is not what is awaited.
+    pub(super) fn give_up_name(&mut self, now: Millis, out: &mut Output) -> bool {
+        let Backend::Opening(opening) = &self.backend else { return false };
+        let Step::Name(attributes) = opening.step else { return false };
+        self.backend_deadline = now.after(self.settings.timeouts.handshake);
+        self.send_xclient(now, attributes, out);
+        true
+    }
+
     /// One reply while the session opens. `more`: bytes follow it that nobody asked for.
     pub(super) fn opening_reply(&mut self, now: Millis, reply: &Reply<'_>, more: bool, out: &mut Output) {
         let Backend::Opening(opening) = &self.backend else { return };
@@ -195,6 +205,7 @@ impl Session {
 
     /// The session is open: what was held flows, if the backend offers what it uses.
     fn opened(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        out.actions.push(Action::IdentityAccepted);
         let esmtp = self.hello.as_ref().is_some_and(|h| h.esmtp);
         let offered = if esmtp { Offer::from_reply(reply).extensions } else { Extensions::default() };
         let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);

@@ -33,6 +33,7 @@ use std::sync::Arc;
 use crate::identity::{ClientAddr, xclient::ClientName};
 use crate::policy::budget::Budget;
 use crate::policy::relay_guard::Hold;
+use crate::policy::reputation::Finding;
 
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
@@ -62,8 +63,12 @@ pub enum Action {
     RelayDenied,
     /// A client talked before it was asked.
     EarlyTalk,
+    /// A client did something else that speaks against it.
+    Finding(Finding),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
+    /// The backend took the client's identity, and its session is open.
+    IdentityAccepted,
     /// The backend's session does not offer what clients were told: learn it anew.
     DialectStale,
 }
@@ -271,6 +276,3 @@ impl Session {
         self.pipeline.awaits_backend() || self.backend.is_opening()
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -86,6 +86,25 @@ impl Session {
         }
     }
 
+    /// The backend takes no more bytes, and closes. `last_words` is what it had said before: a refusal is the client's to
+    /// hear, but nothing said before can accept a message whose end did not reach it.
+    pub fn backend_broken(&mut self, now: Millis, last_words: &[u8], out: &mut Output) {
+        let mut rest = last_words;
+        while let ReplyParse::Complete { reply, used } = parse_reply(rest) {
+            if reply.class() < 4 && self.pipeline.awaits_message() {
+                break;
+            }
+            rest = &rest[used..];
+            match self.backend {
+                Backend::Opening(_) => self.opening_reply(now, &reply, !rest.is_empty(), out),
+                Backend::Ready(_) => self.ready_reply(now, &reply, out),
+                Backend::None => break,
+            }
+        }
+        self.backend_closed(now, out);
+        self.after_backend(now, out);
+    }
+
     fn after_backend(&mut self, now: Millis, out: &mut Output) {
         self.flags.stalled = false;
         if self.pipeline.is_empty() {
@@ -158,7 +177,7 @@ impl Session {
         }
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
-            let state = DataState::new(open, now);
+            let state = DataState::new(*open, now);
             self.client = Client::Data(Box::new(state));
         }
     }
@@ -279,7 +298,7 @@ impl Session {
             return;
         }
         if self.backend_owes() {
-            if now >= self.backend_deadline {
+            if now >= self.backend_deadline && !self.give_up_name(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
                 return;

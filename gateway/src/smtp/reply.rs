@@ -171,7 +171,8 @@ mod tests {
     fn parses_or_says_why_not() {
         let long = [b"250 ".as_slice(), &[b'x'; LINE_MAX]].concat();
         let endless = b"250-x\r\n".repeat(LINES_MAX + 1);
-        let table: &[(&[u8], Result<(u16, usize), Option<ReplyFault>>)] = &[
+        type Parsed = Result<(u16, usize), Option<ReplyFault>>;
+        let table: &[(&[u8], Parsed)] = &[
             (b"250 ok\r\n", Ok((250, 8))),
             (b"250\r\n", Ok((250, 5))),
             (b"250-a\r\n250 b\r\n", Ok((250, 14))),

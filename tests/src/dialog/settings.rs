@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_gateway::config::{
-    Backend, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, OnOpen,
-    Proof, Server, Timeouts,
+    Backend, Bans, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, OnOpen,
+    Proof, Server, Timeouts, Xdp,
 };
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
 use smtp_gateway::policy::domains::DomainSet;
@@ -86,7 +86,9 @@ fn config(settings: &Map) -> Result<Config, String> {
         proof: Proof::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
+        bans: Bans::default(),
         dns: Dns::default(),
+        xdp: Xdp::default(),
         control: Control::default(),
         log: Log::default(),
     };

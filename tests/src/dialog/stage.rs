@@ -134,6 +134,8 @@ impl Stage {
             self.now = self.session.deadline().max(Millis(self.now.0 + 1));
             self.session.tick(self.now, stalled, &mut self.out);
             self.pump();
+            let waits = self.session.deadline() > self.now || self.session.end().is_some();
+            assert!(waits, "a tick at its deadline must move it, or the driver spins");
         }
         self.now = until.max(self.now);
     }
@@ -216,6 +218,11 @@ impl Stage {
         Err(format!("only {heard:?} was heard"))
     }
 
+    /// What the log heard and no one expected yet.
+    pub fn events(&self) -> impl Iterator<Item = &str> {
+        self.events.iter().map(String::as_str)
+    }
+
     /// Does what the driver does until nothing moves.
     fn pump(&mut self) {
         loop {
@@ -267,7 +274,10 @@ impl Stage {
                 }
                 Action::RelayDenied => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::Finding(finding) => self.events.push_back(format!("found: {finding}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
+                // What follows is the transcript's to say.
+                Action::IdentityAccepted => {}
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -30,11 +30,26 @@ impl Gateway {
     /// The same with more configuration: whole sections, TOML. Without a `[proof]` among them it proves nothing by itself, so
     /// that a backend's log has only what the scenario does.
     pub fn start_with(trio: &Trio, backend: SocketAddr, identity: &str, more: &str) -> Self {
-        Self::start_relaying(trio, backend, identity, "", more)
+        Self::start_confined(trio, backend, identity, more, &[])
     }
 
     /// The same with more keys of `[relay]`.
     pub fn start_relaying(trio: &Trio, backend: SocketAddr, identity: &str, relay: &str, more: &str) -> Self {
+        Self::launch(trio, backend, identity, [relay, more], &[])
+    }
+
+    /// The same, with more options for `setpriv`: what the gateway may do from the beginning.
+    pub fn start_confined(trio: &Trio, backend: SocketAddr, identity: &str, more: &str, confinement: &[&str]) -> Self {
+        Self::launch(trio, backend, identity, ["", more], confinement)
+    }
+
+    fn launch(
+        trio: &Trio,
+        backend: SocketAddr,
+        identity: &str,
+        [relay, more]: [&str; 2],
+        confinement: &[&str],
+    ) -> Self {
         let folder = temporary_folder();
         let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
         let file = folder.path().join("gateway.toml");
@@ -50,7 +65,7 @@ impl Gateway {
         );
         fs::write(&file, config).expect("a configuration file");
         let mut command = trio.gateway.command("setpriv");
-        command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        command.args(["--pdeathsig", "KILL"]).args(confinement).args(["sh", "-c", "exec \"$@\" 2>&1", "sh"]);
         command.arg(program()).args(["run", "-c"]).arg(&file);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
@@ -58,11 +73,21 @@ impl Gateway {
         Self { process, folder }
     }
 
-    /// `status --json`.
-    pub fn status(&self) -> serde_json::Value {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Runs a verb that speaks to it, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new(program());
-        command.args(["status", "--json", "--socket"]).arg(self.folder.path().join("control.sock"));
-        let output = command.output().expect("the program");
+        command.args(arguments).arg("--socket").arg(self.folder.path().join("control.sock"));
+        command.stdin(Stdio::null()).output().expect("the program")
+    }
+
+    /// Runs a verb that must succeed, for its JSON.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }

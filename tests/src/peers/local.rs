@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::mpsc::Receiver;
 
-use smtp_gateway::sink::{self, Event, Observer, Options, Sink};
+use smtp_gateway::sink::{self, Event, Message, Observer, Options, Sink};
 use socket2::{Domain, Socket, Type};
 use tempfile::TempDir;
 
@@ -47,11 +47,25 @@ impl LocalSink {
         Self { address: sink.address(), events, _sink: sink }
     }
 
+    /// Waits until so many more sessions have a client, or have ended without.
+    pub fn sessions(&self, count: usize) {
+        let mut seen = 0;
+        while seen < count {
+            let event = self.events.recv_timeout(PATIENCE).expect("a session in time");
+            seen += usize::from(matches!(event, Event::Client(_)));
+        }
+    }
+
     /// Who sent the next message that arrives whole.
     pub fn message_from(&self) -> Option<IpAddr> {
+        self.message().client.believed
+    }
+
+    /// The next message that arrives whole.
+    pub fn message(&self) -> Message {
         loop {
             match self.events.recv_timeout(PATIENCE).expect("a message in time") {
-                Event::Message(message) => return message.client.believed,
+                Event::Message(message) => return message,
                 Event::Client(_) | Event::Denied(_) => {}
             }
         }
@@ -68,13 +82,14 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
-/// Without a `[proof]` among them it proves nothing by itself.
+/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
-    let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
+    let dns = if more.contains("[dns]") { "" } else { "[dns]\nenabled = false\n" };
+    let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         [dns]\nenabled = false\n[control]\nsocket = \"control.sock\"\n{quiet}{more}"
+         {dns}{proof}[control]\nsocket = \"control.sock\"\n{more}"
     )
 }
 

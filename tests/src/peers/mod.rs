@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod dns;
 pub mod exim;
 pub mod forwarder;
 pub mod gateway;
@@ -23,6 +24,7 @@ pub mod net;
 pub mod nmap;
 pub mod opensmtpd;
 pub mod postfix;
+pub mod scripted;
 pub mod selftest;
 pub mod setting;
 pub mod stage;

@@ -5,6 +5,7 @@
 //! Nobody logs sessions here, for HAProxy and nginx do not by default.
 
 mod helpers;
+mod kernel;
 mod load;
 mod proxies;
 mod table;
@@ -23,6 +24,7 @@ use table::Cell;
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…]
+       cargo xtask bench --kernel [--rounds N]
 
   PROXY  gateway, gateway-proxy-v2, haproxy, nginx, forwarder
   WORK   one, twenty, pipelined, bulk, quit, idle
@@ -55,6 +57,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     {
         let parse = |text: &String| text.parse().map_err(|_| format!("no address: {text}"));
         return helpers::forward(parse(listen)?, parse(backend)?).map_err(|error| error.to_string());
+    }
+    if let [flag, rest @ ..] = arguments
+        && flag == "--kernel"
+    {
+        return kernel::run(rest);
     }
     let plan = Plan::parse(arguments)?;
     for peer in ["haproxy", "nginx"] {
@@ -132,7 +139,7 @@ fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
 async fn one_round(work: &Work, proxy: &Proxy) -> io::Result<Cell> {
     let before = usage::cpu_nanoseconds(proxy.pid())?;
     let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address)).await??;
-    let cpu = usage::cpu_nanoseconds(proxy.pid())? - before;
+    let cpu = usage::cpu_nanoseconds(proxy.pid())?.saturating_sub(before);
     Ok(Cell::new(work, measured, cpu))
 }
 

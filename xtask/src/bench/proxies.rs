@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::command::target;
+use crate::command::{end, target};
 use crate::peers;
 
 /// How long a proxy may take until it accepts connections.
@@ -67,9 +67,8 @@ struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // One that has already ended cannot be ended again.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // Asked, not killed: a master that is killed leaves its workers behind.
+        end(&mut self.0);
     }
 }
 

@@ -79,11 +79,11 @@ fn merge_usr(folder: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// The first choice of each dependency that is a library by its name.
+/// The first choice of each dependency that is a library by its name; what programs need at run time is in no `-dev`.
 fn library_dependencies(deb: &Path) -> Result<Vec<String>, String> {
     let depends = output(Command::new("dpkg-deb").arg("-f").arg(deb).arg("Depends"))?;
     let names = depends.split(',').filter_map(|dependency| dependency.split_whitespace().next());
-    Ok(names.filter(|name| name.starts_with("lib")).map(str::to_owned).collect())
+    Ok(names.filter(|name| name.starts_with("lib") && !name.ends_with("-dev")).map(str::to_owned).collect())
 }
 
 fn is_installed(package: &str) -> bool {

@@ -1,0 +1,194 @@
+//! Values of the maps.
+
+use core::mem::size_of;
+
+/// `Deny::flags`: every packet is dropped, not only connection attempts. Cuts mail in transfer; never set by automation.
+pub const DENY_ALL_PACKETS: u32 = 1;
+
+/// Value of `ALLOW4` and `ALLOW6`: the administrator's allow list.
+pub const ALLOW_CONFIGURED: u32 = 1;
+/// Value of `ALLOW4` and `ALLOW6`: what must never be banned whatever the list says (loopback, backends, load balancers).
+pub const ALLOW_AUTOMATIC: u32 = 2;
+
+/// Flag in `INTERFACES`: strangers are behind it, so bogons and addresses the backend trusts cannot come from there.
+pub const INTERFACE_OUTSIDE: u32 = 1;
+
+/// How the kernel side behaves. An interval is the time one packet costs in a token bucket, a burst the time a bucket may
+/// be ahead; an interval of 0 means no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Config {
+    /// [`CONFIG_MAGIC`](crate::CONFIG_MAGIC).
+    pub magic: u32,
+    /// [`CONFIG_MONITOR_ONLY`](crate::CONFIG_MONITOR_ONLY).
+    pub flags: u32,
+    /// Rises with every write.
+    pub generation: u64,
+    /// Random, chosen once.
+    pub seed: u64,
+    /// SYNs of one source.
+    pub syn_interval_ns: u64,
+    /// SYNs of one source.
+    pub syn_burst_ns: u64,
+    /// SYNs of all sources that are not tracked, on one CPU: what a flood of forged sources may cost.
+    pub unknown_syn_interval_ns: u64,
+    /// SYNs of all sources that are not tracked, on one CPU.
+    pub unknown_syn_burst_ns: u64,
+    /// New sources that are tracked from their first packet on, on one CPU.
+    pub new_source_interval_ns: u64,
+    /// New sources that are tracked from their first packet on, on one CPU.
+    pub new_source_burst_ns: u64,
+    /// Sources that are tracked because they came again, on one CPU.
+    pub returning_interval_ns: u64,
+    /// Sources that are tracked because they came again, on one CPU.
+    pub returning_burst_ns: u64,
+    /// Events on one CPU.
+    pub event_interval_ns: u64,
+    /// Events on one CPU.
+    pub event_burst_ns: u64,
+    /// Packets in a row after which a source counts as come again.
+    pub returning_packets: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A ban, a banned network, a bogon, or an address that must not come from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Deny {
+    /// From then on it has no effect, whether userspace lives or not. `u64::MAX` for what is no ban (bogons, trusted
+    /// addresses).
+    pub until_ns: u64,
+    /// When it was written.
+    pub since_ns: u64,
+    /// Packets dropped by it (in monitor-only mode: that would have been). Written by the kernel side.
+    pub dropped: u64,
+    /// When the last packet was dropped; 0: never. Written by the kernel side.
+    pub last_dropped_ns: u64,
+    /// Which counter: [`outcome::DROP_BAN`](crate::outcome::DROP_BAN) and its like.
+    pub cause: u32,
+    /// Why, of [`reason`](crate::reason).
+    pub reason: u32,
+    /// [`DENY_ALL_PACKETS`].
+    pub flags: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// What one source sent to the listeners' ports. What a ban dropped stands in the ban, not here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Source {
+    /// Packets, dropped ones included.
+    pub packets: u64,
+    /// Bytes of those packets, from the Ethernet header on.
+    pub bytes: u64,
+    /// Connection attempts; their address may be forged.
+    pub syn: u64,
+    /// Packets with FIN or RST.
+    pub fin_rst: u64,
+    /// Packets dropped by the SYN limit (in monitor-only mode: that would have been).
+    pub dropped: u64,
+    /// When it was taken in.
+    pub first_seen_ns: u64,
+    /// Its last packet.
+    pub last_seen_ns: u64,
+    /// The SYN limit's bucket: when it is empty again (GCRA's theoretical arrival time).
+    pub syn_bucket_ns: u64,
+}
+
+/// One counter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Counter {
+    /// Packets, or whatever is counted.
+    pub count: u64,
+    /// Bytes of those packets, from the Ethernet header on; 0 where no packets are counted.
+    pub bytes: u64,
+    /// Those packets of a listener's that asked for a connection (SYN without ACK). Over all outcomes: SYNs seen; over
+    /// those from [`outcome::DROP`](crate::outcome::DROP) on: SYNs dropped.
+    pub syn: u64,
+}
+
+/// Cells of the gate, a cache line of them: an array map would round a lone cell up to eight bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct GateRow {
+    /// The source in the upper 24 bits, how often it came in the lower 8.
+    pub cells: [u32; 16],
+}
+
+/// Something began: at the 1st, 2nd, 4th, 8th … packet dropped of one source or network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// When.
+    pub time_ns: u64,
+    /// The full source address, IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// How many packets of it were dropped so far.
+    pub dropped: u64,
+    /// Which counter, of [`outcome`](crate::outcome); in monitor-only mode one of the `WOULD_DROP` half.
+    pub outcome: u32,
+    /// Why it is banned, of [`reason`](crate::reason); 0 when it is not.
+    pub reason: u32,
+    /// The interface it came by.
+    pub interface: u32,
+    /// The listener's port, in network byte order.
+    pub port: [u8; 2],
+    /// Zero.
+    pub reserved: [u8; 2],
+}
+
+impl Event {
+    /// An event as it comes out of the ring buffer; `None` if it is not as long as one.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (time, rest) = bytes.split_first_chunk()?;
+        let (source, rest) = rest.split_first_chunk()?;
+        let (dropped, rest) = rest.split_first_chunk()?;
+        let (outcome, rest) = rest.split_first_chunk()?;
+        let (reason, rest) = rest.split_first_chunk()?;
+        let (interface, rest) = rest.split_first_chunk()?;
+        let (port, rest) = rest.split_first_chunk()?;
+        Some(Self {
+            time_ns: u64::from_ne_bytes(*time),
+            source: *source,
+            dropped: u64::from_ne_bytes(*dropped),
+            outcome: u32::from_ne_bytes(*outcome),
+            reason: u32::from_ne_bytes(*reason),
+            interface: u32::from_ne_bytes(*interface),
+            port: *port,
+            reserved: rest.try_into().ok()?,
+        })
+    }
+}
+
+// No padding: the sum of the fields is the size.
+const _: () = assert!(size_of::<Config>() == 13 * 8 + 2 * 4);
+const _: () = assert!(size_of::<Deny>() == 4 * 8 + 4 * 4);
+const _: () = assert!(size_of::<Counter>() == 24);
+const _: () = assert!(size_of::<Source>() == 64);
+const _: () = assert!(size_of::<Event>() == 48);
+
+#[cfg(feature = "user")]
+mod pod {
+    #![expect(unsafe_code, reason = "aya::Pod promises what the compiler cannot check")]
+
+    use super::{Config, Counter, Deny, Event, GateRow, Source};
+    use crate::SourceKey;
+
+    // SAFETY: repr(C), integers only, no padding (asserted above), Copy and 'static: any bytes are a valid value.
+    unsafe impl aya::Pod for Config {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Deny {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Source {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Event {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for Counter {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for GateRow {}
+    // SAFETY: as above; eight bytes.
+    unsafe impl aya::Pod for SourceKey {}
+}

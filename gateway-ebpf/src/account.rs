@@ -1,0 +1,186 @@
+//! Counts a segment for its source, and limits connection attempts.
+//!
+//! A source that is known costs one look-up. One that is not is taken into the table at once while few strangers come;
+//! when many do, they must pass the gate: a fixed table of cells in which only a source that comes again, before another
+//! one falls into its cell, is recognised. Forged sources come once, so no flood of them fills the table, however big, and
+//! no true source is displaced, because nothing here ever evicts. What a flood may cost the listener is bounded by a
+//! bucket for all strangers' SYNs; a client that was refused by it tries again, and is then no stranger.
+
+use aya_ebpf::programs::XdpContext;
+use gateway_common::maps::{BUCKET_EVENT, BUCKET_NEW_SOURCE, BUCKET_RETURNING, BUCKET_UNKNOWN_SYN};
+use gateway_common::{Config, Event, Source, SourceKey, gate_cell, outcome, reason};
+
+use crate::packet::{Address, Segment};
+use crate::verdict::Standing;
+use crate::{Stop, maps, refuse};
+
+/// How often a cell can count.
+const GATE_COUNT: u32 = 0xff;
+
+#[inline(always)]
+pub(crate) fn account(
+    ctx: &XdpContext,
+    config: &Config,
+    segment: &Segment,
+    standing: Standing,
+    bytes: u64,
+) -> Result<u32, Stop> {
+    let Some(key) = segment.key else {
+        return Ok(outcome_of(standing, outcome::PASS_IMPOSSIBLE_SOURCE));
+    };
+    let now = maps::now();
+    if let Some(source) = maps::source(key) {
+        return known(ctx, config, segment, standing, source, bytes, now);
+    }
+    let (is_returning, is_admitted) = admission(config, key, now);
+    if is_admitted {
+        return Ok(outcome_of(standing, take_in(config, segment, key, bytes, now)));
+    }
+    let must_wait = standing == Standing::Stranger && segment.is_attempt() && !is_returning;
+    if must_wait
+        && !maps::take(BUCKET_UNKNOWN_SYN, config.unknown_syn_interval_ns, config.unknown_syn_burst_ns, now)
+    {
+        return refuse(config, outcome::DROP_UNKNOWN_RATE);
+    }
+    Ok(outcome_of(standing, outcome::PASS_UNTRACKED))
+}
+
+/// A packet counts under what the lists said of it, and only a stranger's under how it was accounted.
+#[inline(always)]
+fn outcome_of(standing: Standing, accounted: u32) -> u32 {
+    match standing {
+        Standing::Stranger => accounted,
+        Standing::Allowed => outcome::PASS_ALLOWED,
+        Standing::Spared(outcome) => outcome,
+    }
+}
+
+#[inline(always)]
+fn known(
+    ctx: &XdpContext,
+    config: &Config,
+    segment: &Segment,
+    standing: Standing,
+    source: *mut Source,
+    bytes: u64,
+    now: u64,
+) -> Result<u32, Stop> {
+    // SAFETY: fields of a map value that the verifier knows to be one. Userspace removes idle sources, and a value that is
+    // removed under our hands may by then be another source's: a count goes astray, memory does not.
+    unsafe {
+        maps::add(&raw mut (*source).packets, 1);
+        maps::add(&raw mut (*source).bytes, bytes);
+        (&raw mut (*source).last_seen_ns).write(now);
+        if segment.is_end() {
+            maps::add(&raw mut (*source).fin_rst, 1);
+        }
+        if !segment.is_attempt() {
+            return Ok(outcome_of(standing, outcome::PASS_TRACKED));
+        }
+        maps::add(&raw mut (*source).syn, 1);
+        if standing != Standing::Stranger || config.syn_interval_ns == 0 {
+            return Ok(outcome_of(standing, outcome::PASS_TRACKED));
+        }
+        // Two CPUs may both find room for one SYN: the limit is then off by one, which is cheaper than a lock.
+        let bucket = &raw mut (*source).syn_bucket_ns;
+        let filled_until = bucket.read();
+        if filled_until <= now + config.syn_burst_ns {
+            bucket.write(now.max(filled_until) + config.syn_interval_ns);
+            return Ok(outcome::PASS_TRACKED);
+        }
+        let dropped = maps::add_one(&raw mut (*source).dropped);
+        let refusal = refuse(config, outcome::DROP_SYN_RATE);
+        announce(ctx, config, segment, &refusal, reason::NONE, dropped, now);
+        refusal
+    }
+}
+
+/// Whether an unknown source came before, and whether it is now taken into the table.
+#[inline(always)]
+fn admission(config: &Config, key: SourceKey, now: u64) -> (bool, bool) {
+    if maps::take(BUCKET_NEW_SOURCE, config.new_source_interval_ns, config.new_source_burst_ns, now) {
+        return (false, true);
+    }
+    let (row, cell, mark) = gate_cell(key, config.seed);
+    let Some(row) = maps::gate_row(row) else {
+        return (false, false);
+    };
+    // SAFETY: `cell` is below 16. Two CPUs may write a cell at once; one of them then counts for nothing.
+    let cell = unsafe { (&raw mut (*row).cells).cast::<u32>().add(cell & 15) };
+    let seen = unsafe { cell.read() };
+    if seen & !GATE_COUNT != mark {
+        unsafe { cell.write(mark | 1) };
+        return (false, false);
+    }
+    let count = (seen & GATE_COUNT) + 1;
+    if count <= GATE_COUNT {
+        unsafe { cell.write(mark | count) };
+    }
+    let is_admitted = count >= config.returning_packets
+        && maps::take(BUCKET_RETURNING, config.returning_interval_ns, config.returning_burst_ns, now);
+    (true, is_admitted)
+}
+
+#[inline(always)]
+fn take_in(config: &Config, segment: &Segment, key: SourceKey, bytes: u64, now: u64) -> u32 {
+    let is_attempt = u64::from(segment.is_attempt());
+    let source = Source {
+        packets: 1,
+        bytes,
+        syn: is_attempt,
+        fin_rst: u64::from(segment.is_end()),
+        dropped: 0,
+        first_seen_ns: now,
+        last_seen_ns: now,
+        syn_bucket_ns: now + is_attempt * config.syn_interval_ns,
+    };
+    if maps::add_source(key, &source) {
+        maps::count(outcome::SOURCES_ADDED);
+        return outcome::PASS_TRACKED;
+    }
+    // Another CPU may have been faster.
+    let Some(source) = maps::source(key) else {
+        maps::count(outcome::SOURCES_FULL);
+        return outcome::PASS_TABLE_FULL;
+    };
+    // SAFETY: as in `known`.
+    unsafe {
+        maps::add(&raw mut (*source).packets, 1);
+        maps::add(&raw mut (*source).bytes, bytes);
+        maps::add(&raw mut (*source).syn, is_attempt);
+        maps::add(&raw mut (*source).fin_rst, u64::from(segment.is_end()));
+    }
+    outcome::PASS_TRACKED
+}
+
+/// Tells userspace of a refusal, at the 1st, 2nd, 4th, 8th … of one source or network.
+#[inline(always)]
+pub(crate) fn announce(
+    ctx: &XdpContext,
+    config: &Config,
+    segment: &Segment,
+    refusal: &Result<u32, Stop>,
+    reason: u32,
+    dropped: u64,
+    now: u64,
+) {
+    if dropped & dropped.wrapping_sub(1) != 0
+        || !maps::take(BUCKET_EVENT, config.event_interval_ns, config.event_burst_ns, now)
+    {
+        return;
+    }
+    let (Ok(outcome) | Err(Stop::Drop(outcome) | Stop::Pass(outcome))) = *refusal;
+    let source = match segment.address {
+        Address::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
+        Address::V6(address) => address,
+    };
+    let Some(mut entry) = maps::EVENTS.reserve::<Event>(0) else {
+        maps::count(outcome::EVENTS_LOST);
+        return;
+    };
+    // SAFETY: the context is the kernel's.
+    let interface = unsafe { (*ctx.ctx).ingress_ifindex };
+    let port = segment.port;
+    entry.write(Event { time_ns: now, source, dropped, outcome, reason, interface, port, reserved: [0; 2] });
+    entry.submit(0);
+}

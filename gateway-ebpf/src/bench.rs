@@ -1,0 +1,93 @@
+//! What the bench drives the program with: the same packet again and again, each time from another source. The kernel's
+//! test run repeats one packet only, so the source is changed here, and the program under test is called in place of the
+//! return. What the change itself costs, the same call to `empty` shows.
+
+#![no_std]
+#![no_main]
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
+use aya_ebpf::helpers::generated::bpf_redirect;
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{Array, ProgramArray};
+use aya_ebpf::programs::XdpContext;
+
+/// Where an IPv4 source begins in an untagged frame.
+const SOURCE: usize = 14 + 12;
+
+/// Which sources, and where frames are sent.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Sources {
+    /// The state of the random numbers.
+    random: u64,
+    /// The bits of an address that vary.
+    mask: u32,
+    /// The other bits.
+    base: u32,
+    /// The interface that `send` sends to.
+    interface: u32,
+    reserved: u32,
+}
+
+#[map]
+static SOURCES: Array<Sources> = Array::with_max_entries(1, 0);
+#[map]
+static NEXT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Passes.
+#[xdp]
+fn empty(_: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// Drops.
+#[xdp]
+fn drop(_: XdpContext) -> u32 {
+    XDP_DROP
+}
+
+/// Gives the packet another source, and calls the program in `NEXT`.
+#[xdp]
+fn vary(ctx: XdpContext) -> u32 {
+    if another_source(&ctx).is_none() {
+        return XDP_ABORTED;
+    }
+    // SAFETY: an XDP program under test, or none; then this returns.
+    unsafe { NEXT.tail_call(&ctx, 0) };
+    XDP_ABORTED
+}
+
+/// Gives the packet another source, and sends it out of an interface.
+#[xdp]
+fn send(ctx: XdpContext) -> u32 {
+    match another_source(&ctx) {
+        // SAFETY: numbers in, a number out.
+        Some(interface) => unsafe { bpf_redirect(interface, 0) as u32 },
+        None => XDP_ABORTED,
+    }
+}
+
+#[inline(always)]
+fn another_source(ctx: &XdpContext) -> Option<u32> {
+    let source = ctx.data() + SOURCE;
+    if source + 4 > ctx.data_end() {
+        return None;
+    }
+    // SAFETY: one bench at a time.
+    let sources = unsafe { &mut *SOURCES.get_ptr_mut(0)? };
+    // xorshift64: a period beyond any bench.
+    let mut random = sources.random;
+    random ^= random << 13;
+    random ^= random >> 7;
+    random ^= random << 17;
+    sources.random = random;
+    let address = sources.base | (random >> 32) as u32 & sources.mask;
+    // SAFETY: checked to lie within the frame.
+    unsafe { (source as *mut u32).write_unaligned(address.to_be()) };
+    Some(sources.interface)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}

@@ -1,0 +1,59 @@
+//! What every verb shares that speaks to a running gateway: which one, and what becomes of its answer.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::config::Control;
+use crate::control::AskError;
+
+use super::{DEFAULT_CONFIG, FAILED, Failure, NOT_RUNNING, REFUSED, load};
+
+#[derive(Debug, Args)]
+pub(super) struct SocketArguments {
+    /// The configuration whose control socket is asked
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The control socket to ask
+    #[arg(long, value_name = "PATH", conflicts_with = "config")]
+    socket: Option<PathBuf>,
+}
+
+impl SocketArguments {
+    pub(super) fn path(&self) -> Result<PathBuf, Failure> {
+        match self {
+            Self { socket: Some(socket), .. } => Ok(socket.clone()),
+            Self { config: Some(config), .. } => Ok(load(config)?.control.socket),
+            _ if Path::new(DEFAULT_CONFIG).exists() => Ok(load(Path::new(DEFAULT_CONFIG))?.control.socket),
+            _ => Ok(Control::default().socket),
+        }
+    }
+}
+
+impl From<AskError> for Failure {
+    fn from(error: AskError) -> Self {
+        let code = match error {
+            AskError::NotRunning(_) => NOT_RUNNING,
+            AskError::Refused(_) => REFUSED,
+            AskError::System(..) | AskError::NotAnswered(_) | AskError::Garbled(_) => FAILED,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+/// Whoever reads standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    Reading,
+    /// It has seen enough.
+    Gone,
+}
+
+pub(super) fn shown(written: io::Result<()>) -> Result<Reader, Failure> {
+    match written {
+        Ok(()) => Ok(Reader::Reading),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::new(error)),
+    }
+}

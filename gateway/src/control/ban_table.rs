@@ -1,0 +1,158 @@
+//! `bans` and `top` as text.
+
+use std::fmt::Write as _;
+
+use super::table::{columns, printable};
+use super::{BanList, BannedBy, TopList, XdpMode};
+
+const BOLD: &str = "\x1b[1m";
+const PLAIN: &str = "\x1b[0m";
+
+/// The table of bans, for a terminal (`colour`) or a file.
+pub fn render_bans(list: &BanList, colour: bool) -> String {
+    let BanList { now, bans } = list;
+    if bans.is_empty() {
+        return "nobody is banned\n".to_owned();
+    }
+    let rows = bans.iter().map(|ban| {
+        let by = match ban.by {
+            BannedBy::Findings => "findings",
+            BannedBy::Administrator => "administrator",
+        };
+        [
+            printable(&ban.address),
+            by.to_owned(),
+            format!("{} ago", span(now.saturating_sub(ban.since))),
+            span(ban.until.saturating_sub(*now)),
+            ban.connections_refused.to_string(),
+            ban.packets_dropped.to_string(),
+            printable(&ban.reason),
+        ]
+    });
+    page(columns(["BANNED", "BY", "SINCE", "LEFT", "REFUSED", "DROPPED", "WHY"], rows.collect()), colour)
+}
+
+/// The table of sources, for a terminal (`colour`) or a file.
+pub fn render_top(list: &TopList, colour: bool) -> String {
+    let TopList { mode, sources } = list;
+    if *mode == XdpMode::Off {
+        let rows = sources.iter().map(|source| [printable(&source.address), source.active.to_string()]);
+        let table = page(columns(["SOURCE", "SESSIONS"], rows.collect()), colour);
+        return format!("the kernel side is off: packets are not counted\n\n{table}");
+    }
+    let rows = sources.iter().map(|source| {
+        let numbers = [source.active, source.syn, source.packets, source.bytes, source.dropped];
+        let [active, syn, packets, bytes, dropped] = numbers.map(|number| number.to_string());
+        [printable(&source.address), active, syn, packets, bytes, dropped]
+    });
+    page(columns(["SOURCE", "SESSIONS", "SYNS", "PACKETS", "BYTES", "DROPPED"], rows.collect()), colour)
+}
+
+/// A time for people: its two largest units.
+pub(crate) fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    let two = |first: u64, unit: &str, second: u64, smaller: &str| match second {
+        0 => format!("{first} {unit}"),
+        second => format!("{first} {unit} {second} {smaller}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => two(minutes, "min", seconds % 60, "s"),
+        (0, _, _) => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
+fn page(rows: Vec<String>, colour: bool) -> String {
+    let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
+    let mut page = String::new();
+    for (index, row) in rows.iter().enumerate() {
+        let (bold, plain) = if index == 0 { (bold, plain) } else { ("", "") };
+        // A String takes everything.
+        let _ = writeln!(page, "{bold}{row}{plain}");
+    }
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{BanStatus, TopSource};
+    use super::*;
+
+    fn bans() -> BanList {
+        let findings = BanStatus {
+            address: "192.0.2.1".into(),
+            reason: "10 × relay attempt".into(),
+            by: BannedBy::Findings,
+            since: 1000,
+            until: 1600,
+            connections_refused: 7,
+            packets_dropped: 0,
+        };
+        let by_hand = BanStatus {
+            address: "2001:db8::/32".into(),
+            reason: "ticket \x1b[2J4711".into(),
+            by: BannedBy::Administrator,
+            until: 90_000,
+            packets_dropped: 12_345,
+            ..findings.clone()
+        };
+        BanList { now: 1090, bans: vec![findings, by_hand] }
+    }
+
+    fn source(address: &str, syn: u64, active: u64) -> TopSource {
+        TopSource { address: address.into(), syn, packets: syn * 10, bytes: syn * 1000, active, dropped: 0 }
+    }
+
+    #[test]
+    fn the_table_of_bans() {
+        let expected = "\
+BANNED         BY             SINCE         LEFT       REFUSED  DROPPED  WHY
+192.0.2.1      findings       1 min 30 s ago  8 min 30 s  7  0  10 × relay attempt
+";
+        let page = render_bans(&bans(), false);
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let lines: Vec<_> = page.lines().map(words).collect();
+        assert_eq!(lines[..2], expected.lines().map(words).collect::<Vec<_>>());
+        assert!(page.contains("1 d") && page.contains("ticket �[2J4711") && page.contains("12345"), "{page}");
+        assert_eq!(render_bans(&BanList { now: 0, bans: Vec::new() }, false), "nobody is banned\n");
+        assert!(render_bans(&bans(), true).starts_with("\x1b[1mBANNED"));
+    }
+
+    #[test]
+    fn the_table_of_sources() {
+        let sources = vec![source("192.0.2.1", 3, 2), source("2001:db8::/64", 1, 0)];
+        let off = TopList { mode: XdpMode::Off, sources };
+        let expected = "\
+the kernel side is off: packets are not counted
+
+SOURCE         SESSIONS
+192.0.2.1      2
+2001:db8::/64  0
+";
+        assert_eq!(render_top(&off, false), expected);
+    }
+
+    #[test]
+    fn spans() {
+        for (seconds, shown) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (150, "2 min 30 s"),
+            (3600, "1 h"),
+            (9000, "2 h 30 min"),
+            (86_400, "1 d"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(seconds), shown);
+        }
+    }
+
+    #[test]
+    fn bans_come_back_from_json() {
+        let json = serde_json::to_value(bans()).unwrap();
+        assert_eq!(json["bans"][0]["by"], "findings");
+        assert_eq!(serde_json::from_value::<BanList>(json).unwrap(), bans());
+    }
+}

@@ -1,0 +1,88 @@
+//! The end of a session: its last words leave, and a client that may still be talking is heard out.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
+
+use crate::session::{End, Millis};
+
+use super::buffers::Scratch;
+use super::clock::{instant, now};
+use super::task::SessionTask;
+
+/// How long a client may take none of what is left for it, and how long one whose session was ended for it may take to
+/// read why, in milliseconds.
+const LINGER_MS: u64 = 2000;
+/// How much more it may send meanwhile, in bytes.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// How far the end is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Closing {
+    No,
+    /// What is left for the client is being written.
+    Flushing {
+        until: Millis,
+    },
+    /// The client is being heard out, so that its bytes do not reset the connection under the last reply.
+    Lingering {
+        until: Millis,
+        bytes: usize,
+    },
+}
+
+impl Closing {
+    /// The session is over; the client has yet to hear of it.
+    pub(super) fn begin() -> Self {
+        Self::Flushing { until: linger_end() }
+    }
+}
+
+fn linger_end() -> Millis {
+    Millis(now().0 + LINGER_MS)
+}
+
+impl SessionTask {
+    /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
+    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        if let Closing::Flushing { until } = self.closing {
+            let left = self.to_client.len();
+            if self.poll_flush_client(cx).is_pending() {
+                // One that goes on reading is waited for, within the deadline that it had anyway.
+                let until = if self.to_client.len() < left { linger_end() } else { until };
+                self.closing = Closing::Flushing { until };
+                return self.poll_deadline(cx, self.session.deadline().min(until));
+            }
+            if matches!(self.session.end(), Some(End::Quit | End::ClientClosed | End::ClientLost)) {
+                return Poll::Ready(());
+            }
+            // If it cannot be shut down it is gone, and reading will say so.
+            let _ = Pin::new(&mut self.client).poll_shutdown(cx);
+            self.closing = Closing::Lingering { until: linger_end(), bytes: 0 };
+        }
+        let Closing::Lingering { until, bytes } = &mut self.closing else { return Poll::Ready(()) };
+        let until = *until;
+        loop {
+            let mut buffer = ReadBuf::new(&mut scratch.read);
+            match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+                Poll::Pending => break,
+                Poll::Ready(Err(_)) => return Poll::Ready(()),
+                Poll::Ready(Ok(())) => {}
+            }
+            *bytes += buffer.filled().len();
+            if buffer.filled().is_empty() || *bytes > LINGER_BYTES {
+                return Poll::Ready(());
+            }
+        }
+        self.poll_deadline(cx, until)
+    }
+
+    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Millis) -> Poll<()> {
+        if self.timer_at != deadline {
+            self.timer_at = deadline;
+            self.timer.as_mut().reset(instant(deadline));
+        }
+        self.timer.as_mut().poll(cx)
+    }
+}

@@ -1,0 +1,194 @@
+//! What the control socket shows of a running gateway, and what it can have done.
+
+use std::cmp::Reverse;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ipnet::IpNet;
+
+use crate::accept::Admission;
+use crate::backend::{BackendState, Health};
+use crate::config::ServerKind;
+use crate::control::{
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
+    ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+};
+use crate::drive::now;
+use crate::identity::Source;
+use crate::observe::counters::CounterSet;
+use crate::policy::bans::Cause;
+use crate::proof::probe::Greeting;
+use crate::proof::server::recognise;
+use crate::proof::{Known, Standing};
+use crate::session::Millis;
+use crate::verdicts::{BanView, Shown, Verdicts};
+
+use super::kernel_side::KernelSide;
+
+/// Sources that `status` shows.
+const TOP_SOURCES: usize = 10;
+
+/// What a status snapshot is made of.
+#[derive(Debug)]
+pub(super) struct View {
+    pub(super) started: Instant,
+    pub(super) listeners: Vec<ListenerStatus>,
+    pub(super) backends: Vec<Arc<BackendState>>,
+    pub(super) counters: CounterSet,
+    pub(super) verdicts: Arc<Verdicts>,
+    pub(super) admission: Arc<Admission>,
+    /// What the relay proof last found.
+    pub(super) standing: Standing,
+    /// What backends are said to be, in the configuration's order.
+    pub(super) kinds: Vec<Option<ServerKind>>,
+    /// If something is attached.
+    pub(super) kernel: Option<KernelSide>,
+    /// Why it is not attached as it should be.
+    pub(super) kernel_problem: Option<String>,
+}
+
+/// The core's time as the world's.
+#[derive(Debug, Clone, Copy)]
+struct Calendar {
+    now: Millis,
+    unix_ms: u64,
+}
+
+impl Answers for View {
+    fn status(&self) -> Status {
+        let totals = self.counters.totals();
+        let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            listeners: self.listeners.clone(),
+            sessions: SessionTotals {
+                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                accepted_total: totals.sessions_accepted_total,
+                refused_total: totals.sessions_refused_total,
+            },
+            messages: MessageTotals {
+                accepted_total: totals.messages_accepted_total,
+                rejected_total: totals.messages_rejected_total,
+                deferred_total: totals.messages_deferred_total,
+            },
+            proofs: ProofTotals {
+                run_total: totals.proofs_run_total,
+                found_total: totals.proofs_found_total,
+                inconclusive_total: totals.proofs_inconclusive_total,
+            },
+            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
+            xdp: XdpStatus {
+                bans,
+                accepted_total: totals.connections_total,
+                problem: self.kernel_problem.clone(),
+                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
+            },
+            top_sources: self.busiest(TOP_SOURCES),
+        }
+    }
+
+    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
+        let now = now();
+        let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
+        Ok(self.ban_status(Calendar::new(now), &ban))
+    }
+
+    fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
+        let now = now();
+        // With the ban its count goes.
+        let packets_dropped = self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(network));
+        let ban = self.verdicts.unban(network, now).map_err(|refusal| refusal.to_string())?;
+        Ok(BanStatus { packets_dropped, ..self.ban_status(Calendar::new(now), &ban) })
+    }
+
+    fn bans(&self) -> BanList {
+        let now = now();
+        let calendar = Calendar::new(now);
+        let bans = self.verdicts.bans(now).iter().map(|ban| self.ban_status(calendar, ban)).collect();
+        BanList { now: calendar.unix_seconds(now), bans }
+    }
+
+    fn top(&self, limit: usize) -> TopList {
+        let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
+        TopList { mode, sources: self.busiest(limit) }
+    }
+}
+
+impl View {
+    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
+        let health = backend.health();
+        let unasked = || "it has not answered its first health check yet".to_owned();
+        let Known { state, checked_at, findings, .. } = self.standing.known(index);
+        BackendStatus {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            healthy: health.healthy,
+            dialect: dialect(self.kinds[index], &health),
+            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+            identity: backend.identity.as_str().to_owned(),
+            proof: Proof { state, checked_at, findings },
+        }
+    }
+
+    fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
+        BanStatus {
+            address: Shown(ban.network).to_string(),
+            reason: ban.reason.clone(),
+            by: match ban.cause {
+                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Administrator => BannedBy::Administrator,
+            },
+            since: calendar.unix_seconds(ban.since),
+            until: calendar.unix_seconds(ban.until),
+            connections_refused: ban.refused,
+            packets_dropped: self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(ban.network)),
+        }
+    }
+
+    fn busiest(&self, limit: usize) -> Vec<TopSource> {
+        if let Some(kernel) = &self.kernel {
+            return kernel.busiest(limit, &self.admission);
+        }
+        // Then only sessions are known.
+        let mut sources = self.admission.clients();
+        sources.sort_unstable_by_key(|(source, sessions)| (Reverse(*sessions), *source));
+        sources.truncate(limit);
+        let status = |(source, sessions): (Source, usize)| TopSource {
+            address: source.to_string(),
+            active: u64::try_from(sessions).unwrap_or(u64::MAX),
+            ..TopSource::default()
+        };
+        sources.into_iter().map(status).collect()
+    }
+}
+
+impl Calendar {
+    fn new(now: Millis) -> Self {
+        // A machine whose clock stands before 1970 has other worries.
+        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+    }
+
+    fn unix_seconds(self, at: Millis) -> u64 {
+        self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
+    }
+}
+
+fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
+    if health.banner.is_empty() {
+        return None;
+    }
+    let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = health.keywords.iter().map(words);
+    let xclient = lines.find(|words| words.first().is_some_and(|word| word.eq_ignore_ascii_case("XCLIENT")));
+    let mut hello = vec![String::new()];
+    hello.extend(health.keywords.iter().cloned());
+    let greeting = Greeting { banner: health.banner.clone(), hello };
+    Some(DialectStatus {
+        server: recognise(kind, &greeting).how,
+        banner: health.banner.clone(),
+        extensions: health.keywords.clone(),
+        xclient: xclient.map(|words| words[1..].to_vec()).unwrap_or_default(),
+    })
+}

@@ -1,1 +1,0 @@
-//! The session core, driven without I/O.

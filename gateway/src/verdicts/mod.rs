@@ -1,0 +1,298 @@
+//! Verdicts: what sessions find becomes bans, and bans keep connections out.
+//!
+//! One room for all workers. Two pure parts do the thinking, [`Reputation`] and [`BanBook`]; this room holds the locks, knows
+//! who may never be banned, and tells the log. What every connection asks, whether it is banned, costs one atomic load
+//! while nobody is, and a read lock otherwise; the reputation's lock is taken only when a client misbehaved.
+//!
+//! Must not know: sockets, sessions, what a kernel is. The time is handed in.
+//!
+//! Invariant: every ban has a reason and an end.
+//! Invariant: loopback, `bans.allow`, backends and listed load balancers are let in whatever the book says.
+
+mod follow;
+mod protected;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use tracing::{info, warn};
+
+use crate::config::Config;
+use crate::identity::{ClientAddr, PeerAddr, Source};
+use crate::policy::bans::{Ban, BanBook, Cause, Full, is_source};
+use crate::policy::reputation::{Finding, Reputation, Sentence};
+use crate::session::Millis;
+
+pub use follow::{Change, Changes};
+pub use protected::Protection;
+
+use follow::Follower;
+use protected::Protected;
+
+/// The widest networks that may be banned: who wants more wants a firewall, or mistyped.
+const PREFIX_MIN_V4: u8 = 8;
+const PREFIX_MIN_V6: u8 = 16;
+
+/// Findings in, bans out.
+#[derive(Debug)]
+pub struct Verdicts {
+    enabled: bool,
+    /// Hosts that may send out: banned by hand only, for their findings are mostly their users' mistakes.
+    trusted: Box<[IpNet]>,
+    protected: Protected,
+    reputation: Mutex<Reputation>,
+    book: RwLock<BanBook>,
+    /// Bans in the book.
+    entries: AtomicUsize,
+    follower: OnceLock<Follower>,
+}
+
+/// A ban in force, as it stood when asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BanView {
+    /// Who.
+    pub network: IpNet,
+    /// Whose word it is.
+    pub cause: Cause,
+    /// Why.
+    pub reason: String,
+    /// From when.
+    pub since: Millis,
+    /// To when.
+    pub until: Millis,
+    /// Whether the kernel side may drop its packets.
+    pub in_kernel: bool,
+    /// Connections refused for it by the gateway itself.
+    pub refused: u64,
+}
+
+/// Why somebody cannot be banned, or let in again. Its display is a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// Never banned, and why.
+    Protected(IpNet, Protection),
+    /// Half the world.
+    TooWide(IpNet),
+    /// The book is full.
+    Full,
+    /// There is no ban; there may be a wider one that holds it.
+    NotBanned(IpNet, Option<IpNet>),
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protected(network, protection) => write!(f, "{} is never banned: {protection}", Shown(*network)),
+            Self::TooWide(network) => write!(
+                f,
+                "{network} is too wide to ban; the widest are /{PREFIX_MIN_V4} of IPv4 and /{PREFIX_MIN_V6} of IPv6"
+            ),
+            Self::Full => f.write_str("there are as many bans as there may be; take some back with `unban`"),
+            Self::NotBanned(network, None) => write!(f, "{} is not banned", Shown(*network)),
+            Self::NotBanned(network, Some(wider)) => {
+                write!(f, "{} is not banned itself, but {} is", Shown(*network), Shown(*wider))
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// A network as people write it: a single address without its prefix length.
+#[derive(Debug, Clone, Copy)]
+pub struct Shown(pub IpNet);
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            IpNet::V4(network) if network.prefix_len() == 32 => network.addr().fmt(f),
+            network => network.fmt(f),
+        }
+    }
+}
+
+/// Whose findings ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
+/// strangers do, what strangers are banned for.
+fn trusted(config: &Config) -> Box<[IpNet]> {
+    let probers = config.proof.front_door_from.iter().map(|ip| IpNet::from(*ip));
+    config.relay.allowed_networks.iter().copied().chain(probers).collect()
+}
+
+impl Verdicts {
+    /// Nobody is banned.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            enabled: config.bans.enabled,
+            trusted: trusted(config),
+            protected: Protected::new(config),
+            reputation: Mutex::new(Reputation::new(&config.bans)),
+            book: RwLock::default(),
+            entries: AtomicUsize::new(0),
+            follower: OnceLock::new(),
+        }
+    }
+
+    /// Whether a connection of this address is to be refused, which then counts for the ban.
+    pub fn refuses(&self, ip: IpAddr, now: Millis) -> bool {
+        if self.entries.load(Ordering::Acquire) == 0 {
+            return false;
+        }
+        let book = self.read();
+        let Some(ban) = book.find(ip, now) else { return false };
+        if self.protected.reason(ip.into()).is_some() {
+            return false;
+        }
+        ban.count_refused();
+        true
+    }
+
+    /// A session found something. Sessions that the client has already go on; its next connection is refused.
+    pub fn report(&self, client: ClientAddr, peer: PeerAddr, finding: Finding, now: Millis) {
+        let ip = client.ip();
+        if !self.enabled || self.is_exempt(ip) {
+            return;
+        }
+        let source = Source::of(ip);
+        let Some(sentence) = self.reputation().file(source, finding, now) else { return };
+        let Sentence { length, cause, reason, offence } = sentence;
+        // A client behind a load balancer sends no packets here: its address in the kernel's hands would help nobody.
+        let in_kernel = ip == peer.ip();
+        let ban = Ban::new(source.network(), Cause::Findings(cause), &reason, now, length, in_kernel);
+        match self.enter(ban) {
+            Ok(_) => info!(%source, reason, offence, seconds = length.as_secs(), "banned"),
+            Err(Full) => warn!(%source, reason, "not banned: there are as many bans as there may be"),
+        }
+    }
+
+    /// An administrator's ban.
+    pub fn ban(&self, network: IpNet, length: Duration, reason: &str, now: Millis) -> Result<BanView, Refusal> {
+        let network = network.trunc();
+        let least = if network.addr().is_ipv4() { PREFIX_MIN_V4 } else { PREFIX_MIN_V6 };
+        if network.prefix_len() < least {
+            return Err(Refusal::TooWide(network));
+        }
+        if let Some(protection) = self.protected.reason(network) {
+            return Err(Refusal::Protected(network, protection));
+        }
+        let view = self.enter(Ban::new(network, Cause::Administrator, reason, now, length, true));
+        let view = view.map_err(|Full| Refusal::Full)?;
+        info!(source = %Shown(network), reason, seconds = length.as_secs(), "banned by an administrator");
+        Ok(view)
+    }
+
+    /// Takes a ban back, and forgets what led to it.
+    pub fn unban(&self, network: IpNet, now: Millis) -> Result<BanView, Refusal> {
+        let network = network.trunc();
+        let mut book = self.write();
+        let in_force = book.exact(network, now).is_some();
+        let Some(ban) = book.remove(network).filter(|_| in_force) else {
+            let wider = book.find(network.addr(), now).map(|ban| ban.network).filter(|other| other.contains(&network));
+            return Err(Refusal::NotBanned(network, wider));
+        };
+        self.entries.store(book.len(), Ordering::Release);
+        self.tell(Change::Removed(network));
+        drop(book);
+        if is_source(network) {
+            self.reputation().pardon(Source::of(network.addr()));
+        }
+        info!(source = %Shown(network), "ban taken back");
+        Ok(BanView::of(&ban))
+    }
+
+    /// All bans in force, the newest first.
+    pub fn bans(&self, now: Millis) -> Vec<BanView> {
+        let mut bans: Vec<_> = self.read().in_force(now).map(BanView::of).collect();
+        bans.sort_unstable_by_key(|ban| (std::cmp::Reverse(ban.since), ban.network));
+        bans
+    }
+
+    /// How many bans are in force.
+    pub fn count(&self, now: Millis) -> usize {
+        self.read().in_force(now).count()
+    }
+
+    /// Addresses that backends were found at: never banned from now on.
+    pub fn protect_backends(&self, addresses: impl IntoIterator<Item = IpAddr>) {
+        for address in addresses {
+            if self.protected.learn(address) {
+                self.tell(Change::Protected(address.to_canonical()));
+            }
+        }
+    }
+
+    /// Everybody who is never banned, as of now.
+    pub fn protected(&self) -> Vec<(IpNet, Protection)> {
+        self.protected.all()
+    }
+
+    /// A ban that another run left in force.
+    pub fn restore(&self, ban: Ban) -> Result<(), Full> {
+        let mut book = self.write();
+        book.enter(ban)?;
+        self.entries.store(book.len(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Forgets bans that have expired. Wants to be called now and then; nothing depends on when.
+    pub fn sweep(&self, now: Millis) {
+        if !self.read().needs_sweeping(now) {
+            return;
+        }
+        let mut book = self.write();
+        let expired = book.sweep(now);
+        self.entries.store(book.len(), Ordering::Release);
+        for ban in &expired {
+            self.tell(Change::Removed(ban.network));
+        }
+        drop(book);
+        for ban in expired {
+            info!(source = %Shown(ban.network), refused = ban.refused.into_inner(), "ban expired");
+        }
+    }
+
+    fn enter(&self, ban: Ban) -> Result<BanView, Full> {
+        let mut book = self.write();
+        let view = book.enter(ban).map(BanView::of)?;
+        self.entries.store(book.len(), Ordering::Release);
+        // Under the lock, so that changes are told in the order in which they were made.
+        self.tell(Change::Entered(view.clone()));
+        Ok(view)
+    }
+
+    fn is_exempt(&self, ip: IpAddr) -> bool {
+        self.trusted.iter().any(|network| network.contains(&ip)) || self.protected.reason(ip.into()).is_some()
+    }
+
+    fn reputation(&self) -> MutexGuard<'_, Reputation> {
+        self.reputation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, BanBook> {
+        self.book.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, BanBook> {
+        self.book.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl BanView {
+    fn of(ban: &Ban) -> Self {
+        Self {
+            network: ban.network,
+            cause: ban.cause,
+            reason: ban.reason.as_ref().to_owned(),
+            since: ban.since,
+            until: ban.until,
+            in_kernel: ban.in_kernel,
+            refused: ban.refused.load(Ordering::Relaxed),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

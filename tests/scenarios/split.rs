@@ -1,0 +1,353 @@
+//! However bytes are packed, the same is said and done; and whatever bytes come, nothing panics and nothing grows without
+//! bound.
+
+use std::collections::HashMap;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use smtp_gateway::session::MessageOutcome;
+use tests::dialog::Packets;
+use tests::dialog::model::{Answer, Deed, Heard, Model};
+use tests::dialog::stage::Stage;
+
+/// What a client may say, one piece of it. What stands together in a segment comes before the backend answers.
+const WORDS: [&str; 46] = [
+    "EHLO client.example\r\n",
+    "EHLO client.example\r\n",
+    "HELO client.example\r\n",
+    "MAIL FROM:<a@client.example>\r\n",
+    "MAIL FROM:<a@client.example>\r\n",
+    "MAIL FROM:<>\r\nRCPT TO:<user@local.test>\r\n",
+    "MAIL FROM:<>\r\nRCPT TO:<user@local.test>\r\n",
+    "MAIL FROM:<> SIZE=100 BODY=8BITMIME\r\n",
+    "MAIL FROM:<\u{fc}@client.example> SMTPUTF8\r\n",
+    "RCPT TO:<user@local.test>\r\n",
+    "RCPT TO:<user@local.test>\r\n",
+    "RCPT TO:<other@local.test> NOTIFY=NEVER\r\n",
+    "RCPT TO:<user@foreign.example>\r\n",
+    "RCPT TO:<user%foreign.example@local.test>\r\n",
+    "RCPT TO:<us\0er@local.test>\r\n",
+    "RCPT TO:<user@local.test>\nRCPT TO:<user@local.test>\r\n",
+    "DATA\r\n",
+    "DATA\r\n",
+    "DATA\r\n",
+    "BDAT 5\r\nx\r\n.\r",
+    "BDAT 8 LAST\r\nx\r\n.\r\nQU",
+    "BDAT 8 LAST\r\nab\r\ncd\r\n",
+    "BDAT 0\r\n",
+    "BDAT 0 LAST\r\n",
+    "BDAT x\r\n",
+    "BDAT 40 LAST\r\n",
+    "RSET\r\n",
+    "NOOP\r\n",
+    "VRFY user\r\n",
+    "QUIT\r\n",
+    "XCLIENT ADDR=127.0.0.1\r\n",
+    "STARTTLS\r\n",
+    "bogus\r\n",
+    "\r\n",
+    "Subject: x\r\n\r\n",
+    "Received: a\r\nReceived: b\r\n",
+    "x\r\n.\r\n",
+    "x\r\n.\r\n",
+    "\r\n.\r\n",
+    ".\r\n",
+    "..\r\n.x\r\n",
+    "x\n.\n",
+    "x\r.\r\n",
+    "\r\n.\n",
+    "\r",
+    "a line that is longer than the others are\r\n",
+];
+
+fn segment() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        12 => proptest::sample::select(WORDS.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+        1 => vec(any::<u8>(), 0..8),
+        1 => "[.\r\nx]{0,6}".prop_map(String::into_bytes),
+        1 => (1usize..3000).prop_map(|length| vec![b'y'; length]),
+    ];
+    vec(word, 1..6).prop_map(|words| words.concat())
+}
+
+/// A whole message, in DATA or in chunks, with something odd in it.
+fn message() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let content = prop_oneof![
+        2 => proptest::sample::select(WORDS.to_vec()).prop_map(|word| word.as_bytes().to_vec()),
+        2 => "(x|\\.|\r\n|\r\n\\.|Received: a\r\n){0,8}".prop_map(String::into_bytes),
+        1 => "[.\r\nx]{0,12}".prop_map(String::into_bytes),
+    ];
+    let envelope = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<user@local.test>\r\n".to_vec();
+    let chunk = |content: &[u8], last: &str| [format!("BDAT {}{last}\r\n", content.len()).as_bytes(), content].concat();
+    (vec(content, 1..4), 0..4).prop_map(move |(contents, how)| {
+        let content = contents.concat();
+        let body = [content.as_slice(), b"\r\n.\r\n"].concat();
+        match how {
+            0 => vec![envelope.clone(), b"DATA\r\n".to_vec(), body],
+            1 => vec![[envelope.as_slice(), b"DATA\r\n"].concat(), [body.as_slice(), b"NOOP\r\n"].concat()],
+            2 => vec![envelope.clone(), [chunk(&content, ""), chunk(&content, " LAST")].concat()],
+            _ => {
+                let chunks: Vec<u8> = contents.iter().flat_map(|content| chunk(content, "")).collect();
+                vec![[envelope.as_slice(), &chunks, b"BDAT 0 LAST\r\nNOOP\r\n"].concat()]
+            }
+        }
+    })
+}
+
+/// What a client says in one session, segment by segment.
+fn script() -> impl Strategy<Value = Vec<Vec<u8>>> {
+    let part = prop_oneof![2 => segment().prop_map(|segment| vec![segment]), 3 => message()];
+    vec(part, 1..7).prop_map(|parts| {
+        let opening = vec![b"EHLO client.example\r\n".to_vec()];
+        std::iter::once(opening).chain(parts).flatten().collect()
+    })
+}
+
+fn answers() -> impl Strategy<Value = Vec<Answer>> {
+    let answer = prop_oneof![
+        30 => Just(Answer::Yes),
+        4 => Just(Answer::YesAtLength),
+        3 => Just(Answer::No),
+        2 => Just(Answer::Later),
+        1 => Just(Answer::Closing),
+        1 => Just(Answer::Junk),
+        1 => Just(Answer::Close),
+    ];
+    vec(answer, 0..20)
+}
+
+fn settings() -> impl Strategy<Value = HashMap<String, String>> {
+    let choice = |values: &'static [&'static str]| proptest::sample::select(values.to_vec());
+    let offers =
+        choice(&["PIPELINING,CHUNKING,SIZE,8BITMIME,SMTPUTF8,DSN", "PIPELINING", "CHUNKING,8BITMIME", "SIZE 1000"]);
+    (
+        choice(&["reject", "normalize"]),
+        choice(&["reject", "log"]),
+        choice(&["none", "xclient"]),
+        choice(&["20", "65536"]),
+        choice(&["30", "262144"]),
+        choice(&["60", "1000", "100000"]),
+        choice(&["3", "100"]),
+        offers,
+    )
+        .prop_map(|(newline, early, identity, text_line, header, size, errors, offers)| {
+            [
+                ("bare_newline", newline),
+                ("early_talk", early),
+                ("identity", identity),
+                ("text_line", text_line),
+                ("header_size", header),
+                ("message_size", size),
+                ("received_hops", "1"),
+                ("errors", errors),
+                ("backend_offers", offers),
+            ]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into()
+        })
+}
+
+/// What may happen to a session.
+#[derive(Debug, Clone)]
+enum Event {
+    Client(Vec<u8>),
+    Backend(Vec<u8>),
+    BackendCloses,
+    ClientBreaks,
+    Seconds(u64, bool),
+    Drain,
+    DrainNow,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let replies = [
+        "220 backend\r\n",
+        "250-backend\r\n250-XCLIENT ADDR\r\n250 PIPELINING\r\n",
+        "250-backend\r\n250-CHUNKING\r\n250 PIPELINING\r\n",
+        "250 Ok\r\n",
+        "250 Ok\r\n",
+        "354 go on\r\n",
+        "354 go on\r\n",
+        "550 no\r\n",
+        "451 later\r\n",
+        "421 closing\r\n",
+        "250-half",
+        "junk\r\n",
+    ];
+    let reply = proptest::sample::select(replies.to_vec()).prop_map(|reply| reply.as_bytes().to_vec());
+    let bytes = prop_oneof![20 => reply, 1 => vec(any::<u8>(), 0..20)];
+    prop_oneof![
+        20 => segment().prop_map(Event::Client),
+        5 => message().prop_map(|segments| Event::Client(segments.concat())),
+        40 => bytes.prop_map(Event::Backend),
+        1 => Just(Event::BackendCloses),
+        1 => Just(Event::ClientBreaks),
+        2 => (0u64..400, any::<bool>()).prop_map(|(seconds, stalled)| Event::Seconds(seconds, stalled)),
+        1 => Just(Event::Drain),
+        1 => Just(Event::DrainNow),
+    ]
+}
+
+/// What a session came to.
+#[derive(Debug, PartialEq, Eq)]
+struct Outcome {
+    client: String,
+    heard: Vec<Heard>,
+    events: Vec<String>,
+    closed: bool,
+}
+
+/// A client and a backend that answers when the client has said a segment.
+struct Play<'a> {
+    stage: Stage,
+    model: Model,
+    cuts: &'a [usize],
+    next_cut: usize,
+    client: Vec<u8>,
+    deeds: Vec<Deed>,
+}
+
+impl Play<'_> {
+    fn run(
+        settings: &HashMap<String, String>,
+        segments: &[Vec<u8>],
+        answers: &[Answer],
+        cuts: &[usize],
+    ) -> (Outcome, Model, Stage) {
+        let mut offers = settings["backend_offers"].clone();
+        offers.push_str(",XCLIENT ADDR");
+        let stage = Stage::new(settings, Packets::Whole).unwrap();
+        let model = Model::new(answers.to_vec(), &offers);
+        let mut play = Play { stage, model, cuts, next_cut: 0, client: Vec::new(), deeds: Vec::new() };
+        for segment in segments {
+            for piece in play.pieces(segment) {
+                play.stage.client_sends(&piece);
+                play.collect();
+            }
+            play.settle();
+        }
+        play.stage.client_closes();
+        play.collect();
+        play.settle();
+        let outcome = Outcome {
+            client: String::from_utf8_lossy(&play.client).into_owned(),
+            heard: play.model.heard.clone(),
+            events: play.stage.events().map(str::to_owned).collect(),
+            closed: play.stage.client_closed,
+        };
+        (outcome, play.model, play.stage)
+    }
+
+    fn pieces(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let (mut pieces, mut rest) = (Vec::new(), bytes);
+        while !rest.is_empty() && !self.cuts.is_empty() {
+            let length = self.cuts[self.next_cut % self.cuts.len()].clamp(1, rest.len());
+            self.next_cut += 1;
+            pieces.push(rest[..length].to_vec());
+            rest = &rest[length..];
+        }
+        if !rest.is_empty() {
+            pieces.push(rest.to_vec());
+        }
+        pieces
+    }
+
+    /// Carries to the ends what the gateway did.
+    fn collect(&mut self) {
+        self.client.append(&mut self.stage.to_client);
+        let bytes = std::mem::take(&mut self.stage.to_backend);
+        let deeds = self.model.hear(&bytes);
+        self.deeds.extend(deeds);
+        if std::mem::take(&mut self.stage.backend_closed) {
+            self.deeds.clear();
+        }
+    }
+
+    /// Lets the backend do all it has to.
+    fn settle(&mut self) {
+        loop {
+            if self.stage.dialling {
+                self.stage.dialled("").unwrap();
+                let banner = self.model.connected();
+                self.deeds = vec![banner];
+                self.collect();
+            }
+            if self.deeds.is_empty() {
+                return;
+            }
+            match self.deeds.remove(0) {
+                Deed::Say(bytes) => {
+                    for piece in self.pieces(&bytes) {
+                        self.stage.backend_sends(&piece);
+                        self.collect();
+                    }
+                }
+                Deed::Close => {
+                    self.stage.backend_closes();
+                    self.collect();
+                    self.deeds.clear();
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_split_says_and_does_the_same(
+        settings in settings(),
+        segments in script(),
+        answers in answers(),
+        cuts in vec(1usize..40, 1..8),
+    ) {
+        let (whole, model, stage) = Play::run(&settings, &segments, &answers, &[]);
+        let (split, ..) = Play::run(&settings, &segments, &answers, &cuts);
+        prop_assert_eq!(&whole, &split);
+        let (bytes, ..) = Play::run(&settings, &segments, &answers, &[1]);
+        prop_assert_eq!(&whole, &bytes);
+
+        let accepted = stage.reports.iter().filter(|report| report.outcome == MessageOutcome::Accepted).count();
+        prop_assert!(accepted <= model.accepted, "{accepted} acknowledged, {} accepted", model.accepted);
+        for line in whole.client.split_inclusive("\r\n") {
+            let code = line.as_bytes().first_chunk::<3>().is_some_and(|code| code.iter().all(u8::is_ascii_digit));
+            prop_assert!(line.ends_with("\r\n") && code, "the client received {line:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_panics_and_nothing_grows_whatever_comes(settings in settings(), events in vec(event(), 1..60)) {
+        let mut stage = Stage::new(&settings, Packets::Whole).unwrap();
+        let (mut from_client, mut from_backend) = (0, 0);
+        for event in events {
+            match event {
+                Event::Client(bytes) => {
+                    from_client += bytes.len();
+                    stage.client_sends(&bytes);
+                }
+                Event::Backend(bytes) => {
+                    from_backend += bytes.len();
+                    stage.backend_sends(&bytes);
+                }
+                Event::BackendCloses => stage.backend_closes(),
+                Event::ClientBreaks => stage.client_breaks(),
+                Event::Seconds(seconds, stalled) => stage.time_passes(seconds, stalled),
+                Event::Drain => stage.drain(),
+                Event::DrainNow => stage.drain_now(),
+            }
+            // A reply is at most as long as a refusal of the backend's for each of the replies owed, or as EHLO's for each line.
+            prop_assert!(stage.to_client.len() <= 1000 + 200 * from_client + 130 * from_backend);
+            // What is sent on is at most twice what came (bare newlines, stuffed dots), and the gateway's own words.
+            prop_assert!(stage.to_backend.len() <= 1000 + 4 * from_client + 200 * from_backend);
+            if stage.dialling {
+                let to_client = std::mem::take(&mut stage.to_client);
+                let to_backend = std::mem::take(&mut stage.to_backend);
+                (stage.backend_closed, stage.client_closed) = (false, false);
+                stage.dialled("").unwrap();
+                stage.to_client.splice(0..0, to_client);
+                stage.to_backend.splice(0..0, to_backend);
+            }
+        }
+    }
+}

@@ -1,0 +1,3 @@
+pub(super) fn measure(_rounds: usize) -> Result<(), String> {
+    Ok(())
+}
