@@ -3,6 +3,7 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod kernel_side;
 mod view;
 
 use std::fmt;
@@ -24,6 +25,7 @@ use crate::observe::counters::CounterSet;
 use crate::observe::log;
 use crate::verdicts::Verdicts;
 
+use kernel_side::{Attachment, KernelSide, attach};
 use view::View;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
@@ -38,6 +40,7 @@ pub struct Bound {
     config: Config,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
+    kernel: (Option<Attachment>, Option<String>),
 }
 
 /// A gateway that runs.
@@ -73,11 +76,13 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {}
 
 impl Bound {
-    /// Takes the control socket and every listener's port.
+    /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control).map_err(StartError::Control)?;
         let listeners = bind(&config.listeners, config.server.workers).map_err(StartError::Listener)?;
-        Ok(Self { config, control, listeners })
+        let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
+        let kernel = attach(&config, &ports);
+        Ok(Self { config, control, listeners, kernel })
     }
 
     /// Where each listener listens.
@@ -88,19 +93,23 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners } = self;
+        let Self { config, mut control, listeners, kernel } = self;
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
         }
         let backends = watch_backends(&config).await;
+        let verdicts = Arc::new(Verdicts::new(&config));
+        let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters: CounterSet::new(config.server.workers),
-            verdicts: Arc::new(Verdicts::new(&config)),
+            verdicts,
             admission: Arc::new(Admission::new(&config.limits)),
+            kernel,
+            kernel_problem,
         });
         let parts = Parts {
             config: &config,
@@ -160,6 +169,22 @@ async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
     let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
     backends
+}
+
+/// The kernel side that was attached begins to follow verdicts; a gateway without one works too.
+fn steer(
+    (attachment, problem): (Option<Attachment>, Option<String>),
+    config: &Config,
+    verdicts: &Arc<Verdicts>,
+) -> (Option<KernelSide>, Option<String>) {
+    match attachment.map(|attachment| KernelSide::start(attachment, config, verdicts)) {
+        None => (None, problem),
+        Some(Ok(kernel)) => (Some(kernel), problem),
+        Some(Err(error)) => {
+            warn!("{error}");
+            (None, Some(error.to_string()))
+        }
+    }
 }
 
 /// The housekeeping that nobody waits for.

@@ -3,16 +3,16 @@
 
 use std::fs;
 use std::io::Write as _;
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{Options, SinkIdentity};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use tests::peers::client::{Client, Reply};
-use tests::peers::local::{LocalGateway, LocalSink, address, configuration};
+use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect};
 use tests::peers::scripted::{self, Answer};
 
 /// What takes longer was not driven by an event but by a timer.
@@ -296,4 +296,90 @@ fn a_client_that_does_not_read_its_farewell_is_let_go() {
     signal(&gateway, "-CONT");
     gateway.log().wait_for(&["end=\"quit\""]);
     all_is_given_back(&gateway, descriptors);
+}
+
+/// What a client says up to any point, and the reply it waits for there, if any.
+const STEPS: [(&[u8], u16); 8] = [
+    (b"EHLO client.test\r\n", 250),
+    (b"MAIL FROM:<a@client.test>\r\n", 250),
+    (b"RCPT TO:<b@example.com>\r\nRCPT TO:<c@elsewhere.example>\r\nNO", 0),
+    (b"OP\r\nRSET\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.com>\r\nBDAT 30000\r\n", 0),
+    (&[b'x'; 20_000], 0),
+    (&[b'x'; 10_000], 0),
+    (b"RSET\r\nMAIL FROM:<a@client.test>\r\nRCPT TO:<b@example.com>\r\nDATA\r\n", 354),
+    (b"Subject: x\r\n\r\nhalf a lin", 0),
+];
+
+/// How a client goes.
+#[derive(Debug, Clone, Copy)]
+enum Going {
+    Quit,
+    Close,
+    Reset,
+    HalfClose,
+}
+
+fn answered(client: &mut Client) -> Reply {
+    let reply = client.reply();
+    assert_ne!(reply.code, 0, "the gateway closed");
+    reply
+}
+
+/// Says the first steps, and goes.
+fn come_and_go(gateway: SocketAddr, from: Ipv4Addr, steps: usize, going: Going) {
+    let stream = connect(from, gateway).unwrap();
+    let mut client = Client::over(stream.try_clone().unwrap());
+    client.expect(2);
+    for (said, awaited) in &STEPS[..steps] {
+        client.send(said);
+        while *awaited != 0 && answered(&mut client).code != *awaited {}
+    }
+    match going {
+        Going::Quit => drop(client.command("\r\n.\r\nQUIT")),
+        Going::Close => {}
+        Going::Reset => SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap(),
+        Going::HalfClose => {
+            stream.shutdown(Shutdown::Write).unwrap();
+            while client.reply().code != 0 {}
+        }
+    }
+}
+
+#[test]
+fn whoever_goes_at_whatever_point_leaves_nothing_behind() {
+    let (gateway, _sink) = before_sink("");
+    let descriptors = open_files(&gateway);
+    for steps in 0..=STEPS.len() {
+        for going in [Going::Close, Going::Reset, Going::HalfClose] {
+            come_and_go(gateway.address, address(), steps, going);
+        }
+    }
+    all_is_given_back(&gateway, descriptors);
+    let status = gateway.status();
+    assert_eq!(status["sessions"]["accepted_total"], 3 * (STEPS.len() + 1));
+    assert_eq!(status["messages"]["accepted_total"], 0);
+}
+
+#[test]
+fn a_crowd_that_comes_and_goes_leaves_nothing_behind() {
+    const CROWD: usize = 48;
+    let (gateway, _sink) = before_sink("[limits]\nsessions_per_client = 1000\nerrors = 1000\n");
+    let descriptors = open_files(&gateway);
+    let (front, until) = (gateway.address, Instant::now() + Duration::from_secs(5));
+    let from = address();
+    let visit = move |mut number: usize| {
+        let mut visits = 0;
+        while Instant::now() < until {
+            number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let going = [Going::Quit, Going::Close, Going::Reset, Going::HalfClose][(number >> 33) % 4];
+            come_and_go(front, from, (number >> 40) % (STEPS.len() + 1), going);
+            visits += 1;
+        }
+        visits
+    };
+    let crowd: Vec<_> = (0..CROWD).map(|number| thread::spawn(move || visit(number))).collect();
+    let visits: usize = crowd.into_iter().map(|visitor| visitor.join().unwrap()).sum();
+    all_is_given_back(&gateway, descriptors);
+    assert_eq!(gateway.status()["sessions"]["accepted_total"], visits);
+    assert!(!gateway.log().text().contains("panicked"));
 }

@@ -90,6 +90,31 @@ fn strangers_and_malformed_proxy_headers_are_closed_unanswered() {
     assert_eq!(gateway.status()["sessions"]["refused_total"], cases.len() + 1);
 }
 
+/// A load balancer that does not name the client lends it nothing: neither its own right to send out, nor, by a claim, the
+/// gateway's.
+#[test]
+fn an_unnamed_client_has_no_rights_of_the_load_balancers() {
+    let balancer = address();
+    let listed = format!("proxy_protocol_from = [\"{balancer}/32\"]");
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let front: SocketAddr = (address(), 2525).into();
+    let config = configuration(front, &listed, sink.address, "xclient", "");
+    let allowed = "[relay]\nallowed_networks = [\"127.0.0.0/8\"]\n";
+    let gateway = LocalGateway::start(front, &config.replace("[relay]\n", allowed));
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for header in [b"PROXY UNKNOWN\r\n".as_slice(), local] {
+        let mut stream = gateway.connect_from(balancer);
+        stream.write_all(header).unwrap();
+        let mut smtp = Client::over(stream);
+        smtp.expect(2);
+        smtp.must("EHLO client.test");
+        smtp.must("MAIL FROM:<a@client.test>");
+        assert_eq!(smtp.command("RCPT TO:<b@elsewhere.example>").code, 550);
+        smtp.must("RCPT TO:<b@example.com>");
+        smtp.quit();
+    }
+}
+
 #[test]
 fn a_second_proxy_header_changes_nothing() {
     let balancer = address();
@@ -179,4 +204,24 @@ fn a_silent_backend_is_answered_451_in_time() {
     client.must("EHLO client.test");
     assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451);
     assert_eq!(gateway.status()["backends"][0]["healthy"], false);
+}
+
+/// A backend that offers XCLIENT and then refuses it looks well to a health check, and is not.
+#[test]
+fn a_backend_that_refuses_identities_stays_unhealthy() {
+    let faults = vec!["xclient=550".parse().unwrap()];
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, faults, ..Options::default() });
+    let front = (address(), 2525).into();
+    let more = "[timeouts]\nhealth_interval = \"1s\"\n";
+    let gateway = LocalGateway::start(front, &configuration(front, "", sink.address, "xclient", more));
+    assert_eq!(gateway.status()["backends"][0]["healthy"], true);
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451);
+    assert_eq!(gateway.status()["backends"][0]["healthy"], false);
+    gateway.log().wait_for(&["the backend cannot be told who clients are"]);
+    // The first check, the client, the check that its refusal asked for, and the next.
+    sink.sessions(4);
+    assert_eq!(gateway.status()["backends"][0]["healthy"], false);
+    assert!(!gateway.log().text().contains("healthy again"));
 }

@@ -16,6 +16,7 @@ mod front_door;
 mod haraka;
 mod invariants;
 mod kernel_program;
+mod kernel_side;
 mod names;
 mod opensmtpd;
 mod postfix;

@@ -7,14 +7,16 @@ use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
 
 use crate::config::Limits;
-use crate::identity::{ClientAddr, Source};
+use crate::identity::{ClientAddr, PeerAddr, Source};
 
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
 pub struct Admission {
     sessions: AtomicUsize,
     sessions_max: usize,
-    clients: DashMap<Source, usize>,
+    clients: DashMap<Source, Open>,
+    /// Connections of load balancers.
+    balancers: DashMap<Source, usize>,
     per_client_max: usize,
 }
 
@@ -29,15 +31,26 @@ pub enum Refusal {
     Banned,
 }
 
+/// How many sessions a client has.
+#[derive(Debug, Clone, Copy, Default)]
+struct Open {
+    direct: usize,
+    proxied: usize,
+}
+
 /// One of the gateway's sessions; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Admission>);
+pub(super) struct Slot {
+    book: Arc<Admission>,
+    balancer: Option<Source>,
+}
 
 /// One of a client's sessions; given back when dropped.
 #[derive(Debug)]
 pub(super) struct Place {
     book: Arc<Admission>,
     source: Source,
+    proxied: bool,
 }
 
 impl Refusal {
@@ -59,6 +72,7 @@ impl Admission {
             sessions: AtomicUsize::new(0),
             sessions_max: limits.sessions,
             clients: DashMap::new(),
+            balancers: DashMap::new(),
             per_client_max: limits.sessions_per_client,
         }
     }
@@ -70,13 +84,23 @@ impl Admission {
 
     /// Clients with sessions, and how many each has; in no order.
     pub fn clients(&self) -> Vec<(Source, usize)> {
-        self.clients.iter().map(|open| (*open.key(), *open.value())).collect()
+        self.clients.iter().map(|open| (*open.key(), open.sum())).collect()
     }
 
-    /// A slot for a connection whose client may not be known yet.
-    pub(super) fn slot(self: &Arc<Self>) -> Result<Slot, Refusal> {
+    /// Connections that this source holds itself: a client's own, or a load balancer's for others.
+    pub fn connections_of(&self, source: Source) -> usize {
+        let direct = self.clients.get(&source).map_or(0, |open| open.direct);
+        direct + self.balancers.get(&source).map_or(0, |open| *open)
+    }
+
+    /// A slot for a connection; one of a load balancer's is for a client that is not known yet.
+    pub(super) fn slot(self: &Arc<Self>, balancer: Option<PeerAddr>) -> Result<Slot, Refusal> {
+        let balancer = balancer.map(|balancer| Source::of(balancer.ip()));
+        if let Some(balancer) = balancer {
+            *self.balancers.entry(balancer).or_default() += 1;
+        }
         // Taken first and checked then: two workers may both be refused at the limit, but none can pass it.
-        let slot = Slot(self.clone());
+        let slot = Slot { book: self.clone(), balancer };
         if self.sessions.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
             return Err(Refusal::Full);
         }
@@ -84,26 +108,22 @@ impl Admission {
     }
 
     /// A place among the client's sessions.
-    pub(super) fn place(self: &Arc<Self>, client: ClientAddr) -> Result<Place, Refusal> {
+    pub(super) fn place(self: &Arc<Self>, client: ClientAddr, proxied: bool) -> Result<Place, Refusal> {
         let source = Source::of(client.ip());
-        let mut open = self.clients.entry(source).or_insert(0);
-        if *open >= self.per_client_max {
+        let mut open = self.clients.entry(source).or_default();
+        if open.sum() >= self.per_client_max {
             return Err(Refusal::ClientFull);
         }
-        *open += 1;
-        Ok(Place { book: self.clone(), source })
+        *open.via(proxied) += 1;
+        Ok(Place { book: self.clone(), source, proxied })
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.sessions.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Entry::Occupied(mut open) = self.book.clients.entry(self.source) {
+        let Self { book, balancer } = self;
+        book.sessions.fetch_sub(1, Ordering::Relaxed);
+        if let Some(Entry::Occupied(mut open)) = balancer.map(|balancer| book.balancers.entry(balancer)) {
             *open.get_mut() -= 1;
             if *open.get() == 0 {
                 open.remove();
@@ -112,12 +132,32 @@ impl Drop for Place {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut open) = self.book.clients.entry(self.source) {
+            *open.get_mut().via(self.proxied) -= 1;
+            if open.get().sum() == 0 {
+                open.remove();
+            }
+        }
+    }
+}
+
+impl Open {
+    fn sum(self) -> usize {
+        self.direct + self.proxied
+    }
+
+    fn via(&mut self, proxied: bool) -> &mut usize {
+        if proxied { &mut self.proxied } else { &mut self.direct }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::IpAddr;
 
     use super::*;
-    use crate::identity::PeerAddr;
 
     fn client(ip: &str) -> ClientAddr {
         ClientAddr::direct(PeerAddr::from_socket((ip.parse::<IpAddr>().unwrap(), 4711).into()))
@@ -130,30 +170,46 @@ mod tests {
     #[test]
     fn slots_are_given_back() {
         let book = book(2, 9);
-        let (first, _second) = (book.slot().unwrap(), book.slot().unwrap());
-        assert_eq!(book.slot().unwrap_err(), Refusal::Full);
+        let (first, _second) = (book.slot(None).unwrap(), book.slot(None).unwrap());
+        assert_eq!(book.slot(None).unwrap_err(), Refusal::Full);
         assert_eq!(book.sessions(), 2);
         drop(first);
-        assert!(book.slot().is_ok());
+        assert!(book.slot(None).is_ok());
     }
 
     #[test]
     fn a_client_is_an_address_or_a_64() {
         let book = book(9, 1);
-        let held = book.place(client("2001:db8:0:1::1")).unwrap();
-        assert_eq!(book.place(client("2001:db8:0:1:ffff::2")).unwrap_err(), Refusal::ClientFull);
-        assert!(book.place(client("2001:db8:0:2::1")).is_ok());
-        let _v4 = book.place(client("192.0.2.1")).unwrap();
-        assert_eq!(book.place(client("::ffff:192.0.2.1")).unwrap_err(), Refusal::ClientFull);
-        assert!(book.place(client("192.0.2.2")).is_ok());
+        let held = book.place(client("2001:db8:0:1::1"), false).unwrap();
+        assert_eq!(book.place(client("2001:db8:0:1:ffff::2"), false).unwrap_err(), Refusal::ClientFull);
+        assert!(book.place(client("2001:db8:0:2::1"), false).is_ok());
+        let _v4 = book.place(client("192.0.2.1"), false).unwrap();
+        assert_eq!(book.place(client("::ffff:192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
+        assert!(book.place(client("192.0.2.2"), false).is_ok());
         drop(held);
-        assert!(book.place(client("2001:db8:0:1::1")).is_ok());
+        assert!(book.place(client("2001:db8:0:1::1"), false).is_ok());
     }
 
     #[test]
     fn a_client_that_left_leaves_nothing_behind() {
         let book = book(9, 3);
-        drop([book.place(client("192.0.2.1")).unwrap(), book.place(client("192.0.2.1")).unwrap()]);
+        drop([book.place(client("192.0.2.1"), false).unwrap(), book.place(client("192.0.2.1"), false).unwrap()]);
         assert!(book.clients.is_empty());
+    }
+
+    #[test]
+    fn a_load_balancer_holds_its_clients_connections() {
+        let book = book(9, 2);
+        let balancer = PeerAddr::from_socket(([10, 0, 0, 1], 4711).into());
+        let (balancers, own) = (Source::of(balancer.ip()), Source::of([192, 0, 2, 1].into()));
+        let slot = book.slot(Some(balancer)).unwrap();
+        let proxied = book.place(client("192.0.2.1"), true).unwrap();
+        let direct = book.place(client("192.0.2.1"), false).unwrap();
+        assert_eq!(book.place(client("192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
+        assert_eq!((book.connections_of(balancers), book.connections_of(own)), (1, 1));
+        assert_eq!(book.clients(), [(own, 2)]);
+        drop((slot, proxied, direct));
+        assert_eq!((book.connections_of(balancers), book.connections_of(own)), (0, 0));
+        assert!(book.clients.is_empty() && book.balancers.is_empty());
     }
 }

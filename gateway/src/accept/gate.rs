@@ -41,6 +41,7 @@ impl Gate {
             match listener.accept().await {
                 Ok((stream, peer)) => {
                     exhausted = false;
+                    self.worker.counters.connections_total.increment();
                     self.open(stream, PeerAddr::from_socket(peer));
                 }
                 // A client that was gone before it was accepted is nobody's fault.
@@ -67,7 +68,7 @@ impl Gate {
         if !proxied && worker.verdicts.refuses(peer.ip(), now()) {
             return self.refuse(&stream, peer, Refusal::Banned);
         }
-        let slot = match admission.slot() {
+        let slot = match admission.slot(proxied.then_some(peer)) {
             Ok(slot) => slot,
             Err(refusal) => return self.refuse(&stream, peer, refusal),
         };
@@ -80,7 +81,7 @@ impl Gate {
             tokio::spawn(serve_proxied(worker, stream, peer, delay, admit, (slot, alive)));
             return;
         }
-        match admission.place(ClientAddr::direct(peer)) {
+        match admission.place(ClientAddr::direct(peer), false) {
             Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
             Err(refusal) => {
                 // Before the client hears of it, and tries again.
@@ -95,7 +96,7 @@ impl Gate {
         if self.worker.verdicts.refuses(client.ip(), now()) {
             return Err(Refusal::Banned);
         }
-        self.admission.place(client)
+        self.admission.place(client, true)
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
+use tracing::debug;
 
 use crate::config::{IdentityMode, Limits, Timeouts};
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
@@ -56,6 +57,10 @@ pub async fn watch(
 
 async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, String> {
     let address = &backend.address;
+    // While its name cannot be resolved, where it was is the best that is known.
+    if let Err(error) = backend.resolve().await {
+        debug!(%address, %error, "cannot be resolved");
+    }
     let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
     let mut talk = Talk { stream, buffer: Vec::new() };
     talk.identify(backend.identity).await.map_err(|error| format!("{address}: {error}"))?;
@@ -65,8 +70,13 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     if code != 220 {
         return Err(format!("{address} greets the gateway with {code} {banner}"));
     }
+    let proxy = matches!(backend.identity, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
     if talk.buffer.len() > used {
-        return Err(not_proxy(address, backend.identity));
+        return Err(if proxy {
+            not_proxy(address, backend.identity)
+        } else {
+            format!("{address} says more than its greeting before it is asked, so all mail is answered 451")
+        });
     }
     talk.next(used);
     talk.send(format!("EHLO {hostname}\r\n").as_bytes()).await.map_err(lost)?;
@@ -75,7 +85,6 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     };
     let (code, (text, offer, keywords), used) = talk.reply(read).await.map_err(lost)?;
     if code != 250 {
-        let proxy = matches!(backend.identity, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
         return Err(if proxy {
             not_proxy(address, backend.identity)
         } else {

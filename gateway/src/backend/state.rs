@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use tracing::warn;
 use crate::config::{Backend, HostPort, IdentityMode};
 use crate::session::Dialect;
 
-/// Addresses of one backend that are remembered.
+/// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;
 
 /// One backend.
@@ -29,7 +30,10 @@ pub struct BackendState {
     dialect: RwLock<Arc<Dialect>>,
     health: Mutex<Health>,
     refresh: Notify,
-    found_at: Mutex<Vec<IpAddr>>,
+    /// Where it is: as configured, or as its name was last resolved.
+    addresses: RwLock<Arc<[SocketAddr]>>,
+    /// A session's identity was refused, and none was accepted since. A health check cannot see that.
+    identity_refused: AtomicBool,
 }
 
 /// What the last health check saw.
@@ -58,7 +62,11 @@ impl BackendState {
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             health: Mutex::default(),
             refresh: Notify::new(),
-            found_at: Mutex::default(),
+            addresses: RwLock::new(match &backend.address {
+                HostPort::Address(address) => Arc::new([*address]),
+                HostPort::Name(..) => Arc::default(),
+            }),
+            identity_refused: AtomicBool::new(false),
         }
     }
 
@@ -81,8 +89,12 @@ impl BackendState {
     }
 
     /// Files what a check saw; a change is logged.
-    pub(super) fn set_health(&self, health: Health) {
+    pub(super) fn set_health(&self, mut health: Health) {
         let mut known = self.lock_health();
+        if health.healthy && self.identity_refused.load(Ordering::Relaxed) {
+            health.healthy = false;
+            health.problem.clone_from(&known.problem);
+        }
         if known.problem != health.problem {
             match &health.problem {
                 Some(problem) => warn!(backend = self.name, problem, "backend is unhealthy"),
@@ -92,14 +104,25 @@ impl BackendState {
         *known = health;
     }
 
-    /// A session met a fault that a health check cannot see; logged when it is news.
-    pub fn report_problem(&self, problem: &str) {
+    /// A session could not tell it who the client is; logged when it is news.
+    pub fn identity_refused(&self, why: &str) {
         let mut known = self.lock_health();
-        if known.problem.as_deref() != Some(problem) {
-            warn!(backend = self.name, problem, "the backend cannot be told who clients are");
-            known.problem = Some(problem.to_owned());
+        if known.problem.as_deref() != Some(why) {
+            warn!(backend = self.name, problem = why, "the backend cannot be told who clients are");
+            known.problem = Some(why.to_owned());
         }
         known.healthy = false;
+        self.identity_refused.store(true, Ordering::Relaxed);
+        self.ask_refresh();
+    }
+
+    /// A session could.
+    pub fn identity_accepted(&self) {
+        // Read first: this is said of every session, by every core.
+        if self.identity_refused.load(Ordering::Relaxed) {
+            self.identity_refused.store(false, Ordering::Relaxed);
+            self.ask_refresh();
+        }
     }
 
     /// Asks for a health check now.
@@ -113,41 +136,42 @@ impl BackendState {
 
     /// Connects to the first address that answers; each gets its own timeout.
     pub async fn connect(&self) -> io::Result<TcpStream> {
-        match &self.address {
-            HostPort::Address(address) => self.connect_to(*address).await,
-            HostPort::Name(name, port) => {
-                let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{name}` has no address"));
-                for address in lookup_host((name.as_str(), *port)).await? {
-                    match self.connect_to(address).await {
-                        Ok(stream) => return Ok(stream),
-                        Err(error) => last = error,
-                    }
-                }
-                Err(last)
+        let mut addresses = self.known_addresses();
+        if addresses.is_empty() {
+            addresses = self.resolve().await?;
+        }
+        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{}` has no address", self.address));
+        for &address in addresses.iter() {
+            match self.connect_to(address).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
             }
         }
+        Err(last)
     }
 
     async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
         let stream = timeout(self.connect_timeout, TcpStream::connect(address)).await??;
         stream.set_nodelay(true)?;
-        self.found_at(address.ip());
         Ok(stream)
     }
 
-    /// Where it was found so far. One with a name may have several addresses, and others tomorrow.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        self.found_at.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver.
+    pub(super) async fn resolve(&self) -> io::Result<Arc<[SocketAddr]>> {
+        let HostPort::Name(name, port) = &self.address else { return Ok(self.known_addresses()) };
+        let found = timeout(self.connect_timeout, lookup_host((name.as_str(), *port))).await??;
+        let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        Ok(found)
     }
 
-    fn found_at(&self, ip: IpAddr) {
-        let mut known = self.found_at.lock().unwrap_or_else(PoisonError::into_inner);
-        if !known.contains(&ip) {
-            if known.len() >= ADDRESSES_MAX {
-                known.remove(0);
-            }
-            known.push(ip);
-        }
+    fn known_addresses(&self) -> Arc<[SocketAddr]> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it is, as far as that is known. One with a name may have other addresses tomorrow.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.known_addresses().iter().map(SocketAddr::ip).collect()
     }
 
     fn lock_health(&self) -> MutexGuard<'_, Health> {

@@ -1,6 +1,9 @@
 //! `demo`: gateway and sink on loopback ports of their own, and one client that shows what each of them sees.
 
+use std::fs::DirBuilder;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::PathBuf;
 use std::sync::mpsc::Receiver;
 
@@ -37,6 +40,15 @@ const DIALOG: [(&str, char); 7] = [
 /// A directory of the demo's own; gone with it.
 struct Directory(PathBuf);
 
+impl Directory {
+    /// Nobody else's: one that is there already is not used.
+    fn new() -> io::Result<Self> {
+        let path = std::env::temp_dir().join(format!("smtp-gateway-demo-{}", std::process::id()));
+        DirBuilder::new().mode(0o700).create(&path)?;
+        Ok(Self(path))
+    }
+}
+
 impl Drop for Directory {
     fn drop(&mut self) {
         // It holds at most a socket of ours, and lies where temporary files do.
@@ -56,7 +68,7 @@ pub(super) fn demo() -> Result<(), Failure> {
     });
     let sink = sink.map_err(|error| Failure::new(format_args!("the sink cannot start: {error}")))?;
 
-    let directory = Directory(std::env::temp_dir().join(format!("smtp-gateway-demo-{}", std::process::id())));
+    let directory = Directory::new().map_err(Failure::new)?;
     let mut config = config::parse(CONFIG, "demo.toml")
         .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.iter().map(ToString::to_string).collect() })?;
     config.listeners[0].address.set_port(0);
@@ -96,7 +108,7 @@ async fn show(bound: Bound, sink: SocketAddr, events: &Receiver<Event>) -> Resul
     }
 }
 
-async fn converse(gateway: SocketAddr) -> std::io::Result<()> {
+async fn converse(gateway: SocketAddr) -> io::Result<()> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((CLIENT, 0).into())?;
     let mut stream = BufReader::new(socket.connect(gateway).await?);
@@ -112,16 +124,16 @@ async fn converse(gateway: SocketAddr) -> std::io::Result<()> {
     Ok(())
 }
 
-async fn reply(stream: &mut BufReader<TcpStream>, expected: char) -> std::io::Result<()> {
+async fn reply(stream: &mut BufReader<TcpStream>, expected: char) -> io::Result<()> {
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
-            return Err(std::io::ErrorKind::UnexpectedEof.into());
+            return Err(io::ErrorKind::UnexpectedEof.into());
         }
         println!("  S: {}", line.trim_end());
         if line.as_bytes().get(3) != Some(&b'-') {
             let told = format!("the gateway answered `{}`, not {expected}xx", line.trim_end());
-            return if line.starts_with(expected) { Ok(()) } else { Err(std::io::Error::other(told)) };
+            return if line.starts_with(expected) { Ok(()) } else { Err(io::Error::other(told)) };
         }
     }
 }

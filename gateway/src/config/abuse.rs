@@ -1,5 +1,6 @@
 //! The tables against abuse: what sources are banned for, and what the kernel side does.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
@@ -44,6 +45,7 @@ pub(super) fn bans(mut section: Section<'_, '_, '_>) -> Bans {
 pub(super) fn xdp(mut section: Section<'_, '_, '_>) -> Xdp {
     let default = Xdp::default();
     let interfaces = interfaces(&mut section);
+    let outside = interfaces_among(&mut section, &interfaces);
     let modes =
         [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic), ("off", XdpMode::Off)];
     let mode = section.optional("mode", word(&modes));
@@ -65,6 +67,8 @@ pub(super) fn xdp(mut section: Section<'_, '_, '_>) -> Xdp {
         syn_rate: section.or("syn_rate", default.syn_rate, integer(1..=1_000_000)),
         syn_burst: section.or("syn_burst", default.syn_burst, integer(1..=1_000_000)),
         allow: networks(&mut section, "allow"),
+        outside,
+        pins: section.or("pins", default.pins, pins),
     };
     section.finish();
     xdp
@@ -73,6 +77,25 @@ pub(super) fn xdp(mut section: Section<'_, '_, '_>) -> Xdp {
 fn networks(section: &mut Section<'_, '_, '_>, key: &'static str) -> Vec<ipnet::IpNet> {
     let networks = section.list(key, network).map(|networks| networks.value);
     networks.unwrap_or_default().into_iter().map(|network| network.value).collect()
+}
+
+/// `outside`, which names some of the interfaces.
+fn interfaces_among(section: &mut Section<'_, '_, '_>, known: &[String]) -> Vec<String> {
+    let names = section.list("outside", interface).map(|names| names.value).unwrap_or_default();
+    for name in names.iter().filter(|name| !known.contains(&name.value)) {
+        let message = format!("`xdp.outside` names {}, and `xdp.interfaces` does not", quoted(&name.value));
+        section.report().fault(&name.span, message, "write it under `interfaces` too");
+    }
+    names.into_iter().map(|name| name.value).collect()
+}
+
+fn pins(value: &DeValue<'_>) -> Read<PathBuf> {
+    let path = text(value, "/sys/fs/bpf/smtp-gateway")?;
+    if path.starts_with('/') && !path.contains('\0') {
+        return Ok(path.into());
+    }
+    let message = format!("is {}, which is no absolute path", quoted(path));
+    Err(Complaint::new(message, "write a folder on a BPF file system, such as `\"/sys/fs/bpf/smtp-gateway\"`"))
 }
 
 fn interfaces(section: &mut Section<'_, '_, '_>) -> Vec<String> {

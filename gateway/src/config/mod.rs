@@ -232,6 +232,10 @@ pub struct Xdp {
     pub syn_burst: u32,
     /// Never limited nor dropped by the kernel side. Default none.
     pub allow: Vec<IpNet>,
+    /// Those of `interfaces` behind which there is only the Internet. Default none.
+    pub outside: Vec<String>,
+    /// Where program, bans and counters outlive the gateway. Default `/sys/fs/bpf/smtp-gateway`.
+    pub pins: PathBuf,
 }
 
 /// `xdp.mode`
@@ -372,6 +376,8 @@ impl Default for Xdp {
             syn_rate: 50,
             syn_burst: 200,
             allow: Vec::new(),
+            outside: Vec::new(),
+            pins: "/sys/fs/bpf/smtp-gateway".into(),
         }
     }
 }

@@ -200,6 +200,8 @@ fn every_key_has_its_effect() {
             syn_rate: 9,
             syn_burst: 10,
             allow: vec!["198.51.100.7/32".parse().unwrap()],
+            outside: vec!["wan.7".to_owned()],
+            pins: "/run/bpf/gateway".into(),
         },
         control: Control { socket: "control.sock".into(), allowed_uids: vec![0, 1000] },
         log: Log { format: LogFormat::Json, level: LogLevel::Trace, mailboxes: true },

@@ -162,7 +162,7 @@ async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answer
             Ok((stream, _)) => {
                 let (uids, answers) = (uids.clone(), answers.clone());
                 tokio::spawn(async move {
-                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, &*answers));
+                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, answers));
                     match talk.await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%error, "control conversation"),
@@ -179,14 +179,17 @@ async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answer
     }
 }
 
-async fn converse(mut stream: UnixStream, uids: &[u32], answers: &impl Answers) -> io::Result<()> {
+async fn converse(mut stream: UnixStream, uids: &[u32], answers: Arc<impl Answers>) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let answer = if uids.contains(&uid) {
         let mut line = String::new();
         let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
         BufReader::new((&mut stream).take(limit)).read_line(&mut line).await?;
         match serde_json::from_str(&line) {
-            Ok(request) => answer(request, answers)?,
+            // The kernel's tables may be large, and the log and the health checks live on this thread.
+            Ok(request) => {
+                tokio::task::spawn_blocking(move || answer(request, &*answers)).await.map_err(io::Error::other)??
+            }
             Err(error) => json!({ "error": format!("not understood: {error}") }).to_string(),
         }
     } else {

@@ -102,23 +102,42 @@ pub struct XdpStatus {
     pub mode: XdpMode,
     /// Where.
     pub interfaces: Vec<InterfaceStatus>,
+    /// What of the configuration could not be had, and what to do.
+    pub problem: Option<String>,
     /// Packets to the listeners' ports.
     pub packets_total: u64,
     /// SYNs among them.
     pub syn_total: u64,
     /// Drops by cause.
     pub dropped_total: BTreeMap<String, u64>,
+    /// Whether packets are only counted that would be dropped, under `would_drop_total`.
+    pub monitor_only: bool,
+    /// What would have been dropped, by cause.
+    pub would_drop_total: BTreeMap<String, u64>,
+    /// Connections that the system handed over to the gateway, since it started.
+    pub accepted_total: u64,
+    /// SYNs, since the gateway started, that were neither dropped here nor became a connection: lost to a full queue,
+    /// forged, repeated, or given up. SYNs are what was dropped, accepted and lost.
+    pub lost_before_accept_total: u64,
+    /// Every counter of the program, those above among them.
+    pub counters_total: BTreeMap<String, u64>,
+    /// Verdicts that could not be written.
+    pub failed_writes_total: u64,
     /// Sources with an account.
     pub tracked_sources: u64,
     /// Bans in force.
     pub bans: u64,
 }
 
-/// How a program is attached. This version attaches none.
+/// How a program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum XdpMode {
-    /// None is.
+    /// In the card's driver.
+    Native,
+    /// Behind it, which costs more.
+    Generic,
+    /// Not at all.
     Off,
 }
 
@@ -195,15 +214,33 @@ pub struct TopList {
     pub sources: Vec<TopSource>,
 }
 
+impl XdpMode {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        }
+    }
+}
+
 impl XdpStatus {
     /// Nothing is attached.
     pub fn off() -> Self {
         Self {
             mode: XdpMode::Off,
             interfaces: Vec::new(),
+            problem: None,
             packets_total: 0,
             syn_total: 0,
             dropped_total: BTreeMap::new(),
+            monitor_only: false,
+            would_drop_total: BTreeMap::new(),
+            accepted_total: 0,
+            lost_before_accept_total: 0,
+            counters_total: BTreeMap::new(),
+            failed_writes_total: 0,
             tracked_sources: 0,
             bans: 0,
         }

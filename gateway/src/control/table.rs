@@ -28,7 +28,22 @@ pub fn render(status: &Status, colour: bool) -> String {
     ));
     match xdp.mode {
         XdpMode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
+        XdpMode::Native | XdpMode::Generic => {
+            let on = xdp.interfaces.iter().map(|i| format!("{} {}", printable(&i.name), i.mode.as_str()));
+            let monitor = if xdp.monitor_only { ", drops nothing (monitor only)" } else { "" };
+            line(format_args!("kernel     {}{monitor}", on.collect::<Vec<_>>().join(", ")));
+            let dropped: u64 = xdp.dropped_total.values().sum();
+            line(format_args!(
+                "           {} packets, {} dropped; {} SYNs, {} lost before accept; {} sources",
+                xdp.packets_total, dropped, xdp.syn_total, xdp.lost_before_accept_total, xdp.tracked_sources
+            ));
+        }
     }
+    if let Some(problem) = &xdp.problem {
+        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
+        line(format_args!("  {red}! {}{plain}", printable(problem)));
+    }
+    line(format_args!("bans       {}", xdp.bans));
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
@@ -139,6 +154,7 @@ smtp-gateway 1.2.3, up 3 h 12 min
 sessions   1 active, 22 accepted, 3 refused
 messages   4 accepted, 5 rejected, 6 deferred
 kernel     off: connections are limited in userspace only
+bans       0
 
 LISTENER  TAKES    BACKEND
 [::]:25   clients  exchange

@@ -56,9 +56,9 @@ impl SessionTask {
             Action::Finding(finding) => self.report(finding),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
-                backend.report_problem(why);
-                backend.ask_refresh();
+                backend.identity_refused(why);
             }
+            Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),
         }
     }

@@ -1,11 +1,19 @@
-//! The core's time: milliseconds since this process first asked.
+//! The core's time: milliseconds of the machine's monotonic clock, which began at boot. So what the kernel side remembers
+//! over a restart of the gateway still has its place in time.
 
 use std::sync::LazyLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::session::Millis;
 
-static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+static START: LazyLock<Instant> = LazyLock::new(|| {
+    let (now, since_boot) = (Instant::now(), clock_gettime(ClockId::Monotonic));
+    let seconds = u64::try_from(since_boot.tv_sec).unwrap_or(0);
+    let nanos = u32::try_from(since_boot.tv_nsec).unwrap_or(0);
+    now.checked_sub(Duration::new(seconds, nanos)).unwrap_or(now)
+});
 
 /// Now.
 pub fn now() -> Millis {
@@ -16,5 +24,5 @@ pub fn now() -> Millis {
 pub(super) fn instant(at: Millis) -> tokio::time::Instant {
     // Far beyond any deadline, and still representable.
     const FOREVER_MS: u64 = 1 << 40;
-    tokio::time::Instant::from_std(*START + std::time::Duration::from_millis(at.0.min(FOREVER_MS)))
+    tokio::time::Instant::from_std(*START + Duration::from_millis(at.0.min(FOREVER_MS)))
 }

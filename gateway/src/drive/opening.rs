@@ -106,10 +106,14 @@ async fn introduce(stream: &mut TcpStream, peer: PeerAddr) -> io::Result<Introdu
                 let unread = buffer.split_off(used);
                 let (client, destination) = match header {
                     ProxyHeader::Proxied { source, destination } => {
-                        (ClientAddr::from_proxy_header(source), Some(destination))
+                        let client = ClientAddr::from_proxy_header(source);
+                        // What the backend grants to the gateway's address is not to be had by claiming it.
+                        if client.ip() == stream.local_addr()?.ip().to_canonical() {
+                            return Err(io::Error::other("the gateway's own address as the source"));
+                        }
+                        (client, Some(destination))
                     }
-                    // A health check is served as the peer itself.
-                    ProxyHeader::Local => (ClientAddr::direct(peer), None),
+                    ProxyHeader::Local => (ClientAddr::unnamed(peer), None),
                 };
                 return Ok(Introduction { client, destination, unread });
             }

@@ -26,32 +26,46 @@ impl PeerAddr {
 
 /// Who the gateway believes the client to be; what the backend is told, what policy judges, what logs name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ClientAddr(SocketAddr);
+pub struct ClientAddr {
+    addr: SocketAddr,
+    named: bool,
+}
 
 impl ClientAddr {
     /// No load balancer stands before this listener: the peer is the client.
     pub fn direct(peer: PeerAddr) -> Self {
-        Self(peer.0)
+        Self { addr: peer.0, named: true }
+    }
+
+    /// A listed load balancer speaks for itself, or does not say for whom (v2 LOCAL, v1 UNKNOWN). It is served as the peer
+    /// it is, but whoever may stand behind it inherits nothing that is granted to its address.
+    pub fn unnamed(balancer: PeerAddr) -> Self {
+        Self { addr: balancer.0, named: false }
     }
 
     /// A listed load balancer named this source in its PROXY header.
     pub fn from_proxy_header(source: SocketAddr) -> Self {
-        Self(SocketAddr::new(source.ip().to_canonical(), source.port()))
+        Self { addr: SocketAddr::new(source.ip().to_canonical(), source.port()), named: true }
     }
 
     /// The address.
     pub fn ip(self) -> IpAddr {
-        self.0.ip()
+        self.addr.ip()
     }
 
     /// The TCP port.
     pub fn port(self) -> u16 {
-        self.0.port()
+        self.addr.port()
     }
 
     /// Address and port.
     pub fn socket_addr(self) -> SocketAddr {
-        self.0
+        self.addr
+    }
+
+    /// Whether the address is the client's own, and not that of a load balancer which did not name it.
+    pub fn is_named(self) -> bool {
+        self.named
     }
 }
 
@@ -63,6 +77,6 @@ impl fmt::Display for PeerAddr {
 
 impl fmt::Display for ClientAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.ip().fmt(f)
+        self.addr.ip().fmt(f)
     }
 }

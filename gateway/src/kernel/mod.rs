@@ -15,12 +15,31 @@
 #[cfg(target_os = "linux")]
 mod errors;
 #[cfg(target_os = "linux")]
+mod events;
+#[cfg(target_os = "linux")]
+mod impossible;
+#[cfg(target_os = "linux")]
 mod loader;
 #[cfg(target_os = "linux")]
 mod object;
+#[cfg(target_os = "linux")]
+mod reader;
 mod settings;
+#[cfg(target_os = "linux")]
+mod sources;
+#[cfg(target_os = "linux")]
+mod steer;
 #[cfg(not(target_os = "linux"))]
 mod stub;
+#[cfg(target_os = "linux")]
+mod tables;
+#[cfg(target_os = "linux")]
+mod time;
+mod totals;
+#[cfg(target_os = "linux")]
+mod translate;
+#[cfg(target_os = "linux")]
+mod writer;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -29,9 +48,14 @@ use std::path::{Path, PathBuf};
 pub use self::loader::Program;
 #[cfg(target_os = "linux")]
 pub use self::object::OBJECT;
+#[cfg(target_os = "linux")]
+pub use self::reader::Reader;
 pub use self::settings::{Rate, Settings};
+#[cfg(target_os = "linux")]
+pub use self::steer::Steering;
 #[cfg(not(target_os = "linux"))]
-pub use self::stub::Program;
+pub use self::stub::{Program, Reader, Steering};
+pub use self::totals::{SourceAccount, Totals};
 
 /// How the program is attached, really.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,14 @@
 //! In place of `loader` where there is no BPF: the same functions, and one sentence.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 
-use super::{Attached, KernelError, Pins, Settings, Wanted};
+use ipnet::IpNet;
+
+use crate::config::Xdp;
+use crate::verdicts::Verdicts;
+
+use super::{Attached, KernelError, Pins, Settings, SourceAccount, Totals, Wanted};
 
 /// Nobody has one here.
 #[derive(Debug)]
@@ -38,6 +44,48 @@ impl Program {
 
     /// See the Linux side.
     pub fn detach(self) -> Result<(), KernelError> {
+        match self.nobody {}
+    }
+}
+
+/// Nobody has one here.
+#[derive(Debug)]
+pub struct Steering {
+    /// What the kernel side counted.
+    pub reader: Reader,
+}
+
+/// Nobody has one here.
+#[derive(Debug)]
+pub struct Reader {
+    nobody: Infallible,
+}
+
+impl Steering {
+    /// See the Linux side.
+    pub fn start(program: &Program, _: &Arc<Verdicts>, _: &Xdp, _: &[IpNet]) -> Result<Self, KernelError> {
+        match program.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn failures(&self) -> u64 {
+        match self.reader.nobody {}
+    }
+}
+
+impl Reader {
+    /// See the Linux side.
+    pub fn totals(&self) -> Result<Totals, KernelError> {
+        match self.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn sources(&self) -> Result<Vec<SourceAccount>, KernelError> {
+        match self.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn dropped(&self, _: IpNet) -> Result<u64, KernelError> {
         match self.nobody {}
     }
 }

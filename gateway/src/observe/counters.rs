@@ -27,6 +27,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Connections that the system handed over.
+    connections_total,
     /// Connections that became sessions.
     sessions_accepted_total,
     /// Connections turned away before a session began.

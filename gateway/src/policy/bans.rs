@@ -101,6 +101,7 @@ impl BanBook {
             ban.refused = AtomicU64::new(old.refused.load(Ordering::Relaxed));
             if old.until >= ban.since {
                 ban.since = old.since;
+                ban.in_kernel |= old.in_kernel;
             }
             self.remove(network);
         } else if self.is_full_for(network) {

@@ -53,7 +53,7 @@ impl RelayGuard {
 
     /// Whether this client may send anywhere.
     pub fn may_relay(&self, client: ClientAddr) -> bool {
-        self.allowed_networks.iter().any(|network| network.contains(&client.ip()))
+        client.is_named() && self.allowed_networks.iter().any(|network| network.contains(&client.ip()))
     }
 }
 

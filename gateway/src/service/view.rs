@@ -19,6 +19,8 @@ use crate::policy::bans::Cause;
 use crate::session::Millis;
 use crate::verdicts::{BanView, Shown, Verdicts};
 
+use super::kernel_side::KernelSide;
+
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
 
@@ -31,6 +33,10 @@ pub(super) struct View {
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
+    /// If something is attached.
+    pub(super) kernel: Option<KernelSide>,
+    /// Why it is not attached as it should be.
+    pub(super) kernel_problem: Option<String>,
 }
 
 /// The core's time as the world's.
@@ -59,7 +65,12 @@ impl Answers for View {
                 deferred_total: totals.messages_deferred_total,
             },
             backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
-            xdp: XdpStatus { bans, ..XdpStatus::off() },
+            xdp: XdpStatus {
+                bans,
+                accepted_total: totals.connections_total,
+                problem: self.kernel_problem.clone(),
+                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
+            },
             top_sources: self.busiest(TOP_SOURCES),
         }
     }
@@ -67,30 +78,51 @@ impl Answers for View {
     fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
         let now = now();
         let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
-        Ok(Calendar::new(now).ban_status(&ban))
+        Ok(self.ban_status(Calendar::new(now), &ban))
     }
 
     fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
         let now = now();
+        // With the ban its count goes.
+        let packets_dropped = self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(network));
         let ban = self.verdicts.unban(network, now).map_err(|refusal| refusal.to_string())?;
-        Ok(Calendar::new(now).ban_status(&ban))
+        Ok(BanStatus { packets_dropped, ..self.ban_status(Calendar::new(now), &ban) })
     }
 
     fn bans(&self) -> BanList {
         let now = now();
         let calendar = Calendar::new(now);
-        let bans = self.verdicts.bans(now).iter().map(|ban| calendar.ban_status(ban)).collect();
+        let bans = self.verdicts.bans(now).iter().map(|ban| self.ban_status(calendar, ban)).collect();
         BanList { now: calendar.unix_seconds(now), bans }
     }
 
     fn top(&self, limit: usize) -> TopList {
-        TopList { mode: XdpMode::Off, sources: self.busiest(limit) }
+        let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
+        TopList { mode, sources: self.busiest(limit) }
     }
 }
 
 impl View {
-    /// Without the kernel side only sessions are known.
+    fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
+        BanStatus {
+            address: Shown(ban.network).to_string(),
+            reason: ban.reason.clone(),
+            by: match ban.cause {
+                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Administrator => BannedBy::Administrator,
+            },
+            since: calendar.unix_seconds(ban.since),
+            until: calendar.unix_seconds(ban.until),
+            connections_refused: ban.refused,
+            packets_dropped: self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(ban.network)),
+        }
+    }
+
     fn busiest(&self, limit: usize) -> Vec<TopSource> {
+        if let Some(kernel) = &self.kernel {
+            return kernel.busiest(limit, &self.admission);
+        }
+        // Then only sessions are known.
         let mut sources = self.admission.clients();
         sources.sort_unstable_by_key(|(source, sessions)| (Reverse(*sessions), *source));
         sources.truncate(limit);
@@ -110,23 +142,8 @@ impl Calendar {
         Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
     }
 
-    fn unix_seconds(&self, at: Millis) -> u64 {
+    fn unix_seconds(self, at: Millis) -> u64 {
         self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
-    }
-
-    fn ban_status(&self, ban: &BanView) -> BanStatus {
-        BanStatus {
-            address: Shown(ban.network).to_string(),
-            reason: ban.reason.clone(),
-            by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
-                Cause::Administrator => BannedBy::Administrator,
-            },
-            since: self.unix_seconds(ban.since),
-            until: self.unix_seconds(ban.until),
-            connections_refused: ban.refused,
-            packets_dropped: 0,
-        }
     }
 }
 

@@ -205,6 +205,7 @@ impl Session {
 
     /// The session is open: what was held flows, if the backend offers what it uses.
     fn opened(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        out.actions.push(Action::IdentityAccepted);
         let esmtp = self.hello.as_ref().is_some_and(|h| h.esmtp);
         let offered = if esmtp { Offer::from_reply(reply).extensions } else { Extensions::default() };
         let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);

@@ -66,6 +66,8 @@ pub enum Action {
     Finding(Finding),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
+    /// The backend took the client's identity, and its session is open.
+    IdentityAccepted,
     /// The backend's session does not offer what clients were told: learn it anew.
     DialectStale,
 }

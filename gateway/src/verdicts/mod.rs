@@ -9,12 +9,13 @@
 //! Invariant: every ban has a reason and an end.
 //! Invariant: loopback, `bans.allow`, backends and listed load balancers are let in whatever the book says.
 
+mod follow;
 mod protected;
 
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -26,8 +27,10 @@ use crate::policy::bans::{Ban, BanBook, Cause, Full, is_source};
 use crate::policy::reputation::{Finding, Reputation, Sentence};
 use crate::session::Millis;
 
+pub use follow::{Change, Changes};
 pub use protected::Protection;
 
+use follow::Follower;
 use protected::Protected;
 
 /// The widest networks that may be banned: who wants more wants a firewall, or mistyped.
@@ -45,6 +48,7 @@ pub struct Verdicts {
     book: RwLock<BanBook>,
     /// Bans in the book.
     entries: AtomicUsize,
+    follower: OnceLock<Follower>,
 }
 
 /// A ban in force, as it stood when asked.
@@ -60,6 +64,8 @@ pub struct BanView {
     pub since: Millis,
     /// To when.
     pub until: Millis,
+    /// Whether the kernel side may drop its packets.
+    pub in_kernel: bool,
     /// Connections refused for it by the gateway itself.
     pub refused: u64,
 }
@@ -119,6 +125,7 @@ impl Verdicts {
             reputation: Mutex::new(Reputation::new(&config.bans)),
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
+            follower: OnceLock::new(),
         }
     }
 
@@ -180,6 +187,7 @@ impl Verdicts {
             return Err(Refusal::NotBanned(network, wider));
         };
         self.entries.store(book.len(), Ordering::Release);
+        self.tell(Change::Removed(network));
         drop(book);
         if is_source(network) {
             self.reputation().pardon(Source::of(network.addr()));
@@ -202,7 +210,24 @@ impl Verdicts {
 
     /// Addresses that backends were found at: never banned from now on.
     pub fn protect_backends(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        self.protected.learn(addresses);
+        for address in addresses {
+            if self.protected.learn(address) {
+                self.tell(Change::Protected(address.to_canonical()));
+            }
+        }
+    }
+
+    /// Everybody who is never banned, as of now.
+    pub fn protected(&self) -> Vec<(IpNet, Protection)> {
+        self.protected.all()
+    }
+
+    /// A ban that another run left in force.
+    pub fn restore(&self, ban: Ban) -> Result<(), Full> {
+        let mut book = self.write();
+        book.enter(ban)?;
+        self.entries.store(book.len(), Ordering::Release);
+        Ok(())
     }
 
     /// Forgets bans that have expired. Wants to be called now and then; nothing depends on when.
@@ -213,6 +238,9 @@ impl Verdicts {
         let mut book = self.write();
         let expired = book.sweep(now);
         self.entries.store(book.len(), Ordering::Release);
+        for ban in &expired {
+            self.tell(Change::Removed(ban.network));
+        }
         drop(book);
         for ban in expired {
             info!(source = %Shown(ban.network), refused = ban.refused.into_inner(), "ban expired");
@@ -221,9 +249,11 @@ impl Verdicts {
 
     fn enter(&self, ban: Ban) -> Result<BanView, Full> {
         let mut book = self.write();
-        let view = book.enter(ban).map(BanView::of);
+        let view = book.enter(ban).map(BanView::of)?;
         self.entries.store(book.len(), Ordering::Release);
-        view
+        // Under the lock, so that changes are told in the order in which they were made.
+        self.tell(Change::Entered(view.clone()));
+        Ok(view)
     }
 
     fn is_exempt(&self, ip: IpAddr) -> bool {
@@ -251,6 +281,7 @@ impl BanView {
             reason: ban.reason.as_ref().to_owned(),
             since: ban.since,
             until: ban.until,
+            in_kernel: ban.in_kernel,
             refused: ban.refused.load(Ordering::Relaxed),
         }
     }

@@ -72,17 +72,23 @@ impl Protected {
         })
     }
 
-    pub(super) fn learn(&self, addresses: impl IntoIterator<Item = IpAddr>) {
-        for address in addresses {
-            let address = address.to_canonical();
-            if self.reason(address.into()).is_some() {
-                continue;
-            }
-            let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
-            if learned.len() >= LEARNED_MAX {
-                learned.remove(0);
-            }
-            learned.push(address);
+    /// Whether this was news.
+    pub(super) fn learn(&self, address: IpAddr) -> bool {
+        let address = address.to_canonical();
+        if self.reason(address.into()).is_some() {
+            return false;
         }
+        let mut learned = self.learned.write().unwrap_or_else(PoisonError::into_inner);
+        if learned.len() >= LEARNED_MAX {
+            learned.remove(0);
+        }
+        learned.push(address);
+        true
+    }
+
+    pub(super) fn all(&self) -> Vec<(IpNet, Protection)> {
+        let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
+        let learned = learned.iter().map(|address| (IpNet::from(*address), Protection::Backend(*address)));
+        self.fixed.iter().copied().chain(learned).collect()
     }
 }

@@ -59,6 +59,7 @@ fn findings_become_a_ban_that_ends() {
         reason: "2 × flood".to_owned(),
         since: Millis(0),
         until: Millis(600_000),
+        in_kernel: true,
         refused: 2,
     };
     assert_eq!(verdicts.bans(Millis(1)), [expected]);
@@ -160,4 +161,37 @@ fn without_bans_nobody_is_banned_but_by_hand() {
     assert!(!verdicts.refuses(ip("203.0.113.9"), Millis(1)));
     verdicts.ban(network("203.0.113.9/32"), HOUR, "by hand", Millis(0)).unwrap();
     assert!(verdicts.refuses(ip("203.0.113.9"), Millis(1)));
+}
+
+#[test]
+fn changes_are_told_in_order() {
+    let verdicts = verdicts("");
+    misbehave(&verdicts, "203.0.113.8", "203.0.113.8", 0);
+    let changes = verdicts.follow().unwrap();
+    assert!(verdicts.follow().is_none());
+    misbehave(&verdicts, "203.0.113.9", "10.0.0.1", 0);
+    verdicts.unban(network("203.0.113.9/32"), Millis(1)).unwrap();
+    verdicts.protect_backends([ip("198.51.100.30"), ip("198.51.100.30")]);
+    verdicts.sweep(Millis(600_000));
+    let told: Vec<_> = std::iter::from_fn(|| changes.next(Duration::ZERO).ok()).collect();
+    assert!(matches!(&told[0], Change::Entered(ban) if !ban.in_kernel && ban.network == network("203.0.113.9/32")));
+    let rest = [
+        Change::Removed(network("203.0.113.9/32")),
+        Change::Protected(ip("198.51.100.30")),
+        Change::Removed(network("203.0.113.8/32")),
+    ];
+    assert_eq!(told[1..], rest);
+    assert!(!changes.were_lost());
+}
+
+#[test]
+fn a_follower_that_does_not_keep_up_is_told_so() {
+    let verdicts = verdicts("");
+    let changes = verdicts.follow().unwrap();
+    for number in 0..5000_u32 {
+        let address = IpAddr::from((0xCB00_0000 | number).to_be_bytes());
+        verdicts.ban(address.into(), HOUR, "by hand", Millis(0)).unwrap();
+    }
+    assert!(changes.were_lost() && !changes.were_lost());
+    assert_eq!(verdicts.count(Millis(0)), 5000);
 }

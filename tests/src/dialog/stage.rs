@@ -276,6 +276,8 @@ impl Stage {
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
                 Action::Finding(finding) => self.events.push_back(format!("found: {finding}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
+                // What follows is the transcript's to say.
+                Action::IdentityAccepted => {}
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

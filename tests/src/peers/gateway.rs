@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use tempfile::TempDir;
@@ -18,7 +18,7 @@ use super::{LOCAL_DOMAIN, target};
 pub struct Gateway {
     process: Process,
     /// After `process`: it goes when the program is gone.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Gateway {
@@ -29,6 +29,11 @@ impl Gateway {
 
     /// The same with more configuration: whole sections, TOML.
     pub fn start_with(trio: &Trio, backend: SocketAddr, identity: &str, more: &str) -> Self {
+        Self::start_confined(trio, backend, identity, more, &[])
+    }
+
+    /// The same, with more options for `setpriv`: what the gateway may do from the beginning.
+    pub fn start_confined(trio: &Trio, backend: SocketAddr, identity: &str, more: &str, confinement: &[&str]) -> Self {
         let folder = temporary_folder();
         let file = folder.path().join("gateway.toml");
         let socket = folder.path().join("control.sock");
@@ -43,12 +48,31 @@ impl Gateway {
         );
         fs::write(&file, config).expect("a configuration file");
         let mut command = trio.gateway.command("setpriv");
-        command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        command.args(["--pdeathsig", "KILL"]).args(confinement).args(["sh", "-c", "exec \"$@\" 2>&1", "sh"]);
         command.arg(program()).args(["run", "-c"]).arg(&file);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");
-        Self { process, _folder: folder }
+        Self { process, folder }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.process.pid()
+    }
+
+    /// Runs a verb that speaks to it, to its end.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program());
+        command.args(arguments).arg("--socket").arg(self.folder.path().join("control.sock"));
+        command.stdin(Stdio::null()).output().expect("the program")
+    }
+
+    /// Runs a verb that must succeed, for its JSON.
+    pub fn json(&self, arguments: &[&str]) -> serde_json::Value {
+        let output = self.run(&[arguments, &["--json"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).expect("JSON")
     }
 
     /// What it prints: `ready`, and its log.

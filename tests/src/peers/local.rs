@@ -47,6 +47,15 @@ impl LocalSink {
         Self { address: sink.address(), events, _sink: sink }
     }
 
+    /// Waits until so many more sessions have a client, or have ended without.
+    pub fn sessions(&self, count: usize) {
+        let mut seen = 0;
+        while seen < count {
+            let event = self.events.recv_timeout(PATIENCE).expect("a session in time");
+            seen += usize::from(matches!(event, Event::Client(_)));
+        }
+    }
+
     /// Who sent the next message that arrives whole.
     pub fn message_from(&self) -> Option<IpAddr> {
         self.message().client.believed

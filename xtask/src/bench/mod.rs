@@ -139,7 +139,7 @@ fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
 async fn one_round(work: &Work, proxy: &Proxy) -> io::Result<Cell> {
     let before = usage::cpu_nanoseconds(proxy.pid())?;
     let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address)).await??;
-    let cpu = usage::cpu_nanoseconds(proxy.pid())? - before;
+    let cpu = usage::cpu_nanoseconds(proxy.pid())?.saturating_sub(before);
     Ok(Cell::new(work, measured, cpu))
 }
 

@@ -1,0 +1,71 @@
+//! What the kernel side counted.
+
+use std::fmt;
+
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use gateway_common::outcome::COUNTERS;
+use gateway_common::{Counter, Deny, SourceKey, maps};
+use ipnet::IpNet;
+
+use crate::identity::Source;
+
+use super::errors::map_error;
+use super::tables::{Tries, found, typed};
+use super::{KernelError, SourceAccount, Totals};
+
+/// Handles to read by.
+pub struct Reader {
+    stats: PerCpuArray<MapData, Counter>,
+    sources: HashMap<MapData, SourceKey, gateway_common::Source>,
+    bans: HashMap<MapData, SourceKey, Deny>,
+    denied: Tries<Deny>,
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reader")
+    }
+}
+
+impl Reader {
+    pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
+        Ok(Self {
+            stats: typed(open, maps::STATS)?,
+            sources: typed(open, maps::SOURCES)?,
+            bans: typed(open, maps::BANS)?,
+            denied: Tries::open(open, maps::DENY4, maps::DENY6)?,
+        })
+    }
+
+    /// The counters.
+    pub fn totals(&self) -> Result<Totals, KernelError> {
+        let mut totals = [Counter::default(); COUNTERS as usize];
+        for (number, total) in (0..).zip(&mut totals) {
+            let counters = self.stats.get(&number, 0).map_err(|error| map_error(maps::STATS, &error))?;
+            for Counter { count, bytes, syn } in counters.iter() {
+                total.count += count;
+                total.bytes += bytes;
+                total.syn += syn;
+            }
+        }
+        Ok(Totals(totals))
+    }
+
+    /// Every source that has an account.
+    pub fn sources(&self) -> Result<Vec<SourceAccount>, KernelError> {
+        let accounts = self
+            .sources
+            .iter()
+            .map(|entry| entry.map(|(key, account)| SourceAccount { source: Source::of(key.address()), account }));
+        accounts.collect::<Result<_, _>>().map_err(|error| map_error(maps::SOURCES, &error))
+    }
+
+    /// Packets dropped by the ban of exactly this network.
+    pub fn dropped(&self, network: IpNet) -> Result<u64, KernelError> {
+        let deny = match SourceKey::of(network.addr()) {
+            Some(source) if source.prefix_length() == network.prefix_len() => found(self.bans.get(&source, 0)),
+            _ => self.denied.get(network),
+        };
+        Ok(deny.map_err(|error| map_error(maps::BANS, &error))?.map_or(0, |deny| deny.dropped))
+    }
+}

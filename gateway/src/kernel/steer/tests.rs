@@ -1,0 +1,228 @@
+//! Against maps of the kernel's own, without a program.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::time::Instant;
+
+use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason, source_bit};
+
+use super::*;
+use crate::session::Millis;
+
+const CONFIG: &str = r#"
+[server]
+hostname = "mx.example.com"
+[[listener]]
+address = "0.0.0.0:25"
+[[backend]]
+address = "198.51.100.25"
+[relay]
+local_domains = ["example.com"]
+[bans]
+allow = ["192.0.2.128/25"]
+"#;
+
+/// `BPF_F_NO_PREALLOC`, which tries insist on.
+const NO_PREALLOC: u32 = 1;
+
+/// Every map of the layout; `None`, said aloud, where the kernel does not let us have them.
+struct Maps(HashMap<&'static str, OwnedFd>);
+
+impl Maps {
+    fn new() -> Option<Self> {
+        let maps = MAPS.iter().map(|map| Ok((map.name, create(map)?)));
+        match maps.collect::<Result<_, MapError>>() {
+            Ok(maps) => Some(Self(maps)),
+            Err(error) => {
+                let all = std::env::var_os("SMTP_GATEWAY_TESTS").is_some_and(|value| value == "all");
+                assert!(!all, "no BPF maps, and SMTP_GATEWAY_TESTS=all: {error}");
+                // Nothing to be done if standard error is closed.
+                let _ = writeln!(std::io::stderr(), "SKIPPED: a test with BPF maps: {error}");
+                None
+            }
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<MapData, MapError> {
+        let handle = self.0[name]
+            .try_clone()
+            .map_err(|io_error| MapError::SyscallError(aya::sys::SyscallError { call: "dup", io_error }))?;
+        MapData::from_fd(handle)
+    }
+
+    fn tables(&self) -> KernelTables {
+        KernelTables::open(&|name: &str| self.open(name)).unwrap()
+    }
+}
+
+fn create(map: &Map) -> Result<OwnedFd, MapError> {
+    let (kind, prefix, flags) = match map.kind {
+        MapKind::Hash => (1, 0, 0),
+        MapKind::Array => (2, 0, 0),
+        MapKind::PerCpuArray => (6, 0, 0),
+        MapKind::LpmTrie => (11, 4, NO_PREALLOC),
+        MapKind::RingBuffer => (27, 0, 0),
+    };
+    let size = |size: usize| u32::try_from(size).unwrap();
+    let key_size = size(map.key_size) + prefix;
+    let object = aya_obj::Map::new_from_params(kind, key_size, size(map.value_size), map.capacity, flags);
+    Ok(MapData::create(object, map.name, None)?.fd().as_fd().try_clone_to_owned().unwrap())
+}
+
+fn verdicts() -> Arc<Verdicts> {
+    Arc::new(Verdicts::new(&crate::config::parse(CONFIG, "gateway.toml").unwrap()))
+}
+
+fn steer(maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
+    Steering::over(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()], &[]).unwrap()
+}
+
+fn network(text: &str) -> IpNet {
+    text.parse().unwrap()
+}
+
+/// Waits for the map to say so, for as long as a ban may take; how long it took.
+fn within_100_ms(mut done: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !done() {
+        assert!(since.elapsed() < Duration::from_millis(100), "not in the map in time");
+        sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_verdict_is_in_the_kernel_at_once() {
+    let Some(maps) = Maps::new() else { return };
+    let verdicts = verdicts();
+    let steering = steer(&maps, &verdicts);
+    let tables = maps.tables();
+    let source = SourceKey::v4([192, 0, 2, 9]);
+    verdicts.ban(network("192.0.2.9/32"), Duration::from_secs(60), "by hand", now()).unwrap();
+    within_100_ms(|| tables.ban(source).unwrap().is_some());
+    let deny = tables.ban(source).unwrap().unwrap();
+    let (word, mask) = ban_bit(source);
+    assert_eq!(tables.bits(super::super::tables::BitField::Bans, word).unwrap(), mask);
+    assert_eq!((deny.cause, deny.reason, deny.flags), (outcome::DROP_BAN, reason::MANUAL, 0));
+    let left = deny.until_ns.saturating_sub(now_ns());
+    assert!((58_000_000_000..=60_001_000_000).contains(&left), "{left}");
+
+    for text in ["192.0.2.0/24", "2001:db8::/32"] {
+        verdicts.ban(network(text), Duration::from_secs(60), "by hand", now()).unwrap();
+        within_100_ms(|| tables.denied().unwrap().iter().any(|(denied, _)| *denied == network(text)));
+        verdicts.unban(network(text), now()).unwrap();
+        within_100_ms(|| tables.denied().unwrap().is_empty());
+    }
+    verdicts.unban(network("192.0.2.9/32"), now()).unwrap();
+    within_100_ms(|| tables.bans().unwrap().is_empty());
+    verdicts.protect_backends(["198.51.100.77".parse::<IpAddr>().unwrap()]);
+    within_100_ms(|| tables.allowed().unwrap().iter().any(|(allowed, _)| *allowed == network("198.51.100.77/32")));
+    let mut allowed: Vec<_> = tables.allowed().unwrap().iter().map(|(network, _)| network.to_string()).collect();
+    allowed.sort();
+    let expected =
+        ["127.0.0.0/8", "192.0.2.128/25", "198.51.100.25/32", "198.51.100.77/32", "203.0.113.0/24", "::1/128"];
+    assert_eq!(allowed, expected);
+    assert_eq!(steering.failures(), 0);
+}
+
+/// A ban, its end and what was dropped for it live in the maps: the next gateway has them all.
+#[test]
+fn a_restart_loses_no_ban() {
+    let Some(maps) = Maps::new() else { return };
+    let first = verdicts();
+    let steering = steer(&maps, &first);
+    for text in ["192.0.2.9/32", "2001:db8:1:2::/64", "198.18.0.0/15"] {
+        first.ban(network(text), Duration::from_secs(60), "by hand", now()).unwrap();
+    }
+    first.ban(network("192.0.2.10/32"), Duration::from_millis(1), "by hand", now()).unwrap();
+    let mut tables = maps.tables();
+    within_100_ms(|| tables.bans().unwrap().len() == 3 && tables.denied().unwrap().len() == 1);
+    let before = first.bans(now());
+    drop((first, steering));
+
+    let source = SourceKey::v4([192, 0, 2, 9]);
+    let deny = tables.ban(source).unwrap().unwrap();
+    tables.put_ban(source, Deny { dropped: 41, ..deny }).unwrap();
+    let second = verdicts();
+    let steering = steer(&maps, &second);
+    let after = second.bans(now());
+    let shown = |bans: &[BanView]| {
+        let mut shown: Vec<_> = bans.iter().map(|ban| (ban.network, ban.since, ban.until)).collect();
+        shown.retain(|(_, _, until)| *until > now());
+        shown.sort();
+        shown
+    };
+    assert_eq!(shown(&after), shown(&before));
+    assert_eq!(after.len(), 3);
+    assert!(after.iter().all(|ban| ban.reason == "manual (before a restart)"));
+    assert!(second.refuses("2001:db8:1:2::9".parse().unwrap(), now()));
+    assert_eq!(steering.reader.dropped(network("192.0.2.9/32")).unwrap(), 41);
+    assert_eq!(tables.ban(SourceKey::v4([192, 0, 2, 10])).unwrap(), None, "over, and taken out");
+    // What is said anew keeps what was counted.
+    second.ban(network("192.0.2.9/32"), Duration::from_secs(90), "again", now()).unwrap();
+    within_100_ms(|| tables.ban(source).unwrap().is_some_and(|again| again.until_ns > deny.until_ns));
+    assert_eq!(steering.reader.dropped(network("192.0.2.9/32")).unwrap(), 41);
+}
+
+#[test]
+fn more_bans_than_the_queue_holds() {
+    let Some(maps) = Maps::new() else { return };
+    let verdicts = verdicts();
+    let steering = steer(&maps, &verdicts);
+    let count = 20_000_u32;
+    for number in 0..count {
+        let address = IpAddr::from((0x0A00_0000 | number).to_be_bytes());
+        verdicts.ban(address.into(), Duration::from_secs(60), "by hand", now()).unwrap();
+    }
+    let tables = maps.tables();
+    let since = Instant::now();
+    while tables.bans().unwrap().len() != usize::try_from(count).unwrap() {
+        assert!(since.elapsed() < Duration::from_secs(10));
+        sleep(Duration::from_millis(10));
+    }
+    verdicts.sweep(Millis(u64::MAX));
+    while !tables.bans().unwrap().is_empty() {
+        assert!(since.elapsed() < Duration::from_secs(20));
+        sleep(Duration::from_millis(10));
+    }
+    assert_eq!(steering.failures(), 0);
+}
+
+/// Who is gone leaves the table, and its bit goes with the last that needs it.
+#[test]
+fn idle_sources_are_forgotten() {
+    let Some(maps) = Maps::new() else { return };
+    let open = |name: &str| maps.open(name);
+    let mut table: aya::maps::HashMap<MapData, SourceKey, gateway_common::Source> =
+        typed(&open, maps::SOURCES).unwrap();
+    let mut bits: aya::maps::Array<MapData, u64> = typed(&open, maps::SOURCE_BITS).unwrap();
+    let hour = 3600 * 1_000_000_000;
+    let (gone, here) = (SourceKey::v4([192, 0, 2, 1]), SourceKey::v4([192, 0, 2, 2]));
+    for (source, last_seen_ns) in [(gone, 1), (here, hour)] {
+        table.insert(source, gateway_common::Source { packets: 9, last_seen_ns, ..Default::default() }, 0).unwrap();
+        let (word, bit) = source_bit(source);
+        bits.set(word, bits.get(&word, 0).unwrap() | bit, 0).unwrap();
+    }
+    let mut sources = Sources::open(&open).unwrap();
+    sources.forget_idle(hour).unwrap();
+    assert_eq!(table.keys().count(), 2, "an hour is not over");
+    sources.forget_idle(hour + 2).unwrap();
+    assert_eq!(table.keys().collect::<Result<Vec<_>, _>>().unwrap(), [here]);
+    let is_set = |source| {
+        let (word, bit) = source_bit(source);
+        bits.get(&word, 0).unwrap() & bit != 0
+    };
+    assert!(!is_set(gone) && is_set(here));
+}
+
+/// The threads end with the gateway, or nobody could take the maps over.
+#[test]
+fn the_writer_ends_with_the_verdicts() {
+    let Some(maps) = Maps::new() else { return };
+    let verdicts = verdicts();
+    let weak = Arc::downgrade(&verdicts);
+    let steering = steer(&maps, &verdicts);
+    drop((verdicts, steering));
+    assert!(weak.upgrade().is_none());
+}

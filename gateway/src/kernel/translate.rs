@@ -1,0 +1,77 @@
+//! Verdicts in the kernel side's words, and back.
+
+use std::sync::atomic::AtomicU64;
+
+use gateway_common::{Deny, reason};
+use ipnet::IpNet;
+
+use crate::policy::bans::{Ban, Cause};
+use crate::policy::reputation::Finding;
+
+use super::time::millis_of;
+
+/// The number that a ban carries in the kernel.
+pub(super) fn reason_of(cause: Cause) -> u32 {
+    match cause {
+        Cause::Administrator => reason::MANUAL,
+        Cause::Findings(Finding::RelayAttempt) => reason::RELAY_ATTEMPTS,
+        Cause::Findings(Finding::AuthFailure) => reason::AUTH_FAILURES,
+        Cause::Findings(Finding::TooManyErrors) => reason::TOO_MANY_ERRORS,
+        Cause::Findings(Finding::EarlyTalk) => reason::EARLY_TALK,
+        Cause::Findings(Finding::BareNewline | Finding::IdentityClaim | Finding::TooManyCommands | Finding::Flood) => {
+            reason::PROTOCOL_ABUSE
+        }
+    }
+}
+
+/// What is left of a ban when only the kernel remembers it: who, until when, and the number for why.
+pub(super) fn ban_of(network: IpNet, deny: &Deny) -> Ban {
+    let cause = match deny.reason {
+        reason::RELAY_ATTEMPTS => Cause::Findings(Finding::RelayAttempt),
+        reason::AUTH_FAILURES => Cause::Findings(Finding::AuthFailure),
+        reason::TOO_MANY_ERRORS => Cause::Findings(Finding::TooManyErrors),
+        reason::EARLY_TALK => Cause::Findings(Finding::EarlyTalk),
+        reason::PROTOCOL_ABUSE | reason::MIXED => Cause::Findings(Finding::Flood),
+        _ => Cause::Administrator,
+    };
+    Ban {
+        network,
+        cause,
+        reason: format!("{} (before a restart)", reason::name(deny.reason).replace('_', " ")).into(),
+        since: millis_of(deny.since_ns),
+        until: millis_of(deny.until_ns),
+        in_kernel: true,
+        refused: AtomicU64::new(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::time::ns_of;
+    use super::*;
+    use crate::drive::now;
+
+    #[test]
+    fn a_ban_survives_the_kernel() {
+        let network: IpNet = "192.0.2.1/32".parse().unwrap();
+        let causes = Finding::ALL.map(Cause::Findings);
+        for cause in causes.into_iter().chain([Cause::Administrator]) {
+            let ban = Ban::new(network, cause, "why", now(), Duration::from_secs(60), true);
+            let deny = Deny {
+                until_ns: ns_of(ban.until),
+                since_ns: ns_of(ban.since),
+                dropped: 3,
+                last_dropped_ns: 0,
+                cause: 16,
+                reason: reason_of(cause),
+                flags: 0,
+                reserved: 0,
+            };
+            let back = ban_of(network, &deny);
+            assert_eq!((back.network, back.since, back.until), (ban.network, ban.since, ban.until));
+            assert_eq!(reason_of(back.cause), deny.reason);
+        }
+    }
+}
