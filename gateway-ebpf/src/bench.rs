@@ -6,7 +6,6 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
-use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
@@ -14,7 +13,7 @@ use aya_ebpf::programs::XdpContext;
 /// Where an IPv4 source begins in an untagged frame.
 const SOURCE: usize = 14 + 12;
 
-/// Which sources, and where frames are sent.
+/// Which sources.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Sources {
@@ -24,9 +23,6 @@ struct Sources {
     mask: u32,
     /// The other bits.
     base: u32,
-    /// The interface that `send` sends to.
-    interface: u32,
-    reserved: u32,
 }
 
 #[map]
@@ -57,18 +53,8 @@ fn vary(ctx: XdpContext) -> u32 {
     XDP_ABORTED
 }
 
-/// Gives the packet another source, and sends it out of an interface.
-#[xdp]
-fn send(ctx: XdpContext) -> u32 {
-    match another_source(&ctx) {
-        // SAFETY: numbers in, a number out.
-        Some(interface) => unsafe { bpf_redirect(interface, 0) as u32 },
-        None => XDP_ABORTED,
-    }
-}
-
 #[inline(always)]
-fn another_source(ctx: &XdpContext) -> Option<u32> {
+fn another_source(ctx: &XdpContext) -> Option<()> {
     let source = ctx.data() + SOURCE;
     if source + 4 > ctx.data_end() {
         return None;
@@ -84,7 +70,7 @@ fn another_source(ctx: &XdpContext) -> Option<u32> {
     let address = sources.base | (random >> 32) as u32 & sources.mask;
     // SAFETY: checked to lie within the frame.
     unsafe { (source as *mut u32).write_unaligned(address.to_be()) };
-    Some(sources.interface)
+    Some(())
 }
 
 #[panic_handler]
