@@ -29,7 +29,9 @@ pub(super) fn raise_open_files(sessions: usize) {
     if limit.maximum.is_some_and(|hard| hard < needed) && setrlimit(Resource::Nofile, enough).is_ok() {
         return;
     }
-    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+    if limit.current != limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
         warn!(%error, "cannot raise the limit of open files");
     }
     if let Some(open_files) = getrlimit(Resource::Nofile).current
