@@ -6,15 +6,14 @@
 #![no_main]
 
 use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS};
-use aya_ebpf::helpers::generated::bpf_redirect;
 use aya_ebpf::macros::{map, xdp};
 use aya_ebpf::maps::{Array, ProgramArray};
 use aya_ebpf::programs::XdpContext;
 
-/// Where an IPv4 source begins in an untagged frame.
-const SOURCE: usize = 14 + 12;
+/// Where an IPv4 header's checksum begins in an untagged frame; the source follows it.
+const CHECKSUM: usize = 14 + 10;
 
-/// Which sources, and where frames are sent.
+/// Which sources.
 #[repr(C)]
 #[derive(Clone, Copy)]
 struct Sources {
@@ -24,9 +23,6 @@ struct Sources {
     mask: u32,
     /// The other bits.
     base: u32,
-    /// The interface that `send` sends to.
-    interface: u32,
-    reserved: u32,
 }
 
 #[map]
@@ -57,20 +53,10 @@ fn vary(ctx: XdpContext) -> u32 {
     XDP_ABORTED
 }
 
-/// Gives the packet another source, and sends it out of an interface.
-#[xdp]
-fn send(ctx: XdpContext) -> u32 {
-    match another_source(&ctx) {
-        // SAFETY: numbers in, a number out.
-        Some(interface) => unsafe { bpf_redirect(interface, 0) as u32 },
-        None => XDP_ABORTED,
-    }
-}
-
 #[inline(always)]
-fn another_source(ctx: &XdpContext) -> Option<u32> {
-    let source = ctx.data() + SOURCE;
-    if source + 4 > ctx.data_end() {
+fn another_source(ctx: &XdpContext) -> Option<()> {
+    let checksum = ctx.data() + CHECKSUM;
+    if checksum + 6 > ctx.data_end() {
         return None;
     }
     // SAFETY: one bench at a time.
@@ -82,9 +68,19 @@ fn another_source(ctx: &XdpContext) -> Option<u32> {
     random ^= random << 17;
     sources.random = random;
     let address = sources.base | (random >> 32) as u32 & sources.mask;
+    let (checksum, source) = (checksum as *mut u16, (checksum + 2) as *mut u32);
     // SAFETY: checked to lie within the frame.
-    unsafe { (source as *mut u32).write_unaligned(address.to_be()) };
-    Some(sources.interface)
+    unsafe {
+        let old = u32::from_be(source.read_unaligned());
+        // RFC 1624: the sum of what is there now, less what was there before.
+        let mut sum = u32::from(!u16::from_be(checksum.read_unaligned()));
+        sum += (!old >> 16) + (!old & 0xffff) + (address >> 16) + (address & 0xffff);
+        sum = (sum & 0xffff) + (sum >> 16);
+        sum = (sum & 0xffff) + (sum >> 16);
+        checksum.write_unaligned((!(sum as u16)).to_be());
+        source.write_unaligned(address.to_be());
+    }
+    Some(())
 }
 
 #[panic_handler]

@@ -4,7 +4,7 @@ use core::intrinsics::{AtomicOrdering, atomic_or, atomic_xadd};
 
 use aya_ebpf::cty::c_void;
 use aya_ebpf::helpers::bpf_map_lookup_elem;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
@@ -13,6 +13,13 @@ use gateway_common::{Config, Counter, Deny, GateRow, Source, SourceKey, outcome}
 
 /// `BPF_F_NO_PREALLOC`: entries come from the slab.
 const ON_DEMAND: u32 = 1;
+
+/// What the time was at the last tick.
+#[repr(C)]
+struct Clock {
+    tick: u64,
+    now_ns: u64,
+}
 
 #[map]
 static CONFIG: Array<Config> = Array::with_max_entries(1, 0);
@@ -44,17 +51,29 @@ static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, 0);
 static BUCKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::BUCKETS_MAX, 0);
 #[map]
 static STATS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(outcome::COUNTERS, 0);
+/// Nobody else's, so it is in no layout.
+#[map]
+static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(layout::EVENTS_BYTES, 0);
 
 /// `BPF_NOEXIST`: another CPU may have inserted the source meanwhile, and its counts must not be lost.
 const ONLY_NEW: u64 = 1;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`, to the scheduler's tick: a third of the price of the exact time.
+/// Nanoseconds of `CLOCK_MONOTONIC`, to the scheduler's tick. Within a tick that clock stands still, and the tick's number
+/// costs next to nothing, so the clock is read once a tick: 20 ns less a packet.
 #[inline(always)]
 pub(crate) fn now() -> u64 {
     // SAFETY: takes nothing, returns a number.
-    unsafe { bpf_ktime_get_coarse_ns() }
+    let tick = unsafe { bpf_jiffies64() };
+    let Some(clock) = CLOCK.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's own value; XDP programs do not interrupt one another.
+    let clock = unsafe { &mut *clock };
+    if clock.tick != tick {
+        // SAFETY: takes nothing, returns a number.
+        *clock = Clock { tick, now_ns: unsafe { bpf_ktime_get_coarse_ns() } };
+    }
+    clock.now_ns
 }
 
 #[inline(always)]

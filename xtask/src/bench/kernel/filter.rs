@@ -1,4 +1,5 @@
-//! Debian's xdp-filter, as its own loader would load it: deny what is listed, pass the rest.
+//! Debian's xdp-filter as `xdp-filter load --policy allow --features ipv4,ipv6` would have it: what is listed is dropped, the
+//! rest passes.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -13,8 +14,8 @@ use crate::peers;
 
 use super::objects::said;
 
-const OBJECT: &str = "usr/lib/x86_64-linux-gnu/bpf/xdpfilt_dny_all.o";
-const PROGRAM: &str = "xdpfilt_dny_all";
+const OBJECT: &str = "usr/lib/x86_64-linux-gnu/bpf/xdpfilt_alw_ip.o";
+const PROGRAM: &str = "xdpfilt_alw_ip";
 /// Its map of IPv4 addresses, and the flag that denies a source.
 const ADDRESSES: &str = "filter_ipv4";
 const DENY_SOURCE: u64 = 1;

@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
     runs::measure(rounds, has_filter)?;
     if is_live {
         peers::provide_one("nftables")?;
-        live::measure(rounds)?;
+        live::measure(rounds, has_filter)?;
     }
     Ok(())
 }

@@ -14,6 +14,9 @@ use gateway_common::{
 
 use crate::command::repository;
 
+pub(super) const XDP_DROP: u32 = 1;
+pub(super) const XDP_PASS: u32 = 2;
+
 pub(super) const SYN: u8 = 2;
 pub(super) const ACK: u8 = 16;
 const SMTP: u16 = 25;
@@ -43,9 +46,9 @@ impl Spread {
         (0..=self.mask).filter(move |bits| bits & !self.mask == 0).map(move |bits| Ipv4Addr::from(base | bits))
     }
 
-    /// As the driver's map has it: random state, mask and base, interface.
-    pub(super) fn words(self, interface: u32) -> [u64; 3] {
-        [0x2545_f491_4f6c_dd1d, u64::from(self.mask) | u64::from(u32::from(self.base)) << 32, interface.into()]
+    /// As the driver's map has it: random state, then mask and base.
+    fn words(self) -> [u64; 2] {
+        [0x2545_f491_4f6c_dd1d, u64::from(self.mask) | u64::from(u32::from(self.base)) << 32]
     }
 }
 
@@ -71,26 +74,45 @@ impl Driver {
         program.try_into().map_err(|error| said(name)(&error))
     }
 
-    /// Nanoseconds a packet for a program, the driver's own included.
-    pub(super) fn vary(&mut self, next: &ProgramFd, spread: Spread, frame: &[u8], times: u32) -> Result<f64, String> {
-        self.set_spread(spread, 0)?;
-        let map = self.ebpf.map_mut("NEXT").ok_or("no map NEXT")?;
-        let mut programs = ProgramArray::try_from(map).map_err(|error| said("NEXT")(&error))?;
-        programs.set(0, next, 0).map_err(|error| said("NEXT")(&error))?;
-        repeat(self.program("vary")?, frame, times).map(nanoseconds)
+    /// Nanoseconds a packet for a program, the driver's own included. The last packet must have met with this action, if
+    /// one is named: a program that does not do its work is fast.
+    pub(super) fn vary(
+        &mut self,
+        next: &ProgramFd,
+        spread: Spread,
+        frame: &[u8],
+        times: u32,
+        action: Option<u32>,
+    ) -> Result<f64, String> {
+        self.aim(next, spread)?;
+        let (took, got) = repeat(self.program("vary")?, frame, times)?;
+        match action {
+            Some(action) if got != action => Err(format!("XDP action {got} where {action} was due")),
+            _ => Ok(took),
+        }
     }
 
-    pub(super) fn set_spread(&mut self, spread: Spread, interface: u32) -> Result<(), String> {
+    /// Says which program `vary` calls, and with which sources.
+    pub(super) fn aim(&mut self, next: &ProgramFd, spread: Spread) -> Result<(), String> {
         let map = self.ebpf.map_mut("SOURCES").ok_or("no map SOURCES")?;
-        let mut sources: Array<_, [u64; 3]> = Array::try_from(map).map_err(|error| said("SOURCES")(&error))?;
-        sources.set(0, spread.words(interface), 0).map_err(|error| said("SOURCES")(&error))
+        let mut sources: Array<_, [u64; 2]> = Array::try_from(map).map_err(|error| said("SOURCES")(&error))?;
+        sources.set(0, spread.words(), 0).map_err(|error| said("SOURCES")(&error))?;
+        let map = self.ebpf.map_mut("NEXT").ok_or("no map NEXT")?;
+        let mut programs = ProgramArray::try_from(map).map_err(|error| said("NEXT")(&error))?;
+        programs.set(0, next, 0).map_err(|error| said("NEXT")(&error))
+    }
+
+    pub(super) fn fd(&mut self, name: &str) -> Result<ProgramFd, String> {
+        let fd = self.program(name)?.fd().map_err(|error| said(name)(&error))?;
+        fd.try_clone().map_err(|error| said(name)(&error))
     }
 }
 
-/// One packet, so many times; what one took.
-pub(super) fn repeat(program: &Xdp, frame: &[u8], times: u32) -> Result<Duration, String> {
+/// One packet, so many times; the nanoseconds one took, and the last action.
+pub(super) fn repeat(program: &Xdp, frame: &[u8], times: u32) -> Result<(f64, u32), String> {
     let options = TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::new() };
-    program.test_run(options).map(|result| result.duration).map_err(|error| said("test run")(&error))
+    let result = program.test_run(options).map_err(|error| said("test run")(&error))?;
+    Ok((nanoseconds(result.duration), result.return_value))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a test run's nanoseconds are few")]
@@ -228,10 +250,11 @@ fn defaults() -> Config {
     }
 }
 
-/// An untagged frame from wherever, to the listener.
+/// An untagged frame from wherever, to the listener; its destination is a loopback's hardware address.
 pub(super) fn frame(flags: u8) -> Vec<u8> {
-    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
-    frame.extend([0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 192, 0, 2, 1]);
+    let mut frame = vec![0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 2, 8, 0];
+    // The checksum is right, and the driver keeps it so: the network stack would look no further.
+    frame.extend([0x45, 0, 0, 46, 0, 1, 0x40, 0, 64, 6, 0x6e, 0xc7, 10, 0, 0, 1, 192, 0, 2, 1]);
     frame.extend([0x9c, 0x40]);
     frame.extend(SMTP.to_be_bytes());
     frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, flags, 255, 255, 0, 0, 0, 0]);

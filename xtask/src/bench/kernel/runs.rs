@@ -6,14 +6,14 @@ use aya::programs::ProgramFd;
 
 use super::filter::Filter;
 use super::median;
-use super::objects::{ACK, Driver, Gateway, SYN, Spread, frame, nanoseconds, repeat};
+use super::objects::{ACK, Driver, Gateway, SYN, Spread, XDP_DROP, XDP_PASS, frame, repeat};
 
 /// Packets a round.
 const PACKETS: u32 = 1_000_000;
 
-const HOT: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 9);
+pub(super) const HOT: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 9);
 /// 64k sources, scattered over a /12 as strangers are.
-const MANY: Spread = Spread { base: Ipv4Addr::new(10, 16, 0, 0), mask: 0x000f_0fff };
+pub(super) const MANY: Spread = Spread { base: Ipv4Addr::new(10, 16, 0, 0), mask: 0x000f_0fff };
 /// Every address there is.
 const FORGED: Spread = Spread { base: Ipv4Addr::UNSPECIFIED, mask: u32::MAX };
 const BACKGROUND_BANS: u32 = 100_000;
@@ -23,6 +23,8 @@ const BACKGROUND_NETWORKS: u32 = 10_000;
 struct Work {
     name: &'static str,
     flags: u8,
+    /// What must become of the last packet; of forged ones either may.
+    action: Option<u32>,
     spread: Spread,
     gateway: ProgramFd,
     filter: Option<ProgramFd>,
@@ -34,20 +36,23 @@ pub(super) fn measure(rounds: usize, has_filter: bool) -> Result<(), String> {
     let mut driver = Driver::load()?;
     let mut stage = Stage::set(has_filter)?;
     let works = stage.works()?;
-    let empty = fd(&mut driver, "empty")?;
+    let empty = driver.fd("empty")?;
     let mut figures: Vec<[Vec<f64>; 3]> = works.iter().map(|_| Default::default()).collect();
     let mut alone = Vec::new();
     for round in 0..=rounds {
-        let bare = nanoseconds(repeat(driver.program("empty")?, &frame(SYN), PACKETS)?);
+        let (bare, _) = repeat(driver.program("empty")?, &frame(SYN), PACKETS)?;
         if round > 0 {
             alone.push(bare);
         }
         for (work, [gateway, filter, nothing]) in works.iter().zip(&mut figures) {
             let packet = frame(work.flags);
-            let took = driver.vary(&work.gateway, work.spread, &packet, PACKETS)?;
-            let other =
-                work.filter.as_ref().map(|other| driver.vary(other, work.spread, &packet, PACKETS)).transpose()?;
-            let base = driver.vary(&empty, work.spread, &packet, PACKETS)?;
+            let mut vary = |program, action| {
+                let took = driver.vary(program, work.spread, &packet, PACKETS, action);
+                took.map_err(|error| format!("{}: {error}", work.name))
+            };
+            let took = vary(&work.gateway, work.action)?;
+            let other = work.filter.as_ref().map(|other| vary(other, work.action)).transpose()?;
+            let base = vary(&empty, Some(XDP_PASS))?;
             // The first round warms caches and tables.
             if round > 0 {
                 gateway.push(took);
@@ -69,11 +74,6 @@ pub(super) fn measure(rounds: usize, has_filter: bool) -> Result<(), String> {
         println!("| {} | {:.0} | {own:.0} | {filter} | {goal} |", work.name, own + alone);
     }
     stage.report()
-}
-
-fn fd(driver: &mut Driver, name: &str) -> Result<ProgramFd, String> {
-    let program = driver.program(name)?;
-    program.fd().and_then(|fd| fd.try_clone().map_err(Into::into)).map_err(|error| error.to_string())
 }
 
 /// The programs, each with other lists.
@@ -121,24 +121,26 @@ impl Stage {
             [self.open.fd()?, self.banning.fd()?, self.crowded.fd()?, self.flooded.fd()?];
         let mut filter = |index: usize| self.filters.as_mut().map(|filters| filters[index].fd()).transpose();
         let (hot_filter, many_filter, pass_filter) = (filter(0)?, filter(0)?, filter(1)?);
-        let work = |name, flags, spread, gateway: &ProgramFd, filter, goal| {
+        let work = |name, flags, action, spread, gateway: &ProgramFd, filter, goal| {
             let gateway = gateway.try_clone().map_err(|error| error.to_string())?;
-            Ok(Work { name, flags, spread, gateway, filter, goal })
+            Ok(Work { name, flags, action, spread, gateway, filter, goal })
         };
         let hot = Spread::one(HOT);
         let stranger = Spread::one(Ipv4Addr::new(203, 0, 113, 9));
         let network = Spread { base: Ipv4Addr::new(10, 99, 0, 0), mask: 0xffff };
+        let (drop, pass) = (Some(XDP_DROP), Some(XDP_PASS));
+        let (listed_one, listed_many) = ("with 100k bans and 10k networks: one source", "the same: 64k sources");
         [
-            work("banned, one source", SYN, hot, &banning, hot_filter, Some(60.0)),
-            work("banned, 64k sources", SYN, MANY, &banning, many_filter, Some(100.0)),
-            work("banned network of 10k, 64k sources", SYN, network, &crowded, None, None),
-            work("accepted, one source", ACK, hot, &open, pass_filter, Some(90.0)),
-            work("accepted, one source, SYN", SYN, hot, &open, None, None),
-            work("accepted, 64k sources", ACK, MANY, &open, None, Some(200.0)),
-            work("the same with 100k bans and 10k networks: one source", ACK, hot, &crowded, None, Some(110.0)),
-            work("the same with 100k bans and 10k networks: 64k sources", ACK, MANY, &crowded, None, Some(220.0)),
-            work("4 billion forged sources", SYN, FORGED, &flooded, None, Some(120.0)),
-            work("one new source", SYN, stranger, &flooded, None, None),
+            work("banned, one source", SYN, drop, hot, &banning, hot_filter, Some(60.0)),
+            work("banned, 64k sources", SYN, drop, MANY, &banning, many_filter, Some(100.0)),
+            work("banned network of 10k, 64k sources", SYN, drop, network, &crowded, None, None),
+            work("accepted, one source", ACK, pass, hot, &open, pass_filter, Some(90.0)),
+            work("accepted, one source, SYN", SYN, pass, hot, &open, None, None),
+            work("accepted, 64k sources", ACK, pass, MANY, &open, None, Some(200.0)),
+            work(listed_one, ACK, pass, hot, &crowded, None, Some(110.0)),
+            work(listed_many, ACK, pass, MANY, &crowded, None, Some(220.0)),
+            work("4 billion forged sources", SYN, None, FORGED, &flooded, None, Some(120.0)),
+            work("one new source", SYN, pass, stranger, &flooded, None, None),
         ]
         .into_iter()
         .collect()
