@@ -14,7 +14,8 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::{CONFIG_MAGIC, Config, MAPS, maps};
 
-use super::errors::{attach_error, chain, load_error, map_error, pins_error, program_error};
+use super::errors::{attach_error, chain, detach_error, load_error, map_error, pins_error, program_error};
+use super::foreign;
 use super::object::{OBJECT, PROGRAM};
 use super::{Attached, KernelError, Mode, Pins, Settings, Wanted};
 
@@ -83,14 +84,26 @@ impl Program {
         interfaces.insert(index, flags, 0).map_err(|error| map_error(maps::INTERFACES, &error))
     }
 
-    /// Puts the program on a card. An earlier run's is replaced in one step; anybody else's stays, and is an error.
-    pub fn attach(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, KernelError> {
+    /// Puts the program on a card. An earlier run's is replaced in one step; anybody else's stays, and is an error, unless
+    /// it is to go by `force`.
+    pub fn attach(&mut self, interface: &str, wanted: Wanted, force: bool) -> Result<Attached, KernelError> {
+        match self.attach_beside_nobody(interface, wanted) {
+            Err(KernelError::Busy(_)) if force => {}
+            other => return other,
+        }
+        foreign::detach(index_of(interface)?).map_err(|errno| detach_error(interface, errno))?;
+        let attached = self.attach_beside_nobody(interface, wanted)?;
+        Ok(Attached { replaced: true, ..attached })
+    }
+
+    fn attach_beside_nobody(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, KernelError> {
         let index = index_of(interface)?;
         let attached = |mode, taken_over, why_not_native| Attached {
             interface: interface.to_owned(),
             index,
             mode,
             taken_over,
+            replaced: false,
             why_not_native,
         };
         if let Some(mode) = self.take_over(interface, wanted)? {

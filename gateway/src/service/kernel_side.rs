@@ -102,7 +102,7 @@ fn detach_left_over(pins: &Pins) {
 
 impl Attachment {
     fn attach(&mut self, name: &str, config: &Config, wanted: Wanted) -> Result<(), KernelError> {
-        let attached = self.program.attach(name, wanted)?;
+        let attached = self.program.attach(name, wanted, config.xdp.force)?;
         let outside = config.xdp.outside.iter().any(|outside| outside == name);
         self.program.set_interface(attached.index, if outside { INTERFACE_OUTSIDE } else { 0 })?;
         let mode = match attached.mode {
@@ -112,6 +112,9 @@ impl Attachment {
         };
         if let Some(why) = &attached.why_not_native {
             warn!(interface = name, why, "the kernel side is attached in generic mode, which costs more");
+        }
+        if attached.replaced {
+            warn!(interface = name, "somebody else's XDP program was taken off, as `xdp.force` says");
         }
         info!(interface = name, mode = mode.as_str(), taken_over = attached.taken_over, "the kernel side is attached");
         self.interfaces.push(InterfaceStatus { name: name.to_owned(), mode });
