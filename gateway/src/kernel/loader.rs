@@ -15,6 +15,7 @@ use aya::{Ebpf, EbpfLoader};
 use gateway_common::{CONFIG_MAGIC, Config, MAPS, maps};
 
 use super::errors::{attach_error, chain, load_error, map_error, pins_error, program_error};
+use super::evict::evict;
 use super::object::{OBJECT, PROGRAM};
 use super::{Attached, KernelError, Mode, Pins, Settings, Wanted};
 
@@ -83,23 +84,37 @@ impl Program {
         interfaces.insert(index, flags, 0).map_err(|error| map_error(maps::INTERFACES, &error))
     }
 
-    /// Puts the program on a card. An earlier run's is replaced in one step; anybody else's stays, and is an error.
-    pub fn attach(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, KernelError> {
+    /// Puts the program on a card. An earlier run's is replaced in one step; anybody else's stays, and is an error, unless
+    /// it is to be replaced by `force`.
+    pub fn attach(&mut self, interface: &str, wanted: Wanted, force: bool) -> Result<Attached, KernelError> {
         let index = index_of(interface)?;
-        let attached = |mode, taken_over, why_not_native| Attached {
-            interface: interface.to_owned(),
-            index,
-            mode,
-            taken_over,
-            why_not_native,
-        };
         if let Some(mode) = self.take_over(interface, wanted)? {
-            return Ok(attached(mode, true, None));
+            return Ok(Attached::new(interface, index, mode));
         }
+        match self.attach_first(interface, index, wanted) {
+            Err(KernelError::Busy(_)) if force => {
+                // A card that knows only one of the modes has nothing to give up in the other.
+                for mode in [Mode::Native, Mode::Generic] {
+                    let _ = evict(index, mode);
+                }
+                self.attach_first(interface, index, wanted).map_err(|error| match error {
+                    KernelError::Busy(interface) => KernelError::Held(interface),
+                    other => other,
+                })
+            }
+            attached => attached,
+        }
+    }
+
+    /// Attaches in the first mode that works.
+    fn attach_first(&mut self, interface: &str, index: u32, wanted: Wanted) -> Result<Attached, KernelError> {
         let mut refusals = Vec::new();
         for &mode in wanted.modes() {
             match self.attach_in(interface, index, mode) {
-                Ok(()) => return Ok(attached(mode, false, refusals.pop())),
+                Ok(()) => {
+                    let attached = Attached::new(interface, index, mode);
+                    return Ok(Attached { taken_over: false, why_not_native: refusals.pop(), ..attached });
+                }
                 Err(KernelError::Refused { why, .. }) => refusals.push(format!("{}: {why}", mode.name())),
                 Err(error) => return Err(error),
             }

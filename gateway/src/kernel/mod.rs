@@ -17,6 +17,8 @@ mod errors;
 #[cfg(target_os = "linux")]
 mod events;
 #[cfg(target_os = "linux")]
+mod evict;
+#[cfg(target_os = "linux")]
 mod impossible;
 #[cfg(target_os = "linux")]
 mod loader;
@@ -115,6 +117,14 @@ pub struct Attached {
     pub why_not_native: Option<String>,
 }
 
+#[cfg(target_os = "linux")]
+impl Attached {
+    /// One that was taken over.
+    fn new(interface: &str, index: u32, mode: Mode) -> Self {
+        Self { interface: interface.to_owned(), index, mode, taken_over: true, why_not_native: None }
+    }
+}
+
 /// Where maps and links outlive the process: a folder on a BPF file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pins {
@@ -160,6 +170,8 @@ pub enum KernelError {
     UnknownInterface(String),
     /// Somebody else's program is on the card.
     Busy(String),
+    /// It was to be replaced, and the kernel does not let it go.
+    Held(String),
     /// The card's driver, or the kernel, refused in every mode that was wanted.
     Refused {
         /// The card.
@@ -199,6 +211,11 @@ impl fmt::Display for KernelError {
                 f,
                 "`{name}` already has an XDP program that is not this gateway's; it stays. Detach it (`ip link set dev \
                  {name} xdp off`), or set `xdp.force = true` to have it replaced"
+            ),
+            Self::Held(name) => write!(
+                f,
+                "`{name}` has an XDP program that a BPF link holds: only whoever made the link can take it off. `bpftool \
+                 link` names it; stop that program, or remove its pin"
             ),
             Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
             Self::Pins { folder, why } => write!(f, "pin folder {}: {why}", folder.display()),

@@ -38,7 +38,7 @@ impl Program {
     }
 
     /// See the Linux side.
-    pub fn attach(&mut self, _: &str, _: Wanted) -> Result<Attached, KernelError> {
+    pub fn attach(&mut self, _: &str, _: Wanted, _: bool) -> Result<Attached, KernelError> {
         match self.nobody {}
     }
 

@@ -102,7 +102,7 @@ fn detach_left_over(pins: &Pins) {
 
 impl Attachment {
     fn attach(&mut self, name: &str, config: &Config, wanted: Wanted) -> Result<(), KernelError> {
-        let attached = self.program.attach(name, wanted)?;
+        let attached = self.program.attach(name, wanted, config.xdp.force)?;
         let outside = config.xdp.outside.iter().any(|outside| outside == name);
         self.program.set_interface(attached.index, if outside { INTERFACE_OUTSIDE } else { 0 })?;
         let mode = match attached.mode {
