@@ -14,6 +14,7 @@
 //! | [`backend`] | addresses, health, learned dialect | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
+//! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
 //! | [`observe`] | logs and counters, each name declared once | decisions |
@@ -31,6 +32,7 @@ pub mod identity;
 pub mod kernel;
 pub mod observe;
 pub mod policy;
+pub mod proof;
 pub mod service;
 pub mod session;
 pub mod sink;

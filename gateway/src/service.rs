@@ -21,8 +21,9 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::{Drain, now};
 use crate::identity::names::Names;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::log;
+use crate::proof::{Prover, Standing};
 use crate::verdicts::Verdicts;
 
 use kernel_side::{Attachment, KernelSide, attach};
@@ -101,13 +102,18 @@ impl Bound {
         let backends = watch_backends(&config).await;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
+        // The last set is this thread's own.
+        let counters = CounterSet::new(config.server.workers + 1);
+        let standing = standing(&config, &listeners, &backends, &names, counters.of(config.server.workers));
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
             backends,
-            counters: CounterSet::new(config.server.workers),
+            counters,
             verdicts,
             admission: Arc::new(Admission::new(&config.limits)),
+            standing,
+            kinds: config.backends.iter().map(|backend| backend.kind).collect(),
             kernel,
             kernel_problem,
         });
@@ -149,7 +155,8 @@ impl Gateway {
     }
 }
 
-async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
+/// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
+pub(crate) async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     let hostname = &config.server.hostname;
     let mut backends = Vec::new();
     let mut checks = Vec::new();
@@ -169,6 +176,22 @@ async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
     let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
     backends
+}
+
+/// The standing proof begins. Where port 0 was asked for, it is told the port that the kernel chose.
+fn standing(
+    config: &Config,
+    listeners: &[BoundListener],
+    backends: &[Arc<BackendState>],
+    names: &Names,
+    counters: Arc<Counters>,
+) -> Standing {
+    let mut config = config.clone();
+    for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
+        listener.address = bound.address;
+    }
+    let config = Arc::new(config);
+    Standing::start(Prover::new(config.clone(), backends.to_vec(), names), &config, counters)
 }
 
 /// The kernel side that was attached begins to follow verdicts; a gateway without one works too.

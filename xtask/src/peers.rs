@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 7] = [
+const PEERS: [(&str, Source); 8] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
@@ -32,6 +32,8 @@ const PEERS: [(&str, Source); 7] = [
     // Without the other two it speaks IPv4 only.
     ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl"])),
     ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
+    // A second judge of open relays, with its scripts and a library that is not named like one.
+    ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];

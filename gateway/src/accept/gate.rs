@@ -57,7 +57,7 @@ impl Gate {
         }
     }
 
-    fn open(&self, stream: TcpStream, peer: PeerAddr) {
+    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr) {
         let Self { worker, admission, proxy_protocol_from, greet_delay, destination, alive } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {

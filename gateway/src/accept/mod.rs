@@ -6,9 +6,11 @@
 
 mod admission;
 mod bind;
+mod front_door;
 mod gate;
 mod workers;
 
 pub use admission::{Admission, Refusal};
 pub use bind::{BindError, BoundListener, bind};
+pub use front_door::FrontDoor;
 pub use workers::{Parts, Workers};

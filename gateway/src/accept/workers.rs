@@ -100,6 +100,16 @@ impl Workers {
     }
 }
 
+/// A gate that belongs to no worker: sessions that come through it heed no drain and no hold.
+pub(super) fn gate_of(parts: &Parts<'_>, listener: usize) -> Gate {
+    let (alive, _) = mpsc::channel(1);
+    let mut gate = gate(parts, (listener, parts.config.listeners[listener].address), 0, &Arc::default(), alive);
+    if let Some(worker) = Arc::get_mut(&mut gate.worker) {
+        worker.heeds_hold = false;
+    }
+    gate
+}
+
 fn gate(
     parts: &Parts<'_>,
     (listener, address): (usize, SocketAddr),
@@ -118,6 +128,7 @@ fn gate(
             counters: counters.of(worker),
             drain: drain.clone(),
             log_mailboxes: config.log.mailboxes,
+            heeds_hold: true,
         }),
         admission: (*admission).clone(),
         proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,8 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::{Backend, HostPort, IdentityMode};
+use crate::policy::relay_guard::Hold;
+use crate::proof::server::fingerprint;
 use crate::session::Dialect;
 
 /// Addresses of one name that are tried.
@@ -34,6 +36,10 @@ pub struct BackendState {
     addresses: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
+    /// A [`Hold`], as a number.
+    hold: AtomicU8,
+    /// It is another than it was when it was last proven.
+    changed: Notify,
 }
 
 /// What the last health check saw.
@@ -67,6 +73,8 @@ impl BackendState {
                 HostPort::Name(..) => Arc::default(),
             }),
             identity_refused: AtomicBool::new(false),
+            hold: AtomicU8::new(0),
+            changed: Notify::new(),
         }
     }
 
@@ -101,7 +109,20 @@ impl BackendState {
                 None => tracing::info!(backend = self.name, "backend is healthy again"),
             }
         }
+        // A check that did not get as far as the greeting says nothing about it.
+        let came_back = known.checked_at.is_some() && !known.healthy && health.healthy;
+        let print = |health: &Health| fingerprint(&health.banner, &health.keywords);
+        let is_other = !known.banner.is_empty() && !health.banner.is_empty() && print(&known) != print(&health);
+        let banner = std::mem::take(&mut known.banner);
+        let keywords = std::mem::take(&mut known.keywords);
         *known = health;
+        if known.banner.is_empty() {
+            (known.banner, known.keywords) = (banner, keywords);
+        }
+        drop(known);
+        if came_back || is_other {
+            self.changed.notify_one();
+        }
     }
 
     /// A session could not tell it who the client is; logged when it is news.
@@ -123,6 +144,30 @@ impl BackendState {
             self.identity_refused.store(false, Ordering::Relaxed);
             self.ask_refresh();
         }
+    }
+
+    /// What it may be given.
+    pub fn hold(&self) -> Hold {
+        match self.hold.load(Ordering::Relaxed) {
+            0 => Hold::None,
+            1 => Hold::Plain,
+            _ => Hold::Defer,
+        }
+    }
+
+    /// What it may be given from now on, also in sessions that have begun.
+    pub fn set_hold(&self, hold: Hold) {
+        let number = match hold {
+            Hold::None => 0,
+            Hold::Plain => 1,
+            Hold::Defer => 2,
+        };
+        self.hold.store(number, Ordering::Relaxed);
+    }
+
+    /// Waits until it came back, or greets otherwise than before. One waiter.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
     }
 
     /// Asks for a health check now.

@@ -1,13 +1,14 @@
 //! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
 //!
 //! Exit codes are a contract: 0 done, 1 failed, 2 refused or bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
-//! sysexits.h).
+//! sysexits.h); those of `selftest` are its verdict.
 
 mod bans;
 mod demo;
 mod notify;
 mod privileges;
 mod run;
+mod selftest;
 mod sink;
 mod socket;
 mod status;
@@ -45,6 +46,8 @@ enum Verb {
     Check(ConfigArgument),
     /// Show what the running gateway is doing
     Status(status::StatusArguments),
+    /// Prove now that the mail servers behind the gateway relay for nobody
+    Selftest(selftest::SelftestArguments),
     /// Keep an address or a network out for a time
     Ban(bans::BanArguments),
     /// Let a banned address or network in again
@@ -56,7 +59,7 @@ enum Verb {
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
     /// Gateway and sink on loopback, one message through
-    Demo,
+    Demo(demo::DemoArguments),
 }
 
 #[derive(Debug, Args)]
@@ -85,20 +88,28 @@ pub fn main() -> ExitCode {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
         Verb::Check(ConfigArgument { config }) => check(&config),
         Verb::Status(arguments) => status::status(&arguments),
+        Verb::Selftest(arguments) => {
+            return match selftest::selftest(&arguments) {
+                Ok(code) => ExitCode::from(code),
+                Err(failure) => complain(&failure),
+            };
+        }
         Verb::Ban(arguments) => bans::ban(&arguments),
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
-        Verb::Demo => demo::demo(),
+        Verb::Demo(arguments) => demo::demo(&arguments),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            eprintln!("{}", message.trim_end());
-            ExitCode::from(code)
-        }
+        Err(failure) => complain(&failure),
     }
+}
+
+fn complain(Failure { code, message }: &Failure) -> ExitCode {
+    eprintln!("{}", message.trim_end());
+    ExitCode::from(*code)
 }
 
 fn load(path: &Path) -> Result<Config, Failure> {

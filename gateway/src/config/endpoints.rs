@@ -11,10 +11,21 @@ use super::addresses::{backend_address, listen_address, network};
 use super::diagnostics::{Report, Span, quoted};
 use super::read::{Complaint, Located, Read, Section};
 use super::suggest::nearest;
-use super::values::{choice, text};
-use super::{Backend, HostPort, IdentityMode, Listener};
+use super::values::{choice, text, word};
+use super::{Backend, HostPort, IdentityMode, Listener, ServerKind};
 
 const NAME_MAX: usize = 63;
+
+const KINDS: [(&str, ServerKind); 8] = [
+    ("postfix", ServerKind::Postfix),
+    ("exim", ServerKind::Exim),
+    ("exchange", ServerKind::Exchange),
+    ("opensmtpd", ServerKind::OpenSmtpd),
+    ("sendmail", ServerKind::Sendmail),
+    ("haraka", ServerKind::Haraka),
+    ("dovecot", ServerKind::Dovecot),
+    ("sink", ServerKind::Sink),
+];
 
 /// A `[[listener]]` whose backend is still a name.
 pub(super) struct ReadListener {
@@ -28,6 +39,7 @@ pub(super) struct ReadBackend {
     name: Located<String>,
     address: Option<Located<HostPort>>,
     identity: Option<Located<IdentityMode>>,
+    kind: Option<ServerKind>,
 }
 
 pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
@@ -91,9 +103,10 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize) -> ReadBac
         Some(_) => section.optional("identity", identity),
         None => Some(Located { value: IdentityMode::Xclient, span: 0..0 }),
     };
+    let kind = section.optional("kind", word(&KINDS)).map(|kind| kind.value);
     section.optional("tls", |value| no_tls(value, &["opportunistic", "required", "implicit"]));
     section.finish();
-    ReadBackend { name, address, identity }
+    ReadBackend { name, address, identity, kind }
 }
 
 fn default_name(index: usize) -> String {
@@ -146,8 +159,8 @@ pub(super) fn join(
         guard_the_blind(backend, names_domains, report);
     }
     let listeners = resolve(listeners, &indices, report);
-    let backends = backends.into_iter().filter_map(|ReadBackend { name, address, identity }| {
-        Some(Backend { name: name.value, address: address?.value, identity: identity?.value })
+    let backends = backends.into_iter().filter_map(|ReadBackend { name, address, identity, kind }| {
+        Some(Backend { name: name.value, address: address?.value, identity: identity?.value, kind })
     });
     (listeners, backends.collect())
 }

@@ -9,6 +9,7 @@ mod diagnostics;
 mod endpoints;
 mod files;
 mod parse;
+mod proof;
 mod read;
 mod relay;
 mod sections;
@@ -27,6 +28,7 @@ use crate::policy::relay_guard::RelayGuard;
 
 pub use self::diagnostics::Fault;
 pub use self::parse::{LoadError, load, parse};
+pub use self::proof::{OnOpen, Proof};
 pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
@@ -40,6 +42,10 @@ pub struct Config {
     pub backends: Vec<Backend>,
     /// `[relay]`
     pub relay: RelayGuard,
+    /// `relay.on_open`
+    pub on_open: OnOpen,
+    /// `[proof]`
+    pub proof: Proof,
     /// `[limits]`
     pub limits: Limits,
     /// `[timeouts]`
@@ -109,6 +115,8 @@ pub struct Backend {
     pub address: HostPort,
     /// How it is told who the client is.
     pub identity: IdentityMode,
+    /// What it is, where it should not be guessed from its greeting.
+    pub kind: Option<ServerKind>,
 }
 
 /// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
@@ -131,6 +139,21 @@ pub enum IdentityMode {
     ProxyV2,
     /// Nothing: only allowed while the relay guard has local domains.
     None,
+}
+
+/// `backend.kind`: mail servers whose mend the relay proof knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the servers' own")]
+pub enum ServerKind {
+    Postfix,
+    Exim,
+    Exchange,
+    OpenSmtpd,
+    Sendmail,
+    Haraka,
+    Dovecot,
+    /// This program's own sink.
+    Sink,
 }
 
 /// `[limits]`: everything has one.

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, abuse, endpoints, files, relay, sections, syntax};
+use super::{Config, abuse, endpoints, files, proof, relay, sections, syntax};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
@@ -87,6 +87,7 @@ struct Tables<'a> {
     listeners: Vec<Located<&'a DeTable<'a>>>,
     backends: Vec<Located<&'a DeTable<'a>>>,
     relay: Option<Located<&'a DeTable<'a>>>,
+    proof: Option<Located<&'a DeTable<'a>>>,
     limits: Option<Located<&'a DeTable<'a>>>,
     timeouts: Option<Located<&'a DeTable<'a>>>,
     bans: Option<Located<&'a DeTable<'a>>>,
@@ -102,6 +103,7 @@ fn tables<'a>(mut top: Section<'a, '_, '_>) -> Tables<'a> {
         listeners: top.tables("listener"),
         backends: top.tables("backend"),
         relay: top.table("relay"),
+        proof: top.table("proof"),
         limits: top.table("limits"),
         timeouts: top.table("timeouts"),
         bans: top.table("bans"),
@@ -132,6 +134,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         .map(|(index, table)| endpoints::backend(Section::new("[[backend]]", Some(table), keys, report), index))
         .collect();
     let relay = relay::relay(Section::new("[relay]", tables.relay, keys, report), directory);
+    let proof = proof::proof(Section::new("[proof]", tables.proof, keys, report), &relay.guard);
     let limits = sections::limits(Section::new("[limits]", tables.limits, keys, report));
     let timeouts = sections::timeouts(Section::new("[timeouts]", tables.timeouts, keys, report));
     let bans = abuse::bans(Section::new("[bans]", tables.bans, keys, report));
@@ -140,5 +143,19 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let log = sections::log(Section::new("[log]", tables.log, keys, report));
     let xdp = abuse::xdp(Section::new("[xdp]", tables.xdp, keys, report));
     let (listeners, backends) = endpoints::join(listeners, backends, relay.names_domains, report);
-    Config { server, listeners, backends, relay: relay.guard, limits, timeouts, bans, dns, xdp, control, log }
+    Config {
+        server,
+        listeners,
+        backends,
+        relay: relay.guard,
+        on_open: relay.on_open,
+        proof,
+        limits,
+        timeouts,
+        bans,
+        dns,
+        xdp,
+        control,
+        log,
+    }
 }

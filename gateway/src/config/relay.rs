@@ -4,10 +4,13 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
+use super::OnOpen;
 use super::addresses::network;
 use super::diagnostics::{Report, Source, Span, quoted};
 use super::files;
+use super::proof::ON_OPEN;
 use super::read::{Located, Section, kind_of};
+use super::values::word;
 use crate::policy::domains::DomainSet;
 use crate::policy::relay_guard::RelayGuard;
 
@@ -17,6 +20,7 @@ const DOMAIN_FILE_MAX: u64 = 16 << 20;
 /// The guard, and what other tables must know of it.
 pub(super) struct Relay {
     pub(super) guard: RelayGuard,
+    pub(super) on_open: OnOpen,
     /// Whether domains are named, rightly or wrongly.
     pub(super) names_domains: bool,
 }
@@ -24,6 +28,7 @@ pub(super) struct Relay {
 /// `directory` is where the configuration lies.
 pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay {
     let (local_domains, names_domains) = local_domains(&mut section, directory);
+    let on_open = section.or("on_open", OnOpen::Guard, word(&ON_OPEN));
     let networks = section.list("allowed_networks", network);
     let names_networks = section
         .value("allowed_networks")
@@ -42,7 +47,7 @@ pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay
     refuse_everybody(&networks, section.report());
     section.finish();
     let allowed_networks = networks.value.into_iter().map(|network| network.value).collect();
-    Relay { guard: RelayGuard { local_domains, allowed_networks }, names_domains }
+    Relay { guard: RelayGuard { local_domains, allowed_networks }, on_open, names_domains }
 }
 
 /// Networks that leave nobody out, one by one or together.

@@ -15,8 +15,8 @@ pub use ban_table::{render_bans, render_top};
 pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, BanList, BanStatus, BannedBy, InterfaceStatus, ListenerStatus, MessageTotals, Proof, ProofState,
-    SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals, Proof,
+    ProofState, ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 pub use table::render;
 

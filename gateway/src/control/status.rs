@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::proof::State as ProofState;
+
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -18,6 +20,8 @@ pub struct Status {
     pub sessions: SessionTotals,
     /// Messages by the answer their end of data got.
     pub messages: MessageTotals,
+    /// Relay proofs of all backends.
+    pub proofs: ProofTotals,
     /// In the configuration's order.
     pub backends: Vec<BackendStatus>,
     /// The kernel side.
@@ -72,8 +76,23 @@ pub struct BackendStatus {
     pub problem: Option<String>,
     /// `xclient`, `proxy-v1`, `proxy-v2` or `none`.
     pub identity: String,
+    /// What it was learned to offer; `None` until it has answered.
+    pub dialect: Option<DialectStatus>,
     /// The relay proof.
     pub proof: Proof,
+}
+
+/// What a backend was learned to offer.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DialectStatus {
+    /// What it is, and what told.
+    pub server: String,
+    /// The first line of its greeting.
+    pub banner: String,
+    /// Its EHLO keywords, as sent.
+    pub extensions: Vec<String>,
+    /// The attributes behind XCLIENT.
+    pub xclient: Vec<String>,
 }
 
 /// What the relay proof found.
@@ -85,14 +104,6 @@ pub struct Proof {
     pub checked_at: Option<u64>,
     /// What was found, a sentence each.
     pub findings: Vec<String>,
-}
-
-/// Verdict of the relay proof. This version does not run one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProofState {
-    /// It has not run.
-    NeverRun,
 }
 
 /// The kernel side.
@@ -247,9 +258,13 @@ impl XdpStatus {
     }
 }
 
-impl Proof {
-    /// None has run.
-    pub fn never_run() -> Self {
-        Self { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() }
-    }
+/// Proofs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProofTotals {
+    /// Have run.
+    pub run_total: u64,
+    /// Found a relay, or trust in the gateway's address.
+    pub found_total: u64,
+    /// Showed nothing.
+    pub inconclusive_total: u64,
 }

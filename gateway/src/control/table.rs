@@ -1,8 +1,9 @@
 //! `status` as text.
 
 use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{BackendStatus, ProofState, Status, XdpMode};
+use super::{BackendStatus, Proof, ProofState, Status, XdpMode};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -10,7 +11,8 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, listeners, sessions, messages, backends, xdp, top_sources: _ } = status;
+    let Status { version, uptime_seconds, listeners, sessions, messages, proofs, backends, xdp, top_sources: _ } =
+        status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -25,6 +27,10 @@ pub fn render(status: &Status, colour: bool) -> String {
     line(format_args!(
         "messages   {} accepted, {} rejected, {} deferred",
         messages.accepted_total, messages.rejected_total, messages.deferred_total
+    ));
+    line(format_args!(
+        "proofs     {} run, {} found trust, {} inconclusive",
+        proofs.run_total, proofs.found_total, proofs.inconclusive_total
     ));
     match xdp.mode {
         XdpMode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
@@ -55,10 +61,8 @@ pub fn render(status: &Status, colour: bool) -> String {
     line(format_args!(""));
     let rows = backends.iter().map(|backend| {
         let health = if backend.healthy { "healthy" } else { "unhealthy" };
-        let proof = match backend.proof.state {
-            ProofState::NeverRun => "never run",
-        };
-        [printable(&backend.name), backend.address.clone(), backend.identity.clone(), health.into(), proof.into()]
+        let proof = proof(&backend.proof);
+        [printable(&backend.name), backend.address.clone(), backend.identity.clone(), health.into(), proof]
     });
     let mut rows = columns(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows.collect()).into_iter();
     line(format_args!("{}", rows.next().unwrap_or_default()));
@@ -68,6 +72,9 @@ pub fn render(status: &Status, colour: bool) -> String {
         if let Some(problem) = &backend.problem {
             line(format_args!("  {red}! {}{plain}", printable(problem)));
         }
+        for finding in &backend.proof.findings {
+            line(format_args!("  {red}! {}{plain}", printable(finding)));
+        }
         if backend.identity == "none" {
             line(format_args!("  {red}! this backend does not learn who its clients are{plain}"));
         }
@@ -76,7 +83,24 @@ pub fn render(status: &Status, colour: bool) -> String {
 }
 
 fn is_alarming(backend: &BackendStatus) -> bool {
-    !backend.healthy || backend.identity == "none"
+    !backend.healthy
+        || backend.identity == "none"
+        || matches!(backend.proof.state, ProofState::Open | ProofState::Latent)
+}
+
+/// The verdict, and how old it is.
+fn proof(proof: &Proof) -> String {
+    let state = match proof.state {
+        ProofState::Open => "OPEN RELAY",
+        ProofState::Latent => "LATENT",
+        ProofState::NeverRun => "never run",
+        state => state.as_str(),
+    };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    match proof.checked_at {
+        Some(checked_at) => format!("{state}, {} ago", uptime(now.saturating_sub(checked_at))),
+        None => state.to_owned(),
+    }
 }
 
 /// Left-aligned columns, two spaces apart.
@@ -113,7 +137,7 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ListenerStatus, MessageTotals, Proof, SessionTotals, XdpStatus};
+    use super::super::{ListenerStatus, MessageTotals, ProofTotals, SessionTotals, XdpStatus};
     use super::*;
 
     fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
@@ -123,7 +147,8 @@ mod tests {
             healthy: problem.is_none(),
             problem: problem.map(Into::into),
             identity: identity.into(),
-            proof: Proof::never_run(),
+            dialect: None,
+            proof: Proof { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
     }
 
@@ -138,6 +163,7 @@ mod tests {
             }],
             sessions: SessionTotals { active: 1, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
+            proofs: ProofTotals { run_total: 7, found_total: 1, inconclusive_total: 2 },
             backends: vec![
                 backend("exchange", "xclient", None),
                 backend("old", "none", Some("greets with 554 \x1b[2Jgo away")),
@@ -153,6 +179,7 @@ mod tests {
 smtp-gateway 1.2.3, up 3 h 12 min
 sessions   1 active, 22 accepted, 3 refused
 messages   4 accepted, 5 rejected, 6 deferred
+proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
 bans       0
 
@@ -167,6 +194,17 @@ old       192.0.2.25:25  none      unhealthy  never run
 ";
         assert_eq!(render(&status(), false), expected);
         assert!(render(&status(), true).contains("\x1b[31mold "));
+    }
+
+    #[test]
+    fn an_open_relay_is_not_to_be_overlooked() {
+        let mut status = status();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        status.backends[0].proof =
+            Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
+        let page = render(&status, true);
+        assert!(page.contains("OPEN RELAY, 2 min ago"), "{page}");
+        assert!(page.contains("  \x1b[31m! it relays\x1b[0m\n"), "{page}");
     }
 
     #[test]

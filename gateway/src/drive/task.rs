@@ -249,6 +249,9 @@ impl SessionTask {
     fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
         let Scratch { read, out } = scratch;
         let mut used = 0;
+        if self.worker.heeds_hold {
+            self.session.hold(self.worker.backend.hold());
+        }
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
             let taken = self.session.client_bytes(now, input, out);

@@ -29,6 +29,8 @@ pub struct Worker {
     pub drain: Arc<DrainState>,
     /// Whether mailboxes are logged whole.
     pub log_mailboxes: bool,
+    /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
+    pub heeds_hold: bool,
 }
 
 /// How far the way down is.

@@ -49,6 +49,12 @@ counters! {
     early_talkers_total,
     /// Connections to backends that could not be made.
     dials_failed_total,
+    /// Relay proofs that have run.
+    proofs_run_total,
+    /// Relay proofs that found a relay, or trust in the gateway's address.
+    proofs_found_total,
+    /// Relay proofs that showed nothing.
+    proofs_inconclusive_total,
 }
 
 /// A number that only grows.

@@ -58,6 +58,11 @@ impl DomainSet {
         self.exact.is_empty() && self.suffixes.is_empty() && self.literals.is_empty()
     }
 
+    /// The first domain by name that is a member itself, not by a `.suffix`.
+    pub fn first(&self) -> Option<&str> {
+        self.exact.iter().map(|name| &**name).min()
+    }
+
     /// Adds `example.com`, `.example.com` (every subdomain, not itself) or `[192.0.2.1]`.
     pub fn insert(&mut self, entry: &str) -> Result<(), DomainEntryError> {
         let error = || DomainEntryError(entry.to_owned());

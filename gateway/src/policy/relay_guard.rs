@@ -18,6 +18,18 @@ pub struct RelayGuard {
     pub allowed_networks: Vec<IpNet>,
 }
 
+/// What a backend that was found to relay for strangers may still be given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Hold {
+    /// Everything that passes: none was found.
+    #[default]
+    None,
+    /// Of strangers, only recipients that no server could read as a route.
+    Plain,
+    /// Nothing, until it is mended.
+    Defer,
+}
+
 /// What the guard says of one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelayVerdict {
@@ -36,6 +48,18 @@ pub enum RelayVerdict {
 const ROUTING: [char; 8] = ['%', '!', '@', ':', '％', '！', '＠', '：'];
 
 impl RelayGuard {
+    /// Judges one recipient of one client, for a backend that is held to plain recipients.
+    pub fn judge_plain(&self, client: ClientAddr, recipient: &ForwardPath<'_>) -> RelayVerdict {
+        match (self.judge(client, recipient), recipient) {
+            (RelayVerdict::Pass, ForwardPath::Mailbox(mailbox))
+                if !self.may_relay(client) && !mailbox.local_part.bytes().all(is_plain) =>
+            {
+                RelayVerdict::RoutedLocalPart
+            }
+            (verdict, _) => verdict,
+        }
+    }
+
     /// Judges one recipient of one client.
     pub fn judge(&self, client: ClientAddr, recipient: &ForwardPath<'_>) -> RelayVerdict {
         let mailbox = match recipient {
@@ -55,6 +79,11 @@ impl RelayGuard {
     pub fn may_relay(&self, client: ClientAddr) -> bool {
         client.is_named() && self.allowed_networks.iter().any(|network| network.contains(&client.ip()))
     }
+}
+
+/// What stands in the local parts of people: no quotes, nothing outside ASCII, no sign that anything has ever been routed by.
+fn is_plain(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'+' | b'=' | b'\'' | b'&')
 }
 
 #[cfg(test)]

@@ -7,15 +7,19 @@ use std::time::{Duration, Instant, SystemTime};
 use ipnet::IpNet;
 
 use crate::accept::Admission;
-use crate::backend::BackendState;
+use crate::backend::{BackendState, Health};
+use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, ListenerStatus, MessageTotals, Proof, SessionTotals, Status,
-    TopList, TopSource, XdpMode, XdpStatus,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
+    ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 use crate::drive::now;
 use crate::identity::Source;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
+use crate::proof::probe::Greeting;
+use crate::proof::server::recognise;
+use crate::proof::{Known, Standing};
 use crate::session::Millis;
 use crate::verdicts::{BanView, Shown, Verdicts};
 
@@ -33,6 +37,10 @@ pub(super) struct View {
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
+    /// What the relay proof last found.
+    pub(super) standing: Standing,
+    /// What backends are said to be, in the configuration's order.
+    pub(super) kinds: Vec<Option<ServerKind>>,
     /// If something is attached.
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
@@ -64,7 +72,12 @@ impl Answers for View {
                 rejected_total: totals.messages_rejected_total,
                 deferred_total: totals.messages_deferred_total,
             },
-            backends: self.backends.iter().map(|backend| backend_status(backend)).collect(),
+            proofs: ProofTotals {
+                run_total: totals.proofs_run_total,
+                found_total: totals.proofs_found_total,
+                inconclusive_total: totals.proofs_inconclusive_total,
+            },
+            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
@@ -103,6 +116,21 @@ impl Answers for View {
 }
 
 impl View {
+    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
+        let health = backend.health();
+        let unasked = || "it has not answered its first health check yet".to_owned();
+        let Known { state, checked_at, findings, .. } = self.standing.known(index);
+        BackendStatus {
+            name: backend.name.clone(),
+            address: backend.address.to_string(),
+            healthy: health.healthy,
+            dialect: dialect(self.kinds[index], &health),
+            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+            identity: backend.identity.as_str().to_owned(),
+            proof: Proof { state, checked_at, findings },
+        }
+    }
+
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
@@ -147,15 +175,20 @@ impl Calendar {
     }
 }
 
-fn backend_status(backend: &BackendState) -> BackendStatus {
-    let health = backend.health();
-    let unasked = || "it has not answered its first health check yet".to_owned();
-    BackendStatus {
-        name: backend.name.clone(),
-        address: backend.address.to_string(),
-        healthy: health.healthy,
-        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-        identity: backend.identity.as_str().to_owned(),
-        proof: Proof::never_run(),
+fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
+    if health.banner.is_empty() {
+        return None;
     }
+    let words = |line: &String| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+    let mut lines = health.keywords.iter().map(words);
+    let xclient = lines.find(|words| words.first().is_some_and(|word| word.eq_ignore_ascii_case("XCLIENT")));
+    let mut hello = vec![String::new()];
+    hello.extend(health.keywords.iter().cloned());
+    let greeting = Greeting { banner: health.banner.clone(), hello };
+    Some(DialectStatus {
+        server: recognise(kind, &greeting).how,
+        banner: health.banner.clone(),
+        extensions: health.keywords.clone(),
+        xclient: xclient.map(|words| words[1..].to_vec()).unwrap_or_default(),
+    })
 }

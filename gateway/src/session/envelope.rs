@@ -4,7 +4,7 @@
 //! What passes here was offered to this client, is well-formed, and was let pass by the relay guard.
 
 use crate::policy::budget::Spent;
-use crate::policy::relay_guard::RelayVerdict;
+use crate::policy::relay_guard::{Hold, RelayVerdict};
 use crate::smtp::address::{ForwardPath, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
 use crate::smtp::ehlo::Extensions;
@@ -24,6 +24,7 @@ const RECIPIENTS_REPORTED: usize = 10;
 
 const NO_HELLO: Words = Words(503, EnhancedCode(5, 5, 1), "EHLO or HELO first");
 const NESTED: Words = Words(503, EnhancedCode(5, 5, 1), "Nested MAIL");
+const HELD: Words = Words(451, EnhancedCode(4, 3, 5), "The mail server must be mended first; try again later");
 const TOO_MANY_MESSAGES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many messages");
 const TOO_MANY_RECIPIENTS: Words = Words(452, EnhancedCode(4, 5, 3), "Too many recipients");
 const UNKNOWN_PARAMETER: Words =
@@ -64,6 +65,10 @@ impl Session {
             return Ok(());
         }
         let needs = self.mail_needs(esmtp, path, params)?;
+        if self.hold == Hold::Defer {
+            self.answer(HELD, out);
+            return Ok(());
+        }
         if self.budget.message(&self.settings.limits) == Spent::Exhausted {
             self.finish_with(End::TooManyCommands, TOO_MANY_MESSAGES, out);
             return Ok(());
@@ -172,7 +177,12 @@ impl Session {
         if path.needs_utf8() && !utf8 {
             return Err(NEEDS_UTF8);
         }
-        match self.settings.relay.judge(self.client_addr, path) {
+        let guard = &self.settings.relay;
+        let verdict = match self.hold {
+            Hold::None => guard.judge(self.client_addr, path),
+            Hold::Plain | Hold::Defer => guard.judge_plain(self.client_addr, path),
+        };
+        match verdict {
             RelayVerdict::Pass => {}
             RelayVerdict::BadDomain => return Err(BAD_DOMAIN),
             RelayVerdict::RelayDenied => return Err(RELAY_DENIED),

@@ -32,6 +32,7 @@ use std::sync::Arc;
 
 use crate::identity::{ClientAddr, xclient::ClientName};
 use crate::policy::budget::Budget;
+use crate::policy::relay_guard::Hold;
 use crate::policy::reputation::Finding;
 
 pub use end::End;
@@ -142,6 +143,7 @@ pub struct Session {
     destination: Option<SocketAddr>,
     budget: Budget,
     flags: Flags,
+    hold: Hold,
     end: Option<End>,
     totals: SessionTotals,
     /// When the client's present phase must be over.
@@ -167,6 +169,7 @@ impl Session {
             destination: None,
             budget: Budget::default(),
             flags: Flags::default(),
+            hold: Hold::None,
             end: None,
             totals: SessionTotals::default(),
             client_deadline,
@@ -222,6 +225,11 @@ impl Session {
             }
         }
         Taken { used, forward: 0..0 }
+    }
+
+    /// From the next command on, the backend gets no more than this.
+    pub fn hold(&mut self, hold: Hold) {
+        self.hold = hold;
     }
 
     /// Whether bytes of the client are of use now.

@@ -115,12 +115,19 @@ impl fmt::Display for Shown {
     }
 }
 
+/// Whose findings ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
+/// strangers do, what strangers are banned for.
+fn trusted(config: &Config) -> Box<[IpNet]> {
+    let probers = config.proof.front_door_from.iter().map(|ip| IpNet::from(*ip));
+    config.relay.allowed_networks.iter().copied().chain(probers).collect()
+}
+
 impl Verdicts {
     /// Nobody is banned.
     pub fn new(config: &Config) -> Self {
         Self {
             enabled: config.bans.enabled,
-            trusted: config.relay.allowed_networks.as_slice().into(),
+            trusted: trusted(config),
             protected: Protected::new(config),
             reputation: Mutex::new(Reputation::new(&config.bans)),
             book: RwLock::default(),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use smtp_gateway::config::{
-    Backend, Bans, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, Server,
-    Timeouts, Xdp,
+    Backend, Bans, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, OnOpen,
+    Proof, Server, Timeouts, Xdp,
 };
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
 use smtp_gateway::policy::domains::DomainSet;
@@ -79,8 +79,11 @@ fn config(settings: &Map) -> Result<Config, String> {
             name: "backend".to_owned(),
             address: HostPort::Name("backend".to_owned(), 25),
             identity: IdentityMode::None,
+            kind: None,
         }],
         relay: RelayGuard { local_domains: domains("local.test")?, allowed_networks: Vec::new() },
+        on_open: OnOpen::Guard,
+        proof: Proof::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
         bans: Bans::default(),

@@ -7,6 +7,19 @@ use super::net::{BACK, BACKEND, Family, Host};
 use super::stage::Stage;
 use super::{Backend, LOCAL_DOMAIN};
 
+/// Whom an Exim lets relay, and whom it believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody; it requires a PROXY header from the gateway.
+    Nobody,
+    /// Its `relay_from_hosts` are the gateway, and it knows of no PROXY header.
+    GatewayBlindly,
+    /// Its `relay_from_hosts` are the gateway, from which it requires a PROXY header.
+    Gateway,
+    /// Its `relay_from_hosts` are 10.9.9.9, and it requires a PROXY header from the gateway.
+    Insider,
+}
+
 /// A running Exim.
 #[derive(Debug)]
 pub struct Exim {
@@ -18,9 +31,14 @@ pub struct Exim {
 impl Exim {
     /// An Exim on a host, once it listens. It requires a PROXY header from the gateway.
     pub fn start(host: &Host) -> Self {
+        Self::trusting(host, Trust::Nobody)
+    }
+
+    /// An Exim that trusts somebody, once it listens. Its users are `box` and `postmaster`.
+    pub fn trusting(host: &Host, trust: Trust) -> Self {
         let mut stage = Stage::new("exim");
         stage.user("Debian-exim");
-        stage.etc("exim4/exim4.conf", &configuration());
+        stage.etc("exim4/exim4.conf", &configuration(trust));
         // Exim writes its log as a user of its own, so the log cannot be this program's output: `tail` carries it there.
         stage.prepare(
             "mkdir -p /var/log/exim /var/spool/exim /run/exim4\n\
@@ -44,16 +62,31 @@ impl Backend for Exim {
     }
 }
 
-fn configuration() -> String {
+fn configuration(trust: Trust) -> String {
     let [v4, v6] = BACK;
+    let proxy = match trust {
+        Trust::GatewayBlindly => String::new(),
+        Trust::Nobody | Trust::Gateway | Trust::Insider => format!("hosts_proxy = <; {v4} ; {v6}\n"),
+    };
+    let relay = match trust {
+        Trust::Nobody => String::new(),
+        Trust::GatewayBlindly | Trust::Gateway => format!("<; {v4} ; {v6}"),
+        Trust::Insider => "10.9.9.9".to_owned(),
+    };
+    let users = match trust {
+        Trust::Nobody => "*",
+        _ => "box : postmaster",
+    };
     format!(
         "primary_hostname = backend.test\n\
          domainlist local_domains = {LOCAL_DOMAIN}\n\
-         hosts_proxy = <; {v4} ; {v6}\n\
+         hostlist relay_from_hosts = {relay}\n{proxy}\
          log_file_path = /var/log/exim/%slog\nspool_directory = /var/spool/exim\nlog_selector = +proxy\n\
          host_lookup =\nrfc1413_query_timeout = 0s\ntls_advertise_hosts =\nacl_smtp_rcpt = recipient\n\
          acl_smtp_data = accept\n\
-         begin acl\nrecipient:\n  accept domains = +local_domains\n  deny message = relay not permitted\n\
+         begin acl\nrecipient:\n  accept hosts = +relay_from_hosts\n\
+         \x20 deny domains = !+local_domains\n    message = relay not permitted\n\
+         \x20 accept local_parts = {users}\n  deny message = unknown user\n\
          begin routers\nbox:\n  driver = accept\n  domains = +local_domains\n  transport = box\n\
          begin transports\nbox:\n  driver = appendfile\n  file = /var/mail/box\n  user = Debian-exim\n"
     )

@@ -27,22 +27,39 @@ impl Gateway {
         Self::start_with(trio, backend, identity, "")
     }
 
-    /// The same with more configuration: whole sections, TOML.
+    /// The same with more configuration: whole sections, TOML. Without a `[proof]` among them it proves nothing by itself, so
+    /// that a backend's log has only what the scenario does.
     pub fn start_with(trio: &Trio, backend: SocketAddr, identity: &str, more: &str) -> Self {
         Self::start_confined(trio, backend, identity, more, &[])
     }
 
+    /// The same with more keys of `[relay]`.
+    pub fn start_relaying(trio: &Trio, backend: SocketAddr, identity: &str, relay: &str, more: &str) -> Self {
+        Self::launch(trio, backend, identity, [relay, more], &[])
+    }
+
     /// The same, with more options for `setpriv`: what the gateway may do from the beginning.
     pub fn start_confined(trio: &Trio, backend: SocketAddr, identity: &str, more: &str, confinement: &[&str]) -> Self {
+        Self::launch(trio, backend, identity, ["", more], confinement)
+    }
+
+    fn launch(
+        trio: &Trio,
+        backend: SocketAddr,
+        identity: &str,
+        [relay, more]: [&str; 2],
+        confinement: &[&str],
+    ) -> Self {
         let folder = temporary_folder();
+        let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
         let file = folder.path().join("gateway.toml");
         let socket = folder.path().join("control.sock");
         let listeners = Family::BOTH.map(|family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT)));
         let config = format!(
             "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{}\
              [[backend]]\nname = \"backend\"\naddress = \"{backend}\"\nidentity = \"{identity}\"\n\
-             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[dns]\nenabled = false\n\
-             [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{more}",
+             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n{relay}\n[dns]\nenabled = false\n\
+             [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{quiet}{more}",
             listeners.concat(),
             socket.display()
         );

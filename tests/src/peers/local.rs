@@ -82,13 +82,14 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
-/// Names are not looked up unless `more` has a `[dns]`.
+/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
     let dns = if more.contains("[dns]") { "" } else { "[dns]\nenabled = false\n" };
+    let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         {dns}[control]\nsocket = \"control.sock\"\n{more}"
+         {dns}{proof}[control]\nsocket = \"control.sock\"\n{more}"
     )
 }
 

@@ -15,14 +15,17 @@ pub mod arrival;
 pub mod client;
 pub mod dns;
 pub mod exim;
+pub mod forwarder;
 pub mod gateway;
 pub mod haraka;
 pub mod local;
 pub mod log;
 pub mod net;
+pub mod nmap;
 pub mod opensmtpd;
 pub mod postfix;
 pub mod scripted;
+pub mod selftest;
 pub mod setting;
 pub mod stage;
 

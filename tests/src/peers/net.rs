@@ -57,7 +57,7 @@ impl Family {
 }
 
 /// One host.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Host {
     name: String,
 }

@@ -3,9 +3,24 @@
 use std::net::SocketAddr;
 
 use super::log::{Log, Process};
-use super::net::{BACKEND, Family, Host};
+use super::net::{BACK, BACKEND, Family, Host};
 use super::stage::Stage;
 use super::{Backend, LOCAL_DOMAIN};
+
+/// Whom an OpenSMTPD lets relay, and whom it believes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Nobody; it requires a PROXY header.
+    Nobody,
+    /// The gateway (`match from src`); it knows of no PROXY header.
+    GatewayBlindly,
+    /// The gateway (`match from src`); it requires a PROXY header.
+    Gateway,
+    /// Everybody; it requires a PROXY header.
+    Everybody,
+    /// 10.9.9.9; it requires a PROXY header.
+    Insider,
+}
 
 /// A running OpenSMTPD.
 #[derive(Debug)]
@@ -18,19 +33,37 @@ pub struct OpenSmtpd {
 impl OpenSmtpd {
     /// An OpenSMTPD on a host, once it listens. It requires a PROXY header from everybody.
     pub fn start(host: &Host) -> Self {
+        Self::trusting(host, Trust::Nobody)
+    }
+
+    /// An OpenSMTPD that trusts somebody, once it listens. Its users are `box` and `postmaster`.
+    pub fn trusting(host: &Host, trust: Trust) -> Self {
         let mut stage = Stage::new("opensmtpd");
         for user in ["opensmtpd", "opensmtpq", "box"] {
             stage.user(user);
         }
         let [v4, v6] = BACKEND;
+        let [gateway_v4, gateway_v6] = BACK;
+        let proxy = if trust == Trust::GatewayBlindly { "" } else { " proxy-v2" };
+        let users =
+            if trust == Trust::Nobody { "\"@\" = \"box\"" } else { "\"box\" = \"box\", \"postmaster\" = \"box\"" };
+        let relay = match trust {
+            Trust::Nobody => String::new(),
+            Trust::GatewayBlindly | Trust::Gateway => {
+                format!("match from src {{ {gateway_v4}, \"{gateway_v6}\" }} for any action \"out\"\n")
+            }
+            Trust::Everybody => "match from any for any action \"out\"\n".to_owned(),
+            Trust::Insider => "match from src { 10.9.9.9 } for any action \"out\"\n".to_owned(),
+        };
         stage.etc("mailname", "backend.test\n");
         stage.etc(
             "smtpd.conf",
             &format!(
-                "table everybody {{ \"@\" = \"box\" }}\n\
-                 listen on {v4} port 25 hostname backend.test proxy-v2\n\
-                 listen on {v6} port 25 hostname backend.test proxy-v2\n\
+                "table everybody {{ {users} }}\n\
+                 listen on {v4} port 25 hostname backend.test{proxy}\n\
+                 listen on {v6} port 25 hostname backend.test{proxy}\n\
                  action \"box\" maildir \"/var/mail/box\" virtual <everybody>\n\
+                 action \"out\" relay\n{relay}\
                  match from any for domain \"{LOCAL_DOMAIN}\" action \"box\"\n"
             ),
         );

@@ -19,6 +19,28 @@ pub enum Temper {
     Postscreen,
     /// Trusts the gateway's address to relay, and knows neither XCLIENT nor PROXY.
     Confused,
+    /// Trusts the gateway's address to relay, and takes XCLIENT from it. Strangers must end messages as RFC 5321 has it.
+    TrustingXclient,
+    /// Trusts the gateway's address to relay, and requires a PROXY header.
+    TrustingProxy,
+    /// Takes XCLIENT from the gateway, and lets relay the strangers that the relay proof plays.
+    TrustingStrangers,
+    /// Takes XCLIENT from the gateway, and lets everybody relay.
+    TrustingEverybody,
+    /// Takes XCLIENT from the gateway, lets 10.9.9.9 relay, and turns 10.9.9.66 away.
+    Believing,
+    /// Takes XCLIENT from the gateway, and mail for every user.
+    CatchAll,
+    /// Takes XCLIENT from the gateway, and asks everybody to come again, for local users.
+    Greylisting,
+    /// Takes XCLIENT from the gateway, and asks everybody to come again before it looks at the recipient.
+    GreylistingFirst,
+    /// Takes XCLIENT from the gateway, and blocks the strangers that the relay proof plays.
+    Blocking,
+    /// Takes XCLIENT from the gateway, takes users who are not there, and bounces their mail later.
+    Bouncing,
+    /// Takes XCLIENT from the gateway, refuses users who are not there, and takes local parts with `%` and `!`.
+    Odd,
     /// Takes mail from its own host and sends it all to the gateway.
     Client,
 }
@@ -31,6 +53,9 @@ pub struct Postfix {
     address: SocketAddr,
     taken: usize,
 }
+
+/// The users of tempers that know theirs.
+const USERS: &str = "inline:{ {box@local.test = box/}, {postmaster@local.test = box/}}";
 
 const SERVICES: &str = "\
 smtpd     pass  -       -       n       -       -       smtpd
@@ -119,21 +144,60 @@ impl Backend for Postfix {
 fn main_cf(temper: Temper, mailbox: u32) -> String {
     let [back_v4, back_v6] = BACK;
     let name = if temper == Temper::Client { "relay.test" } else { "backend.test" };
+    let xclient = format!("smtpd_authorized_xclient_hosts = {back_v4} [{back_v6}]");
     let own = match temper {
-        Temper::Xclient => format!("mynetworks = 127.0.0.0/8\nsmtpd_authorized_xclient_hosts = {back_v4} [{back_v6}]"),
+        Temper::Xclient => format!("mynetworks = 127.0.0.0/8\n{xclient}"),
         Temper::Proxy => "mynetworks = 127.0.0.0/8\nsmtpd_upstream_proxy_protocol = haproxy".to_owned(),
         // The shortest wait: these clients do not talk early, and the test waits as long.
         Temper::Postscreen => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
                                postscreen_greet_wait = 1s\npostscreen_cache_map ="
             .to_owned(),
         Temper::Confused => format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]"),
+        Temper::TrustingXclient => {
+            format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\n{xclient}\nsmtpd_forbid_bare_newline = normalize")
+        }
+        Temper::TrustingProxy => {
+            format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]\nsmtpd_upstream_proxy_protocol = haproxy")
+        }
+        Temper::TrustingStrangers => format!("mynetworks = 127.0.0.0/8 203.0.113.0/24 [2001:db8:ffff::]/48\n{xclient}"),
+        Temper::TrustingEverybody => format!("mynetworks = 0.0.0.0/0 [::]/0\n{xclient}"),
+        Temper::Believing => format!(
+            "mynetworks = 127.0.0.0/8 10.9.9.9\n{xclient}\n\
+             smtpd_client_restrictions = check_client_access inline:{{{{10.9.9.66 = REJECT}}}}"
+        ),
+        Temper::CatchAll => format!("mynetworks = 127.0.0.0/8\n{xclient}"),
+        Temper::Greylisting => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\n\
+             smtpd_recipient_restrictions = check_recipient_access inline:{{{{{LOCAL_DOMAIN} = 450 4.2.0 Greylisted}}}}"
+        ),
+        Temper::GreylistingFirst => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\n\
+             smtpd_client_restrictions = check_client_access static:{{450 4.2.0 Greylisted}}"
+        ),
+        Temper::Blocking => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\n\
+             smtpd_client_restrictions = check_client_access cidr:{{{{203.0.113.0/24 REJECT blocked}}}}"
+        ),
+        Temper::Bouncing => format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_reject_unlisted_recipient = no"),
+        Temper::Odd => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\nallow_percent_hack = no\nswap_bangpath = no\n\
+                                allow_untrusted_routing = yes"
+        ),
         Temper::Client => format!("mynetworks = 127.0.0.0/8\nrelayhost = [{}]", super::net::FRONT[0]),
+    };
+    let users = match temper {
+        // Mailboxes for whoever is written to.
+        Temper::Xclient | Temper::Proxy | Temper::Postscreen | Temper::Confused | Temper::Client | Temper::CatchAll => {
+            "static:box/".to_owned()
+        }
+        Temper::Odd => format!("{USERS}, regexp:{{{{/[%!].*@/ box/}}}}"),
+        _ => USERS.to_owned(),
     };
     let domains = if temper == Temper::Client { "" } else { LOCAL_DOMAIN };
     format!(
         "compatibility_level = 3.6\nmyhostname = {name}\nmaillog_file = /dev/stdout\n\
          inet_interfaces = all\ninet_protocols = all\nmydestination =\nalias_maps =\nlocal_recipient_maps =\n\
-         virtual_mailbox_domains = {domains}\nvirtual_mailbox_base = /var/mail\nvirtual_mailbox_maps = static:box/\n\
+         virtual_mailbox_domains = {domains}\nvirtual_mailbox_base = /var/mail\nvirtual_mailbox_maps = {users}\n\
          virtual_uid_maps = static:{mailbox}\nvirtual_gid_maps = static:{mailbox}\nvirtual_mailbox_limit = 0\n\
          mailbox_size_limit = 0\nmessage_size_limit = 104857600\nsmtpd_relay_restrictions = permit_mynetworks, \
          reject_unauth_destination\nsmtpd_peername_lookup = no\nsmtp_dns_support_level = disabled\n\

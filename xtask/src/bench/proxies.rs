@@ -153,6 +153,8 @@ identity = "{identity}"
 local_domains = ["example.com"]
 [limits]
 sessions_per_client = 20000
+[proof]
+enabled = false
 [dns]
 enabled = false
 [control]

@@ -2,20 +2,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::identity::PeerAddr;
+use crate::proof::cases::{Expect, Names, cases};
 use crate::smtp::command::{Command, parse_command};
-
-#[derive(serde::Deserialize)]
-struct RelayTests {
-    case: Vec<Case>,
-}
-
-#[derive(serde::Deserialize)]
-struct Case {
-    id: String,
-    from: String,
-    to: String,
-    expect: String,
-}
 
 fn guard() -> RelayGuard {
     let mut local_domains = DomainSet::new();
@@ -42,23 +30,26 @@ fn passes(client_ip: &str, line: &str) -> Option<()> {
 
 #[test]
 fn every_trick_is_answered_as_expected() {
-    let RelayTests { case: cases } = toml::from_str(include_str!("../../../../tests/relay-tests.toml")).unwrap();
-    assert_eq!(cases.len(), 79);
-    for case in cases {
-        let fill = |text: &str| {
-            [("{fd}", "foreign.example"), ("{ld}", "local.test"), ("{host}", "mx.local.test"), ("{ip}", "192.0.2.10")]
-                .iter()
-                .chain(&[("{fip}", "203.0.113.5"), ("{u}", "victim")])
-                .fold(text.to_owned(), |text, (name, value)| text.replace(name, value))
-        };
-        let mail = passes("203.0.113.9", &format!("MAIL FROM:{}", fill(&case.from)));
-        let rcpt = passes("203.0.113.9", &format!("RCPT TO:{}", fill(&case.to)));
+    let names = Names {
+        foreign_domain: "foreign.example".into(),
+        foreign_user: "victim".into(),
+        local_domain: Some("local.test".into()),
+        local_user: "user".into(),
+        host: "mx.local.test".into(),
+        ip: "192.0.2.10".into(),
+        foreign_ip: "203.0.113.5".into(),
+    };
+    for case in cases() {
+        let (from, to) = case.fill(&names).unwrap();
+        let mail = passes("203.0.113.9", &format!("MAIL FROM:{from}"));
+        let rcpt = passes("203.0.113.9", &format!("RCPT TO:{to}"));
         let accepted = mail.and(rcpt).is_some();
-        match &*case.expect {
-            "refuse" => assert!(!accepted, "{} is relayed", case.id),
-            "accept" | "local" | "control-accept" | "control-refuse" => assert!(accepted, "{} is refused", case.id),
-            "local-if-exists" => {}
-            other => panic!("unknown expectation {other}"),
+        match case.expect {
+            Expect::Refuse => assert!(!accepted, "{} is relayed", case.id),
+            Expect::Accept | Expect::Local | Expect::ControlAccept | Expect::ControlRefuse => {
+                assert!(accepted, "{} is refused", case.id)
+            }
+            Expect::LocalIfExists => {}
         }
     }
 }
@@ -69,4 +60,23 @@ fn allowed_networks_may_send_anywhere_that_is_a_domain() {
     assert!(passes("192.0.2.7", "RCPT TO:<a%b@foreign.example>").is_some());
     assert!(passes("192.0.2.7", "RCPT TO:<a@foreign。example>").is_none());
     assert!(passes("203.0.113.9", "RCPT TO:<a@foreign.example>").is_none());
+}
+
+#[test]
+fn a_backend_that_is_open_gets_plain_recipients_only() {
+    let judge = |ip: &str, line: &str| match parse_command(line.as_bytes()) {
+        Ok(Command::Rcpt { path, .. }) => guard().judge_plain(client(ip), &path),
+        other => panic!("{other:?}"),
+    };
+    for (line, expected) in [
+        ("RCPT TO:<john.o'neil+list=a@local.test>", RelayVerdict::Pass),
+        ("RCPT TO:<postmaster>", RelayVerdict::Pass),
+        ("RCPT TO:<\"a b\"@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<a/b@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<ü@local.test>", RelayVerdict::RoutedLocalPart),
+        ("RCPT TO:<a@foreign.example>", RelayVerdict::RelayDenied),
+    ] {
+        assert_eq!(judge("203.0.113.9", line), expected, "{line}");
+    }
+    assert_eq!(judge("192.0.2.7", "RCPT TO:<\"a b\"@foreign.example>"), RelayVerdict::Pass);
 }

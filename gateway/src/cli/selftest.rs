@@ -1,0 +1,118 @@
+//! `selftest`: the relay proof, now. It needs no running gateway: the backends are asked from this host, and the front door
+//! is this program's own.
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::config::Config;
+use crate::identity::names::Names;
+use crate::proof::report::{OutcomeWord, Report};
+use crate::proof::{Progress, Prover, text};
+use crate::service::watch_backends;
+
+use super::{DEFAULT_CONFIG, Failure, load};
+
+const FOUND: u8 = 1;
+const INCONCLUSIVE: u8 = 2;
+const COULD_NOT_RUN: u8 = 3;
+
+/// Columns of the progress bar itself.
+const BAR: usize = 30;
+
+#[derive(Debug, Args)]
+pub(super) struct SelftestArguments {
+    /// The configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Only this backend
+    #[arg(long, value_name = "NAME")]
+    backend: Option<String>,
+    /// One JSON object instead of a page
+    #[arg(long)]
+    json: bool,
+}
+
+/// The exit code is the verdict.
+pub(super) fn selftest(arguments: &SelftestArguments) -> Result<u8, Failure> {
+    let could_not = |error: &dyn std::fmt::Display| Failure { code: COULD_NOT_RUN, message: error.to_string() };
+    let config = load(&arguments.config).map_err(|failure| Failure { code: COULD_NOT_RUN, ..failure })?;
+    let wanted = wanted(&config, arguments.backend.as_deref()).map_err(|error| could_not(&error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| could_not(&e))?;
+    let report = runtime.block_on(prove(config, &wanted));
+    let shown = if arguments.json {
+        serde_json::to_string_pretty(&report).map_err(|error| could_not(&error))? + "\n"
+    } else {
+        text::render(&report, io::stdout().is_terminal())
+    };
+    match io::stdout().write_all(shown.as_bytes()) {
+        // Whoever read this has seen enough.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(could_not(&error)),
+        _ => Ok(exit_code(&report)),
+    }
+}
+
+/// By contract.
+pub(super) fn exit_code(report: &Report) -> u8 {
+    match report.outcome {
+        OutcomeWord::Safe => 0,
+        OutcomeWord::Found => FOUND,
+        OutcomeWord::Inconclusive => INCONCLUSIVE,
+    }
+}
+
+fn wanted(config: &Config, name: Option<&str>) -> Result<Vec<usize>, String> {
+    let all = 0..config.backends.len();
+    let Some(name) = name else { return Ok(all.collect()) };
+    let found: Vec<_> = all.filter(|index| config.backends[*index].name == name).collect();
+    if found.is_empty() {
+        let names: Vec<_> = config.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
+        return Err(format!("there is no backend `{name}` in the configuration; it names {}", names.join(", ")));
+    }
+    Ok(found)
+}
+
+async fn prove(config: Config, wanted: &[usize]) -> Report {
+    let (names, _) = Names::spawn(&config.dns);
+    let backends = watch_backends(&config).await;
+    let prover = Prover::new(Arc::new(config), backends, &names);
+    let mut reports = Vec::new();
+    for &index in wanted {
+        let mut bar = Bar::new(&prover.backends()[index].name);
+        reports.push(prover.prove(index, &mut |progress| bar.show(progress)).await);
+        bar.clear();
+    }
+    Report::new(reports)
+}
+
+/// A line on standard error that shows how far it is, if somebody sees it.
+struct Bar {
+    name: String,
+    is_seen: bool,
+}
+
+impl Bar {
+    fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), is_seen: io::stderr().is_terminal() }
+    }
+
+    fn show(&mut self, progress: &Progress) {
+        if !self.is_seen {
+            return;
+        }
+        let Progress { done, total, what } = progress;
+        let full = (BAR * done).checked_div(*total).unwrap_or(BAR).min(BAR);
+        let (full, empty) = ("#".repeat(full), ".".repeat(BAR - full));
+        // If it cannot be shown, the proof goes on.
+        let _ = write!(io::stderr(), "\r\x1b[K{} [{full}{empty}] {done}/{total} {what}", self.name);
+    }
+
+    fn clear(&mut self) {
+        if self.is_seen {
+            // As above.
+            let _ = write!(io::stderr(), "\r\x1b[K");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! From what the probes heard to a verdict: the table of the relay proof, as a function.
+//!
+//! | naked | outsider | verdict |
+//! | --- | --- | --- |
+//! | accepts | accepts | open: trusts the gateway's address and ignores identity |
+//! | accepts | refuses | latent: one lost identity opens the relay |
+//! | refuses | accepts | open: the identity itself grants trust |
+//! | refuses | refuses | proven if a trusted identity is let through or a shunned one is not; else safe, unproven |
+//!
+//! An error is never safe: what could not be asked is inconclusive, with its reason. Pure; what to do about a finding is
+//! [`mend`](super::mend)'s.
+
+use super::answer::Outcome;
+use super::probe::{Family, Mark, ProbeKind, ProbeResult, Problem, Stand, State};
+
+/// Everything that was asked on behalf of clients of one address family.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leg {
+    /// The clients'.
+    pub family: Family,
+    /// Whether the backend is told who clients are at all.
+    pub identity: bool,
+    /// In the order they were put.
+    pub probes: Vec<ProbeResult>,
+    /// What else the backend grants to the gateway's address.
+    pub leaks: Vec<Trouble>,
+}
+
+/// What is wrong, or worth knowing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trouble {
+    /// Foreign recipients are accepted from the gateway's address.
+    TrustsGateway(Vec<Box<str>>),
+    /// And from a stranger whom it was told of, or would be if there were an identity.
+    IgnoresIdentity(Vec<Box<str>>),
+    /// A stranger may relay where the gateway itself may not.
+    IdentityGrantsTrust(Vec<Box<str>>),
+    /// The gateway itself lets a stranger relay.
+    FrontDoorRelays(Vec<Box<str>>),
+    /// The identity cannot be delivered; why.
+    IdentityUndeliverable(String),
+    /// Others than the gateway may claim an identity.
+    Forgeable,
+    /// XCLIENT is offered to whom XCLIENT has named.
+    XclientStillOffered,
+    /// The identity that should be trusted was refused, or the one that should be turned away was let in.
+    NotBelieved,
+    /// Users who do not exist are accepted from the gateway's address, but not from a stranger.
+    UnknownUsersFromGateway,
+    /// Users who do not exist are accepted from everybody.
+    CatchAll,
+    /// Odd forms are accepted, though users who do not exist are not.
+    Backscatter(Vec<Box<str>>),
+    /// A bare newline ends a message. `outsider`: for strangers too.
+    BareNewline {
+        /// Whether strangers may do it too.
+        outsider: bool,
+    },
+    /// Commands may be refused without end from the gateway's address, but not from a stranger.
+    NoErrorLimit,
+    /// The guard keeps strangers from relaying although the backend would let them.
+    GuardHolds,
+    /// A question without an answer: which, and why.
+    Undecided(ProbeKind, String),
+}
+
+/// How much a finding matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Note,
+    /// To be mended in time.
+    Warning,
+    /// Trust that must not be.
+    High,
+    /// An open relay.
+    Critical,
+}
+
+/// A leg's verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// In a word.
+    pub state: State,
+    /// What was found, the worst first.
+    pub troubles: Vec<Trouble>,
+}
+
+impl Trouble {
+    /// How much it matters.
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::IgnoresIdentity(_) | Self::IdentityGrantsTrust(_) | Self::FrontDoorRelays(_) => Severity::Critical,
+            Self::TrustsGateway(_) | Self::Forgeable | Self::UnknownUsersFromGateway => Severity::High,
+            Self::IdentityUndeliverable(_)
+            | Self::XclientStillOffered
+            | Self::NotBelieved
+            | Self::BareNewline { .. }
+            | Self::NoErrorLimit
+            | Self::Backscatter(_)
+            | Self::Undecided(..) => Severity::Warning,
+            Self::CatchAll | Self::GuardHolds => Severity::Note,
+        }
+    }
+}
+
+impl Leg {
+    /// The probe of this kind, if it was made.
+    pub fn probe(&self, kind: ProbeKind) -> Option<&ProbeResult> {
+        self.probes.iter().find(|probe| probe.kind == kind)
+    }
+
+    fn stand(&self, kind: ProbeKind) -> Stand {
+        self.probe(kind).map_or(Stand::NotRun, ProbeResult::stand)
+    }
+
+    /// Whether it was shown that the backend believes what it is told.
+    fn is_believed(&self) -> bool {
+        let shunned = || {
+            let control = |kind| self.probe(kind).and_then(ProbeResult::control_accept).map(|result| &result.outcome);
+            control(ProbeKind::Outsider) == Some(&Outcome::Accepted)
+                && control(ProbeKind::Shunned) == Some(&Outcome::Refused)
+        };
+        matches!(self.stand(ProbeKind::Trusted), Stand::Accepts(_)) || shunned()
+    }
+}
+
+/// The table.
+pub fn judge(leg: &Leg) -> Verdict {
+    let naked = leg.stand(ProbeKind::Naked);
+    // Whoever is told nothing takes every stranger for the gateway.
+    let outsider = if leg.identity { leg.stand(ProbeKind::Outsider) } else { naked.clone() };
+    let mut troubles = leg.leaks.clone();
+    let mut state = match (&naked, &outsider) {
+        (Stand::Accepts(naked), Stand::Accepts(outsider)) => {
+            troubles.push(Trouble::IgnoresIdentity(outsider.clone()));
+            troubles.push(Trouble::TrustsGateway(naked.clone()));
+            State::Open
+        }
+        (_, Stand::Accepts(ids)) => {
+            troubles.push(Trouble::IdentityGrantsTrust(ids.clone()));
+            State::Open
+        }
+        (Stand::Accepts(ids), _) => {
+            troubles.push(Trouble::TrustsGateway(ids.clone()));
+            State::Latent
+        }
+        (Stand::Refuses, Stand::Refuses) if leg.is_believed() => State::Proven,
+        (Stand::Refuses, Stand::Refuses) => State::SafeUnproven,
+        _ => State::Inconclusive,
+    };
+    for kind in [ProbeKind::FrontDoor, ProbeKind::Outside] {
+        if let Stand::Accepts(ids) = leg.stand(kind) {
+            troubles.push(Trouble::FrontDoorRelays(ids));
+            state = State::Open;
+        }
+    }
+    if state == State::Open && leg.stand(ProbeKind::FrontDoor) == Stand::Refuses {
+        troubles.push(Trouble::GuardHolds);
+    }
+    undecided(leg, &mut troubles);
+    let whole = [ProbeKind::FrontDoor, ProbeKind::Outside].map(|kind| leg.stand(kind));
+    if matches!(state, State::Proven | State::SafeUnproven) && whole.iter().any(|s| matches!(s, Stand::Unknown(_))) {
+        state = State::Inconclusive;
+    }
+    identity(leg, &mut troubles);
+    users(leg, &mut troubles);
+    if troubles.contains(&Trouble::Forgeable) {
+        // Whoever can reach the backend can be anybody, a trusted client among them.
+        state = state.worst(State::Latent);
+    }
+    troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.severity()));
+    Verdict { state, troubles }
+}
+
+/// Questions without an answer.
+fn undecided(leg: &Leg, troubles: &mut Vec<Trouble>) {
+    for probe in &leg.probes {
+        match (probe.kind, probe.stand()) {
+            (ProbeKind::Spoof | ProbeKind::Shunned | ProbeKind::Trusted, _) if probe.problem.is_none() => {}
+            (ProbeKind::Spoof, _) => {}
+            (ProbeKind::Outsider, Stand::Unknown(_)) if matches!(probe.problem, Some(Problem::Identity(_))) => {
+                let why = probe.problem.as_ref().map(ToString::to_string).unwrap_or_default();
+                troubles.push(Trouble::IdentityUndeliverable(why));
+            }
+            (kind, Stand::Unknown(why)) => troubles.push(Trouble::Undecided(kind, why)),
+            _ => {}
+        }
+    }
+}
+
+/// Signs that the identity is ignored, or anybody's to claim.
+fn identity(leg: &Leg, troubles: &mut Vec<Trouble>) {
+    if leg.probe(ProbeKind::Outsider).is_some_and(|probe| probe.xclient_still_offered) {
+        troubles.push(Trouble::XclientStillOffered);
+    }
+    // A spoof that was carried through, whatever its cases came to, had its identity taken.
+    if leg.probe(ProbeKind::Spoof).is_some_and(|probe| probe.problem.is_none()) {
+        troubles.push(Trouble::Forgeable);
+    }
+    let asked = |kind| leg.probe(kind).is_some_and(|probe| probe.problem.is_none());
+    if (asked(ProbeKind::Trusted) || asked(ProbeKind::Shunned)) && !leg.is_believed() {
+        troubles.push(Trouble::NotBelieved);
+    }
+}
+
+/// Who is taken for a local user.
+fn users(leg: &Leg, troubles: &mut Vec<Trouble>) {
+    let unknown = |kind| leg.probe(kind).and_then(ProbeResult::control_refuse).map(|result| &result.outcome);
+    let stranger = if leg.identity { ProbeKind::Outsider } else { ProbeKind::FrontDoor };
+    let (naked, outsider) = (unknown(ProbeKind::Naked), unknown(stranger));
+    if naked == Some(&Outcome::Accepted) && outsider == Some(&Outcome::Refused) && leg.identity {
+        troubles.push(Trouble::UnknownUsersFromGateway);
+    }
+    if outsider == Some(&Outcome::Accepted) {
+        // Odd local parts are then users like any other.
+        troubles.push(Trouble::CatchAll);
+    } else if let Some(probe) = leg.probe(stranger).filter(|probe| probe.stand() == Stand::Refuses) {
+        let odd = probe.marked(Mark::Odd);
+        if !odd.is_empty() {
+            troubles.push(Trouble::Backscatter(odd));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

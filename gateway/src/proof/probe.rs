@@ -1,0 +1,304 @@
+//! What was sent and what came back: the words that planner, runner, judge and report share.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::answer::{CaseResult, Outcome};
+use super::cases::{Case, Expect, Form, cases};
+
+/// A question put to a backend, or to the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProbeKind {
+    /// J1: from the gateway's address, without identity. Does the backend trust the gateway's address?
+    Naked,
+    /// J2: with a stranger's identity. Does it refuse a stranger that it is told about?
+    Outsider,
+    /// J3: with an identity that the operator says is trusted. Is the identity believed at all?
+    Trusted,
+    /// The same question from the other side: an identity that the operator says is turned away.
+    Shunned,
+    /// J4: a stranger at the gateway's own listener, through its own code.
+    FrontDoor,
+    /// J4 over a real socket, from an address of this host.
+    Outside,
+    /// Identity claimed from an address that is not the gateway's.
+    Spoof,
+}
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+pub enum Family {
+    /// IPv4.
+    #[serde(rename = "IPv4")]
+    V4,
+    /// IPv6.
+    #[serde(rename = "IPv6")]
+    V6,
+}
+
+/// What of a server's words says what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Greeting {
+    /// The first line of the banner, without the code.
+    pub banner: String,
+    /// The EHLO reply, its first line first.
+    pub hello: Vec<String>,
+}
+
+/// One probe as it went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeResult {
+    /// Which question.
+    pub kind: ProbeKind,
+    /// Whom it was put to.
+    pub server: SocketAddr,
+    /// The address that the server saw.
+    pub source: Option<IpAddr>,
+    /// Whom the server was told that the client is.
+    pub identity: Option<IpAddr>,
+    /// How the server greeted.
+    pub greeting: Greeting,
+    /// How its first session began, word for word.
+    pub opening: Vec<String>,
+    /// Whether it still offered XCLIENT to a client that XCLIENT had named.
+    pub xclient_still_offered: bool,
+    /// The cases that were tried.
+    pub cases: Vec<CaseResult>,
+    /// Whether no more were tried because enough had been relayed.
+    pub cut_short: bool,
+    /// Why it could not be carried through.
+    pub problem: Option<Problem>,
+}
+
+/// Why a probe could not be carried through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// The backend does not take the identity: sessions fail the same way, closed.
+    Identity(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// What the cases of a probe come to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stand {
+    /// These cases were accepted, and nothing but relaying explains it.
+    Accepts(Vec<Box<str>>),
+    /// Relaying was denied.
+    Refuses,
+    /// Nothing is shown; why.
+    Unknown(String),
+    /// Not asked.
+    NotRun,
+}
+
+/// How one case counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mark {
+    /// As it must be.
+    Good,
+    /// A relay.
+    Relayed,
+    /// Accepted, and perhaps bounced later.
+    Odd,
+    /// Refused where RFC 5321 or a control wants it accepted, or a control that was accepted.
+    Remark,
+    /// Neither.
+    Undecided,
+}
+
+impl ProbeKind {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Naked => "naked",
+            Self::Outsider => "outsider",
+            Self::Trusted => "trusted",
+            Self::Shunned => "shunned",
+            Self::FrontDoor => "front door",
+            Self::Outside => "outside",
+            Self::Spoof => "spoof",
+        }
+    }
+}
+
+impl Family {
+    /// An address's.
+    pub fn of(ip: IpAddr) -> Self {
+        if ip.to_canonical().is_ipv4() { Self::V4 } else { Self::V6 }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Identity(why) | Self::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+/// The case behind a result.
+pub(super) fn case_of(result: &CaseResult) -> Option<&'static Case> {
+    cases().iter().find(|case| case.id == result.id)
+}
+
+/// How a result counts.
+pub fn mark(result: &CaseResult) -> Mark {
+    let Some(case) = case_of(result) else { return Mark::Undecided };
+    match (case.expect, &result.outcome) {
+        (_, Outcome::Deferred | Outcome::Lost(_) | Outcome::Hidden) => Mark::Undecided,
+        (Expect::Refuse, Outcome::Accepted) if case.form() == Form::Foreign => Mark::Relayed,
+        (Expect::Refuse, Outcome::Accepted) => Mark::Odd,
+        (Expect::ControlRefuse, Outcome::Accepted) => Mark::Remark,
+        (Expect::Accept | Expect::ControlAccept, Outcome::Refused) => Mark::Remark,
+        _ => Mark::Good,
+    }
+}
+
+impl ProbeResult {
+    /// A case's result, if it was tried.
+    pub fn case(&self, id: &str) -> Option<&CaseResult> {
+        self.cases.iter().find(|result| &*result.id == id)
+    }
+
+    /// The local user who exists.
+    pub fn control_accept(&self) -> Option<&CaseResult> {
+        self.case("H04")
+    }
+
+    /// The local user who does not.
+    pub fn control_refuse(&self) -> Option<&CaseResult> {
+        self.case("H05")
+    }
+
+    /// Ids of the results with this mark.
+    pub fn marked(&self, wanted: Mark) -> Vec<Box<str>> {
+        self.cases.iter().filter(|result| mark(result) == wanted).map(|result| result.id.clone()).collect()
+    }
+
+    /// Of the cases that must be refused: how many were, and how many were tried.
+    pub fn refused_of(&self) -> (usize, usize) {
+        let must = |result: &&CaseResult| case_of(result).is_some_and(|case| case.expect == Expect::Refuse);
+        let refused = self.cases.iter().filter(must).filter(|result| result.outcome == Outcome::Refused).count();
+        (refused, self.cases.iter().filter(must).count())
+    }
+
+    /// What it comes to.
+    pub fn stand(&self) -> Stand {
+        let relayed = self.marked(Mark::Relayed);
+        if !relayed.is_empty() {
+            return Stand::Accepts(relayed);
+        }
+        if let Some(problem) = &self.problem {
+            return Stand::Unknown(problem.to_string());
+        }
+        let control = self.control_accept();
+        let core = || self.cases.iter().filter(|result| case_of(result).is_some_and(Case::is_core));
+        if core().any(|result| result.is_clean_denial(control)) {
+            return Stand::Refuses;
+        }
+        Stand::Unknown(self.why_unknown(core().collect()))
+    }
+
+    /// The sentence that says why refusals, if there are any, prove nothing.
+    fn why_unknown(&self, core: Vec<&CaseResult>) -> String {
+        let said = |result: &CaseResult| match &result.answer {
+            Some(answer) => format!("{} {}", answer.code, answer.text),
+            None => "nothing".to_owned(),
+        };
+        if let Some(control) = self.control_accept() {
+            match control.outcome {
+                Outcome::Deferred => {
+                    return format!(
+                        "it puts off even its own user ({}): greylisting, a limit or a fault; try again later, or exempt \
+                         the gateway's address there",
+                        said(control)
+                    );
+                }
+                Outcome::Refused | Outcome::Hidden => {
+                    return format!(
+                        "it refuses even its own user ({}), so its refusals prove nothing: the prober is blocked there, or \
+                         `proof.local_user` does not exist",
+                        said(control)
+                    );
+                }
+                Outcome::Lost(ref why) => return why.clone(),
+                Outcome::Accepted => {}
+            }
+        }
+        if let Some(hidden) = core.iter().find(|result| result.outcome == Outcome::Hidden) {
+            return format!(
+                "it does not believe in the foreign domain ({}), which hides whether it would relay; name one that \
+                 resolves in `proof.foreign_domain`",
+                said(hidden)
+            );
+        }
+        if let Some(deferred) = core.iter().find(|result| result.outcome == Outcome::Deferred) {
+            return format!(
+                "it puts off foreign recipients ({}), which is neither yes nor no; try again later",
+                said(deferred)
+            );
+        }
+        match core.first() {
+            Some(first) => format!("its answers say nothing of relaying ({})", said(first)),
+            None => "nothing was asked".to_owned(),
+        }
+    }
+}
+
+/// The verdict of a proof, of one backend or one address family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// Strangers are refused, and the backend believes who the client is.
+    Proven,
+    /// Strangers are refused; that the identity is believed was not shown.
+    SafeUnproven,
+    /// The backend trusts the gateway's address: one lost identity opens the relay.
+    Latent,
+    /// The backend relays for strangers.
+    Open,
+    /// Nothing is shown.
+    Inconclusive,
+    /// It has not run.
+    NeverRun,
+}
+
+impl State {
+    /// As it is written in `status`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proven => "proven",
+            Self::SafeUnproven => "safe-unproven",
+            Self::Latent => "latent",
+            Self::Open => "open",
+            Self::Inconclusive => "inconclusive",
+            Self::NeverRun => "never-run",
+        }
+    }
+
+    /// Of several verdicts the one that counts.
+    pub fn worst(self, other: Self) -> Self {
+        let rank = |state| match state {
+            Self::Open => 5,
+            Self::Latent => 4,
+            Self::Inconclusive => 3,
+            Self::NeverRun => 2,
+            Self::SafeUnproven => 1,
+            Self::Proven => 0,
+        };
+        if rank(self) >= rank(other) { self } else { other }
+    }
+}

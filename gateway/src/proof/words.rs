@@ -1,0 +1,127 @@
+//! Findings and verdicts in sentences: what is the case, and what follows for whoever must answer for it.
+
+use crate::config::IdentityMode;
+
+use super::judge::{Severity, Trouble};
+use super::mend::Facts;
+use super::probe::{ProbeKind, State};
+
+impl Severity {
+    /// In a word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// The verdict in a sentence.
+pub(super) fn summary(state: State, mode: IdentityMode) -> &'static str {
+    match state {
+        State::Proven => "strangers cannot relay, and the mail server believes the gateway about who they are",
+        State::SafeUnproven if mode == IdentityMode::None => {
+            "strangers cannot relay, but the mail server does not know them from the gateway (`identity = \"none\"`)"
+        }
+        State::SafeUnproven => {
+            "strangers cannot relay; that the mail server believes who they are was not shown (name an address that it \
+             trusts in `proof.trusted`, or one that it turns away in `proof.shunned`)"
+        }
+        State::Latent => {
+            "the mail server trusts the gateway's address: one lost identity, and the system is an open relay"
+        }
+        State::Open => "OPEN RELAY: the mail server relays for strangers who come through the gateway",
+        State::Inconclusive => "nothing is proven: what the mail server would do is not known",
+        State::NeverRun => "no proof has run",
+    }
+}
+
+/// One finding in a sentence, without its mend.
+pub(super) fn trouble(trouble: &Trouble, facts: &Facts) -> String {
+    let Facts { gateway, mode, .. } = facts;
+    match trouble {
+        Trouble::TrustsGateway(ids) => {
+            format!("it accepts mail to foreign domains from {gateway} ({})", cases(ids))
+        }
+        Trouble::IgnoresIdentity(_) if *mode == IdentityMode::None => {
+            "it is told nothing of who the client is, so every stranger has the gateway's rights".to_owned()
+        }
+        Trouble::IgnoresIdentity(ids) => format!(
+            "told that the client is a stranger, it accepts mail to foreign domains all the same ({}): it ignores who the \
+             client is",
+            cases(ids)
+        ),
+        Trouble::IdentityGrantsTrust(ids) => format!(
+            "told that the client is a stranger, it accepts mail to foreign domains ({}), which it does not accept from \
+             the gateway itself: the identity grants trust",
+            cases(ids)
+        ),
+        Trouble::FrontDoorRelays(ids) => {
+            format!("a stranger at the gateway's own listener gets mail to foreign domains accepted ({})", cases(ids))
+        }
+        Trouble::IdentityUndeliverable(why) => {
+            format!("it cannot be told who the client is: {why}; the gateway therefore answers all mail 451")
+        }
+        Trouble::Forgeable => {
+            "it believes another host than the gateway about who the client is: whoever can reach it can be anybody".to_owned()
+        }
+        Trouble::XclientStillOffered => "having been told by XCLIENT that the client is a stranger, it offers that stranger \
+                                         XCLIENT: it ignores the address, or lets everybody use XCLIENT"
+            .to_owned(),
+        Trouble::NotBelieved => "the identity that should have made a difference made none: it is not believed, or the \
+                                 address in `proof.trusted` or `proof.shunned` is not what it is said to be"
+            .to_owned(),
+        Trouble::UnknownUsersFromGateway => format!(
+            "it accepts users who do not exist from {gateway}, and refuses them to a stranger: a second sign of trust"
+        ),
+        Trouble::CatchAll => {
+            "it accepts users who do not exist: a catch-all, or it bounces their mail later to whoever is named as sender \
+             (backscatter)"
+                .to_owned()
+        }
+        Trouble::Backscatter(ids) => format!(
+            "it accepts local addresses in forms that were routes once ({}) although it refuses users who do not exist; \
+             most servers bounce them later (backscatter), some relay",
+            cases(ids)
+        ),
+        Trouble::BareNewline { outsider: true } => {
+            "a line feed on its own ends a message there, for strangers too: messages can be smuggled in".to_owned()
+        }
+        Trouble::BareNewline { outsider: false } => format!(
+            "a line feed on its own ends a message from {gateway}, though not from a stranger: trust lifts the protection \
+             against smuggled messages"
+        ),
+        Trouble::NoErrorLimit => {
+            format!("{gateway} may have any number of commands refused, a stranger may not: trust lifts its limits")
+        }
+        Trouble::GuardHolds => {
+            "the gateway's guard holds meanwhile: strangers' foreign recipients are refused before the mail server hears \
+             of them"
+                .to_owned()
+        }
+        Trouble::Undecided(kind, why) => format!("{}: {why}", question(*kind)),
+    }
+}
+
+/// What a probe asks, as the subject of "is not known, because".
+fn question(kind: ProbeKind) -> &'static str {
+    match kind {
+        ProbeKind::Naked => "whether it trusts the gateway's address is not known",
+        ProbeKind::Outsider => "whether it refuses a stranger that it is told about is not known",
+        ProbeKind::Trusted => "whether it believes a trusted address is not known",
+        ProbeKind::Shunned => "whether it believes a shunned address is not known",
+        ProbeKind::FrontDoor => "what a stranger gets at the gateway's own listener is not known",
+        ProbeKind::Outside => "what a stranger gets over a real connection is not known",
+        ProbeKind::Spoof => "whether others may claim an identity is not known",
+    }
+}
+
+fn cases(ids: &[Box<str>]) -> String {
+    match ids {
+        [] => "no case".to_owned(),
+        [one] => format!("case {one}"),
+        [first, .., last] => format!("{} cases, {first} to {last}", ids.len()),
+    }
+}

@@ -1,0 +1,176 @@
+//! `selftest` as a person meets it, on loopback: exit codes by contract, sentences, and backends that answer badly.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::process::Output;
+
+use serde_json::Value;
+use smtp_gateway::sink::{Options, SinkIdentity, network};
+use tempfile::TempDir;
+use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
+
+/// Quick, and without the need of a resolver.
+const PROOF: &str = "[proof]\nenabled = false\npause = \"0s\"\n";
+
+fn selftest(configuration: &str, options: &[&str]) -> Output {
+    let folder = folder(configuration);
+    run(folder.path(), &[&["selftest", "-c", "gateway.toml"], options].concat())
+}
+
+fn folder(configuration: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("gateway.toml"), configuration).unwrap();
+    folder
+}
+
+/// The exit code, the state, and all findings.
+fn verdict(configuration: &str) -> (i32, String, String) {
+    let output = selftest(configuration, &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    let backend = &report["backends"][0];
+    let findings = backend["legs"].as_array().unwrap().iter().map(|leg| leg["findings"].to_string()).collect();
+    (output.status.code().unwrap(), backend["state"].as_str().unwrap().to_owned(), findings)
+}
+
+fn before(sink: &LocalSink, identity: &str, more: &str) -> String {
+    configuration((address(), 2525).into(), "", sink.address, identity, &format!("{PROOF}{more}"))
+}
+
+fn sink(options: Options) -> LocalSink {
+    LocalSink::start(Options { identity: SinkIdentity::Xclient, ..options })
+}
+
+#[test]
+fn exit_codes_are_the_verdict() {
+    let honest = sink(Options::default());
+    assert_eq!(verdict(&before(&honest, "xclient", "")).0, 0);
+    let confused = sink(Options { trust: vec![network("127.0.0.0/8").unwrap()], ..Options::default() });
+    assert_eq!(
+        verdict(&before(&confused, "xclient", "")),
+        (1, "latent".to_owned(), verdict(&before(&confused, "xclient", "")).2)
+    );
+    assert_eq!(verdict(&before(&confused, "none", "")).1, "open");
+    let nobody: SocketAddr = (address(), 2526).into();
+    let (code, state, findings) = verdict(&configuration((address(), 2525).into(), "", nobody, "xclient", PROOF));
+    assert_eq!((code, &*state), (2, "inconclusive"));
+    assert!(findings.contains(&format!("cannot connect to {nobody}: Connection refused")), "{findings}");
+
+    let output = selftest(&before(&honest, "xclient", ""), &["--backend", "other"]);
+    assert_eq!(output.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said, "there is no backend `other` in the configuration; it names `backend`\n");
+    let output = selftest("[server]\n", &[]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("gateway.toml:1:1: error:"), "{output:?}");
+}
+
+#[test]
+fn the_page_begins_with_the_verdict_and_ends_with_what_was_said() {
+    let confused = sink(Options { trust: vec![network("127.0.0.0/8").unwrap()], ..Options::default() });
+    let output = selftest(&before(&confused, "xclient", ""), &[]);
+    let page = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(page.starts_with("LATENT  backend, IPv4 clients\n"), "{page}");
+    let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for words in [
+        "high it accepts mail to foreign domains from 127.0.0.1 (12 cases, A01 to C09)",
+        "mend: start it without `--trust` for 127.0.0.1",
+        "The mail server sees 127.0.0.1, the gateway. It should believe 203.0.113.77, whom it is told of.",
+        "Evidence level 1",
+    ] {
+        assert!(flowing.contains(words), "{words} is not in\n{page}");
+    }
+    let case = "  A01 relayed (abuse.net 1, nmap 2)\n    C: MAIL FROM:<spamtest@nmap.scanme.org>\n    S: 250 2.1.0 Ok\n    C: RCPT";
+    assert!(page.contains(case), "{page}");
+    let said = |line: &&str| line.starts_with("    C: ") || line.starts_with("    S: ");
+    assert!(page.lines().filter(|line| !said(line)).all(|line| line.chars().count() <= 120), "{page}");
+    assert!(output.stderr.is_empty(), "no bar without a terminal: {output:?}");
+}
+
+#[test]
+fn whoever_answers_badly_is_never_safe() {
+    for (fault, why) in [
+        ("rcpt=450", "it puts off even its own user"),
+        ("rcpt=550", "it refuses even its own user"),
+        ("mail=451", "it puts off even its own user"),
+        ("banner=554", "it greets with 554"),
+        ("ehlo=502", "it answers EHLO with 502"),
+        ("xclient=550", "it refuses XCLIENT with 550"),
+        ("rcpt=close", "it closes the connection"),
+        ("rcpt=reset", "the connection is lost"),
+        ("rcpt=junk", "what is no SMTP reply"),
+        ("rcpt=421", "it ends the session: 421"),
+        ("rcpt=hang", "the proof's deadline is over"),
+        ("connect=hang", "the proof's deadline is over"),
+    ] {
+        let faulty = sink(Options { faults: vec![fault.parse().unwrap()], ..Options::default() });
+        let (code, state, findings) = verdict(&before(&faulty, "xclient", "deadline = \"2s\"\n"));
+        assert_eq!((code, &*state), (2, "inconclusive"), "{fault}: {findings}");
+        assert!(findings.contains(why), "{fault}: {findings}");
+    }
+}
+
+#[test]
+fn identity_that_anybody_may_claim_is_found() {
+    let forged = format!("spoof_from = [\"{}\"]\n", address());
+    let careless = sink(Options::default());
+    let (code, state, findings) = verdict(&before(&careless, "xclient", &forged));
+    assert_eq!((code, &*state), (1, "latent"));
+    assert!(findings.contains("whoever can reach it can be anybody"), "{findings}");
+    let careful = sink(Options { xclient_from: vec![network("127.0.0.1").unwrap()], ..Options::default() });
+    assert_eq!(verdict(&before(&careful, "xclient", &forged)).1, "safe-unproven");
+}
+
+#[test]
+fn the_real_door_is_tried_from_where_it_is_told() {
+    let honest = sink(Options::default());
+    let front: SocketAddr = (address(), 2525).into();
+    let from = format!("{PROOF}front_door_from = [\"{}\"]\n", address());
+    let config = configuration(front, "", honest.address, "xclient", &from);
+    let (code, _, findings) = verdict(&config);
+    assert_eq!(code, 2, "nobody listens: {findings}");
+    assert!(findings.contains(&format!("cannot connect to {front} from")), "{findings}");
+    let _gateway = LocalGateway::start(front, &config);
+    let output = selftest(&config, &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let probes = report["backends"][0]["legs"][0]["probes"].as_array().unwrap();
+    let outside = probes.iter().find(|probe| probe["probe"] == "outside").unwrap();
+    assert_eq!((&outside["answer"], output.status.code()), (&Value::from("refuses"), Some(0)), "{outside:#}");
+}
+
+/// The door of a load balancer's listener is entered as a load balancer does: with a PROXY header.
+#[test]
+fn the_door_behind_a_load_balancer() {
+    let honest = sink(Options::default());
+    let listener = "proxy_protocol_from = [\"10.0.0.5/32\"]";
+    let config = configuration((address(), 2525).into(), listener, honest.address, "xclient", PROOF);
+    let output = selftest(&config, &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let legs = report["backends"][0]["legs"].as_array().unwrap();
+    assert_eq!(legs.len(), 2, "such a listener serves both families");
+    for leg in legs {
+        let door = leg["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == "front-door").unwrap();
+        assert_eq!((&door["answer"], &door["refused"]), (&Value::from("refuses"), &door["of"]), "{door:#}");
+    }
+}
+
+#[test]
+fn the_confused_demo_tells_its_story_and_exits_1() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["demo", "--confused"]);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let story = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut rest = &*story;
+    for part in [
+        "OPEN  sink, IPv4 clients",
+        "RCPT TO:<victim@elsewhere.example>",
+        "550 5.7.1 Relaying denied",
+        "OPEN RELAY, ",
+        "The mend:",
+        "PROVEN  sink, IPv4 clients",
+        "client 127.0.0.7 (via 127.0.0.1, by XCLIENT)",
+        "proven, ",
+    ] {
+        let (_, after) = rest.split_once(part).unwrap_or_else(|| panic!("{part} does not come next in\n{story}"));
+        rest = after;
+    }
+}
