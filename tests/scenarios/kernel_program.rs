@@ -4,6 +4,7 @@ use gateway_common::outcome;
 use tests::kernel::frame::Frame;
 use tests::kernel::rig::{Judged, Rig, Verdict};
 
+mod attach;
 mod limits;
 mod lists;
 mod parsing;

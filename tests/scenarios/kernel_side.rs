@@ -5,13 +5,13 @@ mod foreign;
 use std::fs;
 use std::io;
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp_gateway::sink::{self, Options, Sink, SinkIdentity};
+use tests::kernel::pins::Pins;
 use tests::peers::client::{Client, stuffed};
 use tests::peers::gateway::Gateway;
 use tests::peers::net::{BACKEND, CLIENT, FRONT, Family, Host, Trio};
@@ -29,29 +29,6 @@ struct Setting {
     sink: Sink,
     trio: Trio,
     pins: Pins,
-}
-
-/// A BPF file system of the scenario's own.
-struct Pins(tempfile::TempDir);
-
-impl Pins {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount").args(["-t", "bpf", "bpf"]).arg(folder.path()).status().unwrap();
-        assert!(mounted.success());
-        Self(folder)
-    }
-
-    fn folder(&self) -> PathBuf {
-        self.0.path().join("gateway")
-    }
-}
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        // What cannot be unmounted is the machine's to tidy up.
-        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
-    }
 }
 
 impl Setting {

@@ -1,6 +1,7 @@
 //! The kernel side by itself: a frame in, a verdict and a counter out, in the running kernel and on no network card.
 
 pub mod frame;
+pub mod pins;
 pub mod rig;
 
 use std::io::Write as _;
