@@ -107,32 +107,12 @@ impl Program {
             why_not_native,
         };
         if let Some(mode) = self.take_over(interface, wanted)? {
-            return Ok(Attached::new(interface, index, mode));
+            return Ok(attached(mode, true, None));
         }
-        match self.attach_first(interface, index, wanted) {
-            Err(KernelError::Busy(_)) if force => {
-                // A card that knows only one of the modes has nothing to give up in the other.
-                for mode in [Mode::Native, Mode::Generic] {
-                    let _ = evict(index, mode);
-                }
-                self.attach_first(interface, index, wanted).map_err(|error| match error {
-                    KernelError::Busy(interface) => KernelError::Held(interface),
-                    other => other,
-                })
-            }
-            attached => attached,
-        }
-    }
-
-    /// Attaches in the first mode that works.
-    fn attach_first(&mut self, interface: &str, index: u32, wanted: Wanted) -> Result<Attached, KernelError> {
         let mut refusals = Vec::new();
         for &mode in wanted.modes() {
             match self.attach_in(interface, index, mode) {
-                Ok(()) => {
-                    let attached = Attached::new(interface, index, mode);
-                    return Ok(Attached { taken_over: false, why_not_native: refusals.pop(), ..attached });
-                }
+                Ok(()) => return Ok(attached(mode, false, refusals.pop())),
                 Err(KernelError::Refused { why, .. }) => refusals.push(format!("{}: {why}", mode.name())),
                 Err(error) => return Err(error),
             }

@@ -119,14 +119,6 @@ pub struct Attached {
     pub why_not_native: Option<String>,
 }
 
-#[cfg(target_os = "linux")]
-impl Attached {
-    /// One that was taken over.
-    fn new(interface: &str, index: u32, mode: Mode) -> Self {
-        Self { interface: interface.to_owned(), index, mode, taken_over: true, why_not_native: None }
-    }
-}
-
 /// Where maps and links outlive the process: a folder on a BPF file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pins {
@@ -218,11 +210,6 @@ impl fmt::Display for KernelError {
                 f,
                 "`{name}` already has an XDP program that somebody else's BPF link holds, which not even `xdp.force` can \
                  take off; stop the program that made the link (`bpftool link` shows it), or remove the link's pin"
-            ),
-            Self::Held(name) => write!(
-                f,
-                "`{name}` has an XDP program that a BPF link holds: only whoever made the link can take it off. `bpftool \
-                 link` names it; stop that program, or remove its pin"
             ),
             Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
             Self::Pins { folder, why } => write!(f, "pin folder {}: {why}", folder.display()),

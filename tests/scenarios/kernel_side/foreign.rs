@@ -25,7 +25,7 @@ impl Setting {
 
     /// Attaches a program as `ip` does: by netlink, with nobody to hold it.
     fn attach_by_netlink(&self, how: &str) {
-        let pin = self.pins.0.path().join(format!("foreign-{how}"));
+        let pin = self.pins.top().join(format!("foreign-{how}"));
         let mut ebpf = Ebpf::load(OBJECT).unwrap();
         let program: &mut Xdp = ebpf.program_mut("smtp_gateway").unwrap().try_into().unwrap();
         program.load().unwrap();
