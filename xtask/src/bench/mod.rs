@@ -8,6 +8,7 @@ mod helpers;
 mod kernel;
 mod load;
 mod proxies;
+mod storm;
 mod table;
 mod usage;
 
@@ -25,6 +26,7 @@ use table::Cell;
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…]
        cargo xtask bench --kernel [--rounds N]
+       cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
   PROXY  gateway, gateway-proxy-v2, haproxy, nginx, forwarder
   WORK   one, twenty, pipelined, bulk, quit, idle
@@ -62,6 +64,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         && flag == "--kernel"
     {
         return kernel::run(rest);
+    }
+    if let [flag, rest @ ..] = arguments
+        && flag == "--storm"
+    {
+        return storm::run(rest);
     }
     let plan = Plan::parse(arguments)?;
     for peer in ["haproxy", "nginx"] {

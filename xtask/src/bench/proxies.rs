@@ -63,7 +63,7 @@ pub(super) struct Proxy {
 
 /// A process that ends with this value.
 #[derive(Debug)]
-struct Running(Child);
+pub(super) struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
@@ -117,7 +117,7 @@ impl Proxy {
     }
 }
 
-fn running(command: &mut Command) -> Result<Running, String> {
+pub(super) fn running(command: &mut Command) -> Result<Running, String> {
     let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn();
     child.map(Running).map_err(|error| format!("{}: {error}", command.get_program().display()))
 }
@@ -127,7 +127,7 @@ pub(super) fn free_address() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn wait_for(address: SocketAddr) -> Result<(), String> {
+pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
     let until = Instant::now() + START_TIMEOUT;
     while Instant::now() < until {
         if TcpStream::connect(address).is_ok() {

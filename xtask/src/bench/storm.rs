@@ -1,0 +1,306 @@
+//! `cargo xtask bench --storm`: real mail while a third host floods the SMTP port with SYNs, from a banned prefix, from
+//! forged sources, and from both; by the kernel side, by an nftables set, and by plain userspace, interleaved.
+//!
+//! All three hosts share this machine's cores, so a flood costs twice: the gateway's host has to bear it, and somebody has
+//! to make it. Column `elsewhere` has the second cost alone: the same packets sent where nobody gets them. On a machine with
+//! cores to spare it is as good as no flood. The ratios are to no flood at all, and to that.
+
+mod flood;
+mod net;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::command::{output, target, visible};
+use crate::peers;
+
+use super::ROUND_TIMEOUT;
+use super::load::{self, Work};
+use super::proxies::{Running, running, wait_for};
+use flood::{BANNED, Sources};
+use net::{CARDS, FRONT, Hosts, NOWHERE};
+
+const USAGE: &str = "\
+usage: cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
+";
+
+const WORK: Work = Work { name: "storm", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: false };
+const SINK: &str = "127.0.0.1:2525";
+/// How long a flood lasts before the mail begins.
+const AHEAD: Duration = Duration::from_millis(200);
+const RATE_MAX: u32 = 1_000_000;
+
+/// What is sent beside the mail.
+#[derive(Debug, Clone, Copy)]
+enum Weather {
+    Quiet,
+    /// A flood that meets nobody.
+    Elsewhere,
+    Flood(Sources),
+}
+
+const WEATHERS: [Weather; 5] = [
+    Weather::Quiet,
+    Weather::Elsewhere,
+    Weather::Flood(Sources::Banned),
+    Weather::Flood(Sources::Forged),
+    Weather::Flood(Sources::Both),
+];
+
+/// One round: messages and SYNs a second.
+type Cell = [f64; 2];
+
+/// Who drops what is banned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Xdp,
+    Nftables,
+    Userspace,
+}
+
+/// One row: three hosts, and a gateway of its own. Programs end before their hosts.
+struct Way {
+    kind: Kind,
+    _gateway: Running,
+    _sink: Running,
+    folder: PathBuf,
+    hosts: Hosts,
+}
+
+/// `cargo xtask bench --storm`.
+pub(super) fn run(arguments: &[String]) -> Result<(), String> {
+    let (mut rounds, mut rate) = (5_usize, 100_000_u32);
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().and_then(|value| value.parse::<u32>().ok()).filter(|value| *value > 0);
+        match argument.as_str() {
+            "--rounds" => rounds = usize::try_from(value.ok_or(USAGE)?).map_err(|_| USAGE)?,
+            "--rate" => rate = value.filter(|rate| *rate <= RATE_MAX).ok_or(USAGE)?,
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let mut kinds = vec![Kind::Xdp, Kind::Nftables, Kind::Userspace];
+    if let Err(error) = peers::provide_one("nftables") {
+        eprintln!("MISSING: nftables, so its row is left out: {error}");
+        kinds.retain(|kind| *kind != Kind::Nftables);
+    }
+    visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
+    let ways = kinds.into_iter().map(Way::start).collect::<Result<Vec<_>, _>>()?;
+    let mut rows: Vec<[Vec<Cell>; WEATHERS.len()]> = ways.iter().map(|_| Default::default()).collect();
+    for round in 0..=rounds {
+        for (way, row) in ways.iter().zip(&mut rows) {
+            for (weather, cells) in WEATHERS.into_iter().zip(row) {
+                let cell = way.round(weather, rate).map_err(|error| format!("{}, {weather:?}: {error}", way.name()))?;
+                // The first warms caches and pools.
+                if round > 0 {
+                    cells.push(cell);
+                }
+            }
+        }
+    }
+    print(&ways, rows, rounds);
+    for way in &ways {
+        way.say_what_was_dropped()?;
+    }
+    Ok(())
+}
+
+impl Way {
+    fn start(kind: Kind) -> Result<Self, String> {
+        let folder = target().join("bench").join(format!("storm-{kind:?}").to_lowercase());
+        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let hosts = Hosts::new()?;
+        let binary = binary();
+        let domain = ["--local-domain", "example.com", "--identity", "xclient"];
+        let mut sink = hosts.gateway.command();
+        sink.arg(&binary).args(["sink", "--quiet", "--listen", SINK]).args(domain);
+        let sink = running(&mut sink)?;
+        let parsed = |text: &str| text.parse::<SocketAddr>().map_err(|error| format!("{text}: {error}"));
+        let at = parsed(SINK)?;
+        hosts.gateway.within(|| wait_for(at))?;
+        let config = folder.join("gateway.toml");
+        fs::write(&config, configuration(kind, &folder)).map_err(|error| format!("{}: {error}", config.display()))?;
+        let gateway = running(hosts.gateway.command().arg(&binary).args(["run", "-c"]).arg(&config))?;
+        hosts.client.within(|| wait_for(SocketAddr::V4(front()?)))?;
+        let way = Self { kind, _gateway: gateway, _sink: sink, folder, hosts };
+        way.ban()?;
+        Ok(way)
+    }
+
+    fn name(&self) -> &'static str {
+        match self.kind {
+            Kind::Xdp => "XDP",
+            Kind::Nftables => "nftables, ingress",
+            Kind::Userspace => "userspace",
+        }
+    }
+
+    fn gateway(&self, verb: &str) -> Command {
+        let mut command = Command::new(binary());
+        command.arg(verb).arg("--config").arg(self.folder.join("gateway.toml"));
+        command
+    }
+
+    /// The prefix is banned by the gateway in every way, for that is what there is; and by nftables where that is meant to.
+    fn ban(&self) -> Result<(), String> {
+        output(self.gateway("ban").args([BANNED, "--for", "1h"]))?;
+        match self.kind {
+            Kind::Userspace => Ok(()),
+            Kind::Xdp => {
+                let status = output(&mut self.gateway("status"))?;
+                let is_native = CARDS.iter().all(|card| status.contains(&format!("{card} native")));
+                is_native.then_some(()).ok_or_else(|| format!("the kernel side is not native on both cards:\n{status}"))
+            }
+            Kind::Nftables => {
+                let rules = format!(
+                    "table netdev bench {{\n set banned {{ type ipv4_addr; flags interval; elements = {{ {BANNED} }} }}\n \
+                     chain first {{ type filter hook ingress device {} priority -300; tcp dport 25 ip saddr @banned \
+                     counter drop; }}\n}}\n",
+                    CARDS[1]
+                );
+                let file = self.folder.join("rules.nft");
+                fs::write(&file, rules).map_err(|error| format!("{}: {error}", file.display()))?;
+                output(self.nft().arg("-f").arg(&file)).map(drop)
+            }
+        }
+    }
+
+    fn nft(&self) -> Command {
+        let folder = peers::folder("nftables");
+        let mut nft = self.hosts.gateway.command();
+        nft.arg(folder.join("usr/sbin/nft")).env("LD_LIBRARY_PATH", folder.join("usr/lib/x86_64-linux-gnu"));
+        nft
+    }
+
+    /// The mail, and beside it the weather.
+    fn round(&self, weather: Weather, rate: u32) -> Result<Cell, String> {
+        let stop = AtomicBool::new(false);
+        let (to, sources) = match weather {
+            Weather::Quiet => return Ok([self.mail()?, 0.0]),
+            Weather::Elsewhere => (SocketAddrV4::new(address(NOWHERE)?, 25), Sources::Both),
+            Weather::Flood(sources) => (front()?, sources),
+        };
+        std::thread::scope(|scope| {
+            let flood = scope.spawn(|| self.hosts.flooder.within(|| flood::send(to, sources, rate, &stop)));
+            std::thread::sleep(AHEAD);
+            let mail = self.mail();
+            stop.store(true, Ordering::Relaxed);
+            let sent = flood.join().unwrap_or_else(|_| Err("the flood panicked".to_owned()))?;
+            Ok([mail?, sent])
+        })
+    }
+
+    /// Messages a second.
+    fn mail(&self) -> Result<f64, String> {
+        let server = SocketAddr::V4(front()?);
+        self.hosts.client.within(|| {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let measured = runtime
+                .map_err(|error| error.to_string())?
+                .block_on(async { tokio::time::timeout(ROUND_TIMEOUT, load::run(&WORK, server)).await });
+            let measured = measured.map_err(|_| format!("not done after {} s", ROUND_TIMEOUT.as_secs()))?;
+            Ok(WORK.units() as f64 / measured.map_err(|error| format!("mail: {error}"))?.seconds)
+        })
+    }
+
+    /// So that nobody takes a rule that never matched for a fast one.
+    fn say_what_was_dropped(&self) -> Result<(), String> {
+        let (said, wanted) = match self.kind {
+            Kind::Userspace => return Ok(()),
+            Kind::Xdp => (output(&mut self.gateway("bans"))?, BANNED),
+            Kind::Nftables => (output(self.nft().args(["-t", "list", "ruleset"]))?, "counter packets"),
+        };
+        let line = said.lines().find(|line| line.contains(wanted));
+        println!("{}: {}", self.name(), line.ok_or_else(|| format!("nothing of {wanted} in {said}"))?.trim());
+        Ok(())
+    }
+}
+
+fn print(ways: &[Way], rows: Vec<[Vec<Cell>; WEATHERS.len()]>, rounds: usize) {
+    println!(
+        "\nstorm: messages a second of {} bytes, {} a session, {} sessions at once; medians of {rounds} rounds of {}",
+        WORK.size,
+        WORK.messages,
+        WORK.at_once,
+        WORK.units()
+    );
+    println!(
+        "  {:<18} {:<10} {:>8} {:>10} {:>8} {:>9} {:>12}",
+        "by", "flood from", "no flood", "elsewhere", "flood", "SYNs/s", "÷ no flood"
+    );
+    for (way, row) in ways.iter().zip(rows) {
+        let [quiet, elsewhere, floods @ ..] = row.map(medians);
+        for (weather, [mail, syns]) in WEATHERS[2..].iter().zip(floods) {
+            let Weather::Flood(sources) = weather else { continue };
+            println!(
+                "  {:<18} {:<10} {:>8.0} {:>10.0} {mail:>8.0} {syns:>9.0} {:>12.2} (÷ elsewhere {:.2})",
+                way.name(),
+                format!("{sources:?}").to_lowercase(),
+                quiet[0],
+                elsewhere[0],
+                mail / quiet[0],
+                mail / elsewhere[0]
+            );
+        }
+    }
+}
+
+fn medians(cells: Vec<Cell>) -> Cell {
+    [0, 1].map(|figure| {
+        let mut figures: Vec<f64> = cells.iter().map(|cell| cell[figure]).collect();
+        figures.sort_by(f64::total_cmp);
+        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
+    })
+}
+
+fn binary() -> PathBuf {
+    target().join("release/smtp-gateway")
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, String> {
+    text.parse().map_err(|error| format!("{text}: {error}"))
+}
+
+fn front() -> Result<SocketAddrV4, String> {
+    Ok(SocketAddrV4::new(address(FRONT)?, 25))
+}
+
+/// The client is one address with more sessions than a client has: its limits are out of the way. Without a BPF file system
+/// the kernel side does without pins, and leaves the cards with the gateway.
+fn configuration(kind: Kind, folder: &std::path::Path) -> String {
+    let mode = if kind == Kind::Xdp { "native" } else { "off" };
+    format!(
+        r#"[server]
+hostname = "gateway.example"
+workers = 2
+[[listener]]
+address = "{FRONT}:25"
+[[backend]]
+address = "{SINK}"
+identity = "xclient"
+[relay]
+local_domains = ["example.com"]
+[limits]
+sessions_per_client = 20000
+[proof]
+enabled = false
+[dns]
+enabled = false
+[control]
+socket = "{folder}/control.sock"
+[log]
+level = "error"
+[xdp]
+interfaces = {CARDS:?}
+mode = "{mode}"
+syn_rate = 1000000
+syn_burst = 1000000
+pins = "{folder}/pins"
+"#,
+        folder = folder.display()
+    )
+}
