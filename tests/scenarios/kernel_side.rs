@@ -1,5 +1,7 @@
 //! Bans and counts at the card: two hosts over a cable, the real gateway between, the program in native mode.
 
+mod foreign;
+
 use std::fs;
 use std::io;
 use std::net::TcpStream;

@@ -8,6 +8,7 @@ use serde_json::Value;
 use smtp_gateway::sink::{Options, SinkIdentity, network};
 use tempfile::TempDir;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
+use tests::peers::scripted::{self, Answer};
 
 /// Quick, and without the need of a resolver.
 const PROOF: &str = "[proof]\nenabled = false\npause = \"0s\"\n";
@@ -151,6 +152,33 @@ fn the_door_behind_a_load_balancer() {
         let door = leg["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == "front-door").unwrap();
         assert_eq!((&door["answer"], &door["refused"]), (&Value::from("refuses"), &door["of"]), "{door:#}");
     }
+}
+
+/// KumoMTA refuses the prefix that Postfix insists on. The proof finds out, and sessions follow.
+#[test]
+fn how_ipv6_addresses_are_written_is_learned() {
+    let bare = scripted::start(|talk, command| {
+        let reply = match command.split_once(' ').unwrap_or((command, "")) {
+            ("EHLO", _) => "250-backend\r\n250 XCLIENT ADDR\r\n",
+            ("XCLIENT", address) if address.contains("IPV6:") => "501 5.5.4 Bad address\r\n",
+            ("XCLIENT", _) => "220 backend\r\n",
+            ("RCPT", to) if !to.contains("@example.com>") && !to.contains("postmaster>") => {
+                "550 5.7.1 relaying denied\r\n"
+            }
+            _ => return Answer::Usual,
+        };
+        talk.say(reply);
+        Answer::Given
+    });
+    let front: SocketAddr = "[::]:2525".parse().unwrap();
+    let output = selftest(&configuration(front, "", bare, "xclient", PROOF), &["--json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let leg = &report["backends"][0]["legs"][1];
+    assert_eq!((&leg["family"], &leg["state"]), (&Value::from("IPv6"), &Value::from("safe-unproven")), "{leg:#}");
+    let findings = leg["findings"].to_string();
+    assert!(findings.contains("it offers that stranger XCLIENT"), "{findings}");
+    let door = leg["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == "front-door").unwrap();
+    assert_eq!((&door["answer"], &door["refused"]), (&Value::from("refuses"), &door["of"]), "{door:#}");
 }
 
 #[test]

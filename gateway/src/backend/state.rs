@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use crate::config::{Backend, HostPort, IdentityMode};
+use crate::identity::xclient::Ipv6Form;
 use crate::policy::relay_guard::Hold;
 use crate::proof::server::fingerprint;
 use crate::session::Dialect;
@@ -40,6 +41,10 @@ pub struct BackendState {
     hold: AtomicU8,
     /// It is another than it was when it was last proven.
     changed: Notify,
+    /// A session has seen a sign that it ignores who clients are.
+    identity_doubted: AtomicBool,
+    /// Known when it was tried.
+    ipv6_form: RwLock<Option<Ipv6Form>>,
 }
 
 /// What the last health check saw.
@@ -75,6 +80,8 @@ impl BackendState {
             identity_refused: AtomicBool::new(false),
             hold: AtomicU8::new(0),
             changed: Notify::new(),
+            identity_doubted: AtomicBool::new(false),
+            ipv6_form: RwLock::new(None),
         }
     }
 
@@ -163,6 +170,32 @@ impl BackendState {
             Hold::Defer => 2,
         };
         self.hold.store(number, Ordering::Relaxed);
+    }
+
+    /// A session has seen a sign that it ignores who clients are; the proof is to look into it. Said once.
+    pub fn identity_doubted(&self) {
+        if !self.identity_doubted.load(Ordering::Relaxed) && !self.identity_doubted.swap(true, Ordering::Relaxed) {
+            warn!(
+                backend = self.name,
+                "the backend offers XCLIENT to a client that XCLIENT has named: it may ignore the address"
+            );
+            self.changed.notify_one();
+        }
+    }
+
+    /// How it wants IPv6 addresses written in XCLIENT.
+    pub fn ipv6_form(&self) -> Ipv6Form {
+        self.learned_ipv6_form().unwrap_or_default()
+    }
+
+    /// The same, if it was tried.
+    pub fn learned_ipv6_form(&self) -> Option<Ipv6Form> {
+        *self.ipv6_form.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It was tried.
+    pub fn set_ipv6_form(&self, form: Ipv6Form) {
+        *self.ipv6_form.write().unwrap_or_else(PoisonError::into_inner) = Some(form);
     }
 
     /// Waits until it came back, or greets otherwise than before. One waiter.

@@ -12,9 +12,24 @@ use super::diagnostics::{Report, Span, quoted};
 use super::read::{Complaint, Located, Read, Section};
 use super::suggest::nearest;
 use super::values::{choice, text, word};
-use super::{Backend, HostPort, IdentityMode, Listener, ServerKind};
+use super::{Backend, HostPort, IdentityMode, Listener};
 
 const NAME_MAX: usize = 63;
+
+/// `backend.kind`: mail servers whose mend the relay proof knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names are the servers' own")]
+pub enum ServerKind {
+    Postfix,
+    Exim,
+    Exchange,
+    OpenSmtpd,
+    Sendmail,
+    Haraka,
+    Dovecot,
+    /// This program's own sink.
+    Sink,
+}
 
 const KINDS: [(&str, ServerKind); 8] = [
     ("postfix", ServerKind::Postfix),

@@ -27,6 +27,7 @@ use ipnet::IpNet;
 use crate::policy::relay_guard::RelayGuard;
 
 pub use self::diagnostics::Fault;
+pub use self::endpoints::ServerKind;
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::{OnOpen, Proof};
 pub(crate) use self::values::parse_duration;
@@ -139,21 +140,6 @@ pub enum IdentityMode {
     ProxyV2,
     /// Nothing: only allowed while the relay guard has local domains.
     None,
-}
-
-/// `backend.kind`: mail servers whose mend the relay proof knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names are the servers' own")]
-pub enum ServerKind {
-    Postfix,
-    Exim,
-    Exchange,
-    OpenSmtpd,
-    Sendmail,
-    Haraka,
-    Dovecot,
-    /// This program's own sink.
-    Sink,
 }
 
 /// `[limits]`: everything has one.

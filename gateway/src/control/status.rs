@@ -93,6 +93,8 @@ pub struct DialectStatus {
     pub extensions: Vec<String>,
     /// The attributes behind XCLIENT.
     pub xclient: Vec<String>,
+    /// How it takes IPv6 addresses in XCLIENT: `prefixed` or `bare`, once the proof has tried.
+    pub ipv6_form: Option<String>,
 }
 
 /// What the relay proof found.

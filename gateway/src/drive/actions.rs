@@ -58,6 +58,7 @@ impl SessionTask {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(why);
             }
+            Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),
         }

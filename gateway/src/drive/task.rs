@@ -60,7 +60,8 @@ impl SessionTask {
         unread: Vec<u8>,
     ) -> Self {
         let started = now();
-        let session = Session::new(worker.settings.clone(), worker.backend.dialect(), client_addr, started);
+        let mut session = Session::new(worker.settings.clone(), worker.backend.dialect(), client_addr, started);
+        session.write_ipv6(worker.backend.ipv6_form());
         let timer_at = session.deadline();
         worker.counters.sessions_accepted_total.increment();
         Self {

@@ -1,6 +1,5 @@
 //! The one XCLIENT command that tells the backend who the client is (Postfix XCLIENT_README).
 
-use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
 
 use crate::smtp::ehlo::XclientAttributes;
@@ -52,6 +51,18 @@ pub struct XclientFacts<'a> {
     pub esmtp: bool,
     /// The gateway's address that it connected to.
     pub destination: SocketAddr,
+    /// How the backend wants IPv6 addresses written.
+    pub ipv6_form: Ipv6Form,
+}
+
+/// How an IPv6 address is written. Servers take one and refuse the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ipv6Form {
+    /// `IPV6:2001:db8::1`, as Postfix has it.
+    #[default]
+    Prefixed,
+    /// `2001:db8::1`.
+    Bare,
 }
 
 /// The backend does not take ADDR, without which there is no identity.
@@ -82,10 +93,14 @@ pub fn encode_xclient(
             out.extend_from_slice(value);
         }
     };
-    add(XclientAttributes::ADDR, "ADDR", address(facts.client.ip()).as_bytes());
+    add(XclientAttributes::ADDR, "ADDR", address(facts.client.ip(), facts.ipv6_form).as_bytes());
     add(XclientAttributes::PORT, "PORT", facts.client.port().to_string().as_bytes());
     add(XclientAttributes::PROTO, "PROTO", if facts.esmtp { b"ESMTP" } else { b"SMTP" });
-    add(XclientAttributes::DESTADDR, "DESTADDR", address(facts.destination.ip().to_canonical()).as_bytes());
+    add(
+        XclientAttributes::DESTADDR,
+        "DESTADDR",
+        address(facts.destination.ip().to_canonical(), facts.ipv6_form).as_bytes(),
+    );
     add(XclientAttributes::DESTPORT, "DESTPORT", facts.destination.port().to_string().as_bytes());
     add(
         XclientAttributes::NAME,
@@ -113,15 +128,10 @@ pub fn encode_xclient(
     Ok(())
 }
 
-fn address(ip: IpAddr) -> String {
-    match ip {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => {
-            let mut text = b"IPV6:".to_vec();
-            // Writing to memory cannot fail.
-            let _ = write!(text, "{ip}");
-            String::from_utf8_lossy(&text).into_owned()
-        }
+fn address(ip: IpAddr, form: Ipv6Form) -> String {
+    match (ip, form) {
+        (IpAddr::V6(ip), Ipv6Form::Prefixed) => format!("IPV6:{ip}"),
+        _ => ip.to_string(),
     }
 }
 
@@ -146,6 +156,7 @@ mod tests {
             helo,
             esmtp: true,
             destination: "192.0.2.1:25".parse().unwrap(),
+            ipv6_form: if offered.starts_with("addr") { Ipv6Form::Bare } else { Ipv6Form::Prefixed },
         };
         let mut out = Vec::new();
         encode_xclient(&facts, Offer::from_reply(&reply).xclient, &mut out).ok()?;
@@ -164,6 +175,10 @@ mod tests {
         );
         assert_eq!(
             command("[2001:db8::9]:1", &ClientName::Unavailable, "[x]", "addr NAME").unwrap(),
+            "XCLIENT ADDR=2001:db8::9 NAME=[UNAVAILABLE]\r\n"
+        );
+        assert_eq!(
+            command("[2001:db8::9]:1", &ClientName::Unavailable, "[x]", "NAME ADDR").unwrap(),
             "XCLIENT ADDR=IPV6:2001:db8::9 NAME=[UNAVAILABLE]\r\n"
         );
         assert_eq!(command("203.0.113.9:1", &name, "client", "NAME PORT"), None);

@@ -50,6 +50,17 @@ pub(super) fn attach_error(interface: &str, error: &ProgramError) -> KernelError
     }
 }
 
+pub(super) fn detach_error(interface: &str, errno: Errno) -> KernelError {
+    match errno {
+        Errno::BUSY => KernelError::Held(interface.to_owned()),
+        Errno::PERM => KernelError::NoPrivilege("detach somebody else's XDP program"),
+        errno => KernelError::Other {
+            what: format!("detach somebody else's XDP program from `{interface}`"),
+            why: io::Error::from(errno).to_string(),
+        },
+    }
+}
+
 /// What the system says of BPF as a whole.
 fn system_error(error: &(dyn Error + 'static)) -> Option<KernelError> {
     match errno(error)? {

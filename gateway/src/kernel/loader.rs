@@ -16,8 +16,8 @@ use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use gateway_common::{CONFIG_MAGIC, Config, MAPS, maps};
 
-use super::errors::{attach_error, chain, load_error, map_error, pins_error, program_error};
-use super::evict::evict;
+use super::errors::{attach_error, chain, detach_error, load_error, map_error, pins_error, program_error};
+use super::foreign;
 use super::object::{OBJECT, PROGRAM};
 use super::{Attached, KernelError, Mode, Pins, Settings, Wanted};
 
@@ -100,46 +100,36 @@ impl Program {
     }
 
     /// Puts the program on a card. An earlier run's is replaced in one step; anybody else's stays, and is an error, unless
-    /// it is to be replaced by `force`.
+    /// it is to go by `force`.
     pub fn attach(&mut self, interface: &str, wanted: Wanted, force: bool) -> Result<Attached, KernelError> {
-        let index = index_of(interface)?;
-        let left = self.take_over(interface, wanted)?;
-        if let Left::TakenOver(mode) = left {
-            return Ok(Attached::new(interface, index, mode));
+        match self.attach_beside_nobody(interface, wanted) {
+            Err(KernelError::Busy(_)) if force => {}
+            other => return other,
         }
-        let start = Instant::now();
-        let attached = loop {
-            match self.attach_first(interface, index, wanted) {
-                Err(KernelError::Busy(_)) if left == Left::Removed && start.elapsed() < RELEASE_TIMEOUT => {
-                    sleep(RELEASE_INTERVAL);
-                }
-                attached => break attached,
-            }
-        };
-        match attached {
-            Err(KernelError::Busy(_)) if force => {
-                // A card that knows only one of the modes has nothing to give up in the other.
-                for mode in [Mode::Native, Mode::Generic] {
-                    let _ = evict(index, mode);
-                }
-                self.attach_first(interface, index, wanted).map_err(|error| match error {
-                    KernelError::Busy(interface) => KernelError::Held(interface),
-                    other => other,
-                })
-            }
-            attached => attached,
-        }
+        foreign::detach(index_of(interface)?).map_err(|errno| detach_error(interface, errno))?;
+        let attached = self.attach_beside_nobody(interface, wanted)?;
+        Ok(Attached { replaced: true, ..attached })
     }
 
-    /// Attaches in the first mode that works.
-    fn attach_first(&mut self, interface: &str, index: u32, wanted: Wanted) -> Result<Attached, KernelError> {
+    fn attach_beside_nobody(&mut self, interface: &str, wanted: Wanted) -> Result<Attached, KernelError> {
+        let index = index_of(interface)?;
+        let attached = |mode, taken_over, why_not_native| Attached {
+            interface: interface.to_owned(),
+            index,
+            mode,
+            taken_over,
+            replaced: false,
+            why_not_native,
+        };
+        let left = self.take_over(interface, wanted)?;
+        if let Left::TakenOver(mode) = left {
+            return Ok(attached(mode, true, None));
+        }
+        let patience = if left == Left::Removed { RELEASE_TIMEOUT } else { Duration::ZERO };
         let mut refusals = Vec::new();
         for &mode in wanted.modes() {
-            match self.attach_in(interface, index, mode) {
-                Ok(()) => {
-                    let attached = Attached::new(interface, index, mode);
-                    return Ok(Attached { taken_over: false, why_not_native: refusals.pop(), ..attached });
-                }
+            match self.attach_patiently(interface, index, mode, patience) {
+                Ok(()) => return Ok(attached(mode, false, refusals.pop())),
                 Err(KernelError::Refused { why, .. }) => refusals.push(format!("{}: {why}", mode.name())),
                 Err(error) => return Err(error),
             }
@@ -181,6 +171,23 @@ impl Program {
         let link = XdpLink::try_from(link).map_err(|error| failed(&error))?;
         let program = program(&mut self.ebpf)?;
         program.attach_to_link(link).map(drop).map_err(|error| failed(&error))
+    }
+
+    /// Waits for a card that is busy.
+    fn attach_patiently(
+        &mut self,
+        interface: &str,
+        index: u32,
+        mode: Mode,
+        patience: Duration,
+    ) -> Result<(), KernelError> {
+        let start = Instant::now();
+        loop {
+            match self.attach_in(interface, index, mode) {
+                Err(KernelError::Busy(_)) if start.elapsed() < patience => sleep(RELEASE_INTERVAL),
+                attached => return attached,
+            }
+        }
     }
 
     fn attach_in(&mut self, interface: &str, index: u32, mode: Mode) -> Result<(), KernelError> {

@@ -17,7 +17,7 @@ mod errors;
 #[cfg(target_os = "linux")]
 mod events;
 #[cfg(target_os = "linux")]
-mod evict;
+mod foreign;
 #[cfg(target_os = "linux")]
 mod impossible;
 #[cfg(target_os = "linux")]
@@ -113,16 +113,10 @@ pub struct Attached {
     pub mode: Mode,
     /// Whether the program of an earlier run was on the card until now, and no packet passed between.
     pub taken_over: bool,
+    /// Whether somebody else's program had to go for it.
+    pub replaced: bool,
     /// Why it is generic where native would have been better.
     pub why_not_native: Option<String>,
-}
-
-#[cfg(target_os = "linux")]
-impl Attached {
-    /// One that was taken over.
-    fn new(interface: &str, index: u32, mode: Mode) -> Self {
-        Self { interface: interface.to_owned(), index, mode, taken_over: true, why_not_native: None }
-    }
 }
 
 /// Where maps and links outlive the process: a folder on a BPF file system.
@@ -170,7 +164,7 @@ pub enum KernelError {
     UnknownInterface(String),
     /// Somebody else's program is on the card.
     Busy(String),
-    /// It was to be replaced, and the kernel does not let it go.
+    /// The same, and it cannot be taken off.
     Held(String),
     /// The card's driver, or the kernel, refused in every mode that was wanted.
     Refused {
@@ -210,12 +204,12 @@ impl fmt::Display for KernelError {
             Self::Busy(name) => write!(
                 f,
                 "`{name}` already has an XDP program that is not this gateway's; it stays. Detach it (`ip link set dev \
-                 {name} xdp off`), or set `xdp.force = true` to have it replaced"
+                 {name} xdp off`, or `xdpgeneric off`), or set `xdp.force = true` to have it replaced"
             ),
             Self::Held(name) => write!(
                 f,
-                "`{name}` has an XDP program that a BPF link holds: only whoever made the link can take it off. `bpftool \
-                 link` names it; stop that program, or remove its pin"
+                "`{name}` already has an XDP program that somebody else's BPF link holds, which not even `xdp.force` can \
+                 take off; stop the program that made the link (`bpftool link` shows it), or remove the link's pin"
             ),
             Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
             Self::Pins { folder, why } => write!(f, "pin folder {}: {why}", folder.display()),

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::accept::FrontDoor;
 use crate::config::IdentityMode;
 use crate::identity::proxy_out::{self, V2_SIGNATURE};
-use crate::identity::xclient::{ClientName, XclientFacts, encode_xclient};
+use crate::identity::xclient::{ClientName, Ipv6Form, XclientFacts, encode_xclient};
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::smtp::ehlo::Offer;
 
@@ -40,6 +40,8 @@ pub(super) struct Door<'a> {
     pub(super) deadline: Instant,
     /// How this backend is told nothing, once that is known.
     pub(super) nobody: Option<Header>,
+    /// How IPv6 addresses are written in XCLIENT.
+    pub(super) ipv6_form: Ipv6Form,
 }
 
 /// A session that is open.
@@ -73,7 +75,19 @@ impl Door<'_> {
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
                 let opened = self.greet(Header::None).await?;
-                self.xclient(opened, identity).await
+                let refused = match self.xclient(opened, identity, self.ipv6_form).await {
+                    Err(problem @ Problem::Identity(_)) if identity.is_ipv6() => problem,
+                    opened => return opened,
+                };
+                // Perhaps it only wants the address written otherwise.
+                let other = match self.ipv6_form {
+                    Ipv6Form::Prefixed => Ipv6Form::Bare,
+                    Ipv6Form::Bare => Ipv6Form::Prefixed,
+                };
+                let again = self.greet(Header::None).await?;
+                let opened = self.xclient(again, identity, other).await.map_err(|_| refused)?;
+                self.ipv6_form = other;
+                Ok(opened)
             }
         }
     }
@@ -143,7 +157,7 @@ impl Door<'_> {
     }
 
     /// Tells who the client is by XCLIENT, and says EHLO again.
-    async fn xclient(&self, opened: Opened, identity: IpAddr) -> Result<Opened, Problem> {
+    async fn xclient(&self, opened: Opened, identity: IpAddr, form: Ipv6Form) -> Result<Opened, Problem> {
         let Opened { mut talk, greeting, source, offer } = opened;
         let destination = talk.stream().local_addr().map_err(|error| Problem::Other(error.to_string()))?;
         let facts = XclientFacts {
@@ -152,6 +166,7 @@ impl Door<'_> {
             helo: self.hostname,
             esmtp: true,
             destination,
+            ipv6_form: form,
         };
         let mut command = Vec::new();
         if encode_xclient(&facts, offer.xclient, &mut command).is_err() {

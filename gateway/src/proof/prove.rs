@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, IdentityMode};
 use crate::identity::names::Names as Dns;
 use crate::observe::counters::CounterSet;
 use crate::verdicts::Verdicts;
@@ -109,6 +109,7 @@ impl Prover {
         deadline: Instant,
         course: &mut Course<'_, '_>,
     ) -> (Leg, Verdict, Vec<Sent>) {
+        let leg_is_ipv6 = plan.family == Family::V6 && self.config.backends[backend].identity == IdentityMode::Xclient;
         let mut probes = Vec::new();
         for probe in &plan.probes {
             // What does not depend on the client's family is asked once.
@@ -124,6 +125,10 @@ impl Prover {
             let label = format!("{}, {}", probe.kind.as_str(), plan.family);
             let planned = course.progress.done + probe.cases.len();
             let result = put(&mut door, &manner, &mut |id| course.step(&label, id)).await;
+            if probe.kind == ProbeKind::Outsider && leg_is_ipv6 && result.problem.is_none() {
+                // Sessions write them so from now on; the front door, which is tried next, among them.
+                self.backends[backend].set_ipv6_form(door.ipv6_form);
+            }
             // Those that were not tried will not be.
             course.progress.done = planned;
             if probe.kind == ProbeKind::Naked {
@@ -196,6 +201,7 @@ impl Prover {
             reply_timeout: timeouts.reply.min(REPLY_TIMEOUT),
             deadline,
             nobody: None,
+            ipv6_form: self.backends[backend].ipv6_form(),
         }
     }
 

@@ -113,6 +113,9 @@ impl Attachment {
         if let Some(why) = &attached.why_not_native {
             warn!(interface = name, why, "the kernel side is attached in generic mode, which costs more");
         }
+        if attached.replaced {
+            warn!(interface = name, "somebody else's XDP program was taken off, as `xdp.force` says");
+        }
         info!(interface = name, mode = mode.as_str(), taken_over = attached.taken_over, "the kernel side is attached");
         self.interfaces.push(InterfaceStatus { name: name.to_owned(), mode });
         Ok(())

@@ -15,6 +15,7 @@ use crate::control::{
 };
 use crate::drive::now;
 use crate::identity::Source;
+use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
 use crate::proof::probe::Greeting;
@@ -124,7 +125,7 @@ impl View {
             name: backend.name.clone(),
             address: backend.address.to_string(),
             healthy: health.healthy,
-            dialect: dialect(self.kinds[index], &health),
+            dialect: dialect(self.kinds[index], &health, backend.learned_ipv6_form()),
             problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
             identity: backend.identity.as_str().to_owned(),
             proof: Proof { state, checked_at, findings },
@@ -175,7 +176,7 @@ impl Calendar {
     }
 }
 
-fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
+fn dialect(kind: Option<ServerKind>, health: &Health, ipv6_form: Option<Ipv6Form>) -> Option<DialectStatus> {
     if health.banner.is_empty() {
         return None;
     }
@@ -190,5 +191,9 @@ fn dialect(kind: Option<ServerKind>, health: &Health) -> Option<DialectStatus> {
         banner: health.banner.clone(),
         extensions: health.keywords.clone(),
         xclient: xclient.map(|words| words[1..].to_vec()).unwrap_or_default(),
+        ipv6_form: ipv6_form.map(|form| match form {
+            Ipv6Form::Prefixed => "prefixed".to_owned(),
+            Ipv6Form::Bare => "bare".to_owned(),
+        }),
     })
 }

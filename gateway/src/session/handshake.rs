@@ -188,6 +188,7 @@ impl Session {
             helo: &hello.name,
             esmtp: hello.esmtp,
             destination,
+            ipv6_form: self.ipv6_form,
         };
         match encode_xclient(&facts, offered, &mut out.to_backend) {
             Ok(()) => self.await_step(Step::Xclient),
@@ -211,6 +212,10 @@ impl Session {
         let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);
         if self.pipeline.len() > 1 {
             needs = needs.union(Extensions::PIPELINING);
+        }
+        if self.settings.identity == IdentityMode::Xclient && offered.contains(Extensions::XCLIENT) {
+            // Whoever believed who the client is would not let it name another, unless it is a proxy itself.
+            out.actions.push(Action::IdentityDoubted);
         }
         if esmtp && !self.dialect.learned.is_some_and(|learned| offered.contains(learned)) {
             out.actions.push(Action::DialectStale);

@@ -30,7 +30,8 @@ use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::identity::{ClientAddr, xclient::ClientName};
+use crate::identity::ClientAddr;
+use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::policy::budget::Budget;
 use crate::policy::relay_guard::Hold;
 use crate::policy::reputation::Finding;
@@ -67,6 +68,8 @@ pub enum Action {
     Finding(Finding),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
+    /// The backend took the client's identity, and offers it XCLIENT as if it had not.
+    IdentityDoubted,
     /// The backend took the client's identity, and its session is open.
     IdentityAccepted,
     /// The backend's session does not offer what clients were told: learn it anew.
@@ -144,6 +147,7 @@ pub struct Session {
     budget: Budget,
     flags: Flags,
     hold: Hold,
+    ipv6_form: Ipv6Form,
     end: Option<End>,
     totals: SessionTotals,
     /// When the client's present phase must be over.
@@ -170,6 +174,7 @@ impl Session {
             budget: Budget::default(),
             flags: Flags::default(),
             hold: Hold::None,
+            ipv6_form: Ipv6Form::default(),
             end: None,
             totals: SessionTotals::default(),
             client_deadline,
@@ -225,6 +230,11 @@ impl Session {
             }
         }
         Taken { used, forward: 0..0 }
+    }
+
+    /// How the backend wants IPv6 addresses written in XCLIENT.
+    pub fn write_ipv6(&mut self, form: Ipv6Form) {
+        self.ipv6_form = form;
     }
 
     /// From the next command on, the backend gets no more than this.

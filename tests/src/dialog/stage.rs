@@ -278,6 +278,7 @@ impl Stage {
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
+                Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }
