@@ -6,6 +6,8 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError};
 use aya::programs::Xdp;
@@ -28,6 +30,19 @@ pub struct Program {
     /// Links without pins: the program is on the card as long as they are held.
     held: Vec<FdLink>,
 }
+
+/// What an earlier run left of a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    Nothing,
+    /// One in another mode, or of a card that went away.
+    Removed,
+    TakenOver(Mode),
+}
+
+/// The kernel lets a link go a while after its pin is removed; until then the card is busy.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
+const RELEASE_INTERVAL: Duration = Duration::from_millis(5);
 
 impl Program {
     /// Loads the embedded program. With pins, maps that an earlier run left there are taken over as they are.
@@ -106,12 +121,14 @@ impl Program {
             replaced: false,
             why_not_native,
         };
-        if let Some(mode) = self.take_over(interface, wanted)? {
+        let left = self.take_over(interface, wanted)?;
+        if let Left::TakenOver(mode) = left {
             return Ok(attached(mode, true, None));
         }
+        let patience = if left == Left::Removed { RELEASE_TIMEOUT } else { Duration::ZERO };
         let mut refusals = Vec::new();
         for &mode in wanted.modes() {
-            match self.attach_in(interface, index, mode) {
+            match self.attach_patiently(interface, index, mode, patience) {
                 Ok(()) => return Ok(attached(mode, false, refusals.pop())),
                 Err(KernelError::Refused { why, .. }) => refusals.push(format!("{}: {why}", mode.name())),
                 Err(error) => return Err(error),
@@ -126,9 +143,10 @@ impl Program {
         remove_pins(pins).map_err(|error| pins_error(pins, &error))
     }
 
-    /// The mode in which a link of an earlier run now holds this program, if there is one in a mode that is wanted.
-    fn take_over(&mut self, interface: &str, wanted: Wanted) -> Result<Option<Mode>, KernelError> {
-        let Some(pins) = self.pins.clone() else { return Ok(None) };
+    /// Puts this program behind the link of an earlier run, if there is one in a mode that is wanted, and removes others.
+    fn take_over(&mut self, interface: &str, wanted: Wanted) -> Result<Left, KernelError> {
+        let mut left = Left::Nothing;
+        let Some(pins) = self.pins.clone() else { return Ok(left) };
         for mode in [Mode::Native, Mode::Generic] {
             let path = pins.link(interface, mode);
             if !path.exists() {
@@ -136,11 +154,12 @@ impl Program {
             }
             // A link whose card went away, or that cannot be read, holds nothing: it makes room for a new one.
             if wanted.modes().contains(&mode) && self.replace_behind(&path).is_ok() {
-                return Ok(Some(mode));
+                return Ok(Left::TakenOver(mode));
             }
             fs::remove_file(&path).map_err(|error| pins_error(&pins, &error))?;
+            left = Left::Removed;
         }
-        Ok(None)
+        Ok(left)
     }
 
     fn replace_behind(&mut self, path: &Path) -> Result<(), KernelError> {
@@ -152,6 +171,23 @@ impl Program {
         let link = XdpLink::try_from(link).map_err(|error| failed(&error))?;
         let program = program(&mut self.ebpf)?;
         program.attach_to_link(link).map(drop).map_err(|error| failed(&error))
+    }
+
+    /// Waits for a card that is busy.
+    fn attach_patiently(
+        &mut self,
+        interface: &str,
+        index: u32,
+        mode: Mode,
+        patience: Duration,
+    ) -> Result<(), KernelError> {
+        let start = Instant::now();
+        loop {
+            match self.attach_in(interface, index, mode) {
+                Err(KernelError::Busy(_)) if start.elapsed() < patience => sleep(RELEASE_INTERVAL),
+                attached => return attached,
+            }
+        }
     }
 
     fn attach_in(&mut self, interface: &str, index: u32, mode: Mode) -> Result<(), KernelError> {
