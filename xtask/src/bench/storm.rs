@@ -89,7 +89,8 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
         kinds.retain(|kind| *kind != Kind::Nftables);
     }
     visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
-    let ways = kinds.into_iter().map(Way::start).collect::<Result<Vec<_>, _>>()?;
+    let ways =
+        kinds.into_iter().enumerate().map(|(number, kind)| Way::start(number, kind)).collect::<Result<Vec<_>, _>>()?;
     let mut rows: Vec<[Vec<Cell>; WEATHERS.len()]> = ways.iter().map(|_| Default::default()).collect();
     for round in 0..=rounds {
         for (way, row) in ways.iter().zip(&mut rows) {
@@ -110,10 +111,10 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
 }
 
 impl Way {
-    fn start(kind: Kind) -> Result<Self, String> {
+    fn start(number: usize, kind: Kind) -> Result<Self, String> {
         let folder = target().join("bench").join(format!("storm-{kind:?}").to_lowercase());
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        let hosts = Hosts::new()?;
+        let hosts = Hosts::new(number)?;
         let binary = binary();
         let domain = ["--local-domain", "example.com", "--identity", "xclient"];
         let mut sink = hosts.gateway.command();

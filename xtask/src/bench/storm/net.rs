@@ -28,9 +28,10 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    pub(super) fn new() -> Result<Self, String> {
+    /// `number` tells these three from others of the same run.
+    pub(super) fn new(number: usize) -> Result<Self, String> {
         let host = |role: &str| {
-            let name = format!("sgs-{}-{role}", std::process::id());
+            let name = format!("sgs-{}-{number}-{role}", std::process::id());
             output(Command::new("ip").args(["netns", "add", &name])).map(|_| Host { name })
         };
         let hosts = Self { client: host("client")?, gateway: host("gateway")?, flooder: host("flooder")? };
@@ -45,16 +46,17 @@ impl Hosts {
         // The world is where the flood comes from: there go the answers to forged sources.
         gateway.ip("route add default via 198.51.100.66")?;
         flooder.ip("route add 192.0.2.0/24 via 198.51.100.1")?;
-        // Where a flood goes that meets nobody: a card that swallows what it is given.
-        flooder.ip("link add nowhere type dummy")?;
-        flooder.configure("nowhere", "203.0.113.1/24")?;
+        // Where a flood goes that meets nobody: the card at the cable's end is not the one that is named, and lets it lie.
+        flooder.ip("link add nowhere type veth peer name end")?;
+        flooder.ip("link set end up")?;
+        flooder.configure("nowhere", "192.168.77.1/24")?;
         flooder.ip(&format!("neighbour add {NOWHERE} lladdr 02:00:00:00:00:01 dev nowhere"))?;
         Ok(hosts)
     }
 }
 
 /// An address that no host has.
-pub(super) const NOWHERE: &str = "203.0.113.2";
+pub(super) const NOWHERE: &str = "192.168.77.2";
 
 impl Host {
     /// A program on this host.
