@@ -3,7 +3,8 @@
 //!
 //! All three hosts share this machine's cores, so a flood costs twice: the gateway's host has to bear it, and somebody has
 //! to make it. Column `elsewhere` has the second cost alone: the same packets sent where nobody gets them. On a machine with
-//! cores to spare it is as good as no flood. The ratios are to no flood at all, and to that.
+//! cores to spare it is as good as no flood. The ratios are to no flood at all, and to that. Where the flooder is short of
+//! CPU it falls behind its rate: the SYNs that went out stand beside the ratio, and rows are comparable where they agree.
 
 mod flood;
 mod net;
@@ -103,7 +104,7 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
             }
         }
     }
-    print(&ways, rows, rounds);
+    print(&ways, &rows, rounds, rate);
     for way in &ways {
         way.say_what_was_dropped()?;
     }
@@ -221,41 +222,56 @@ impl Way {
     }
 }
 
-fn print(ways: &[Way], rows: Vec<[Vec<Cell>; WEATHERS.len()]>, rounds: usize) {
+fn print(ways: &[Way], rows: &[[Vec<Cell>; WEATHERS.len()]], rounds: usize, rate: u32) {
     println!(
-        "\nstorm: messages a second of {} bytes, {} a session, {} sessions at once; medians of {rounds} rounds of {}",
+        "\nstorm: messages a second of {} bytes, {} a session, {} sessions at once, beside {rate} SYNs a second; medians \
+         of {rounds} rounds of {}; a ratio is the median of its rounds' own ratios, (least–most)",
         WORK.size,
         WORK.messages,
         WORK.at_once,
         WORK.units()
     );
     println!(
-        "  {:<18} {:<10} {:>8} {:>10} {:>8} {:>9} {:>12}",
-        "by", "flood from", "no flood", "elsewhere", "flood", "SYNs/s", "÷ no flood"
+        "  {:<18} {:<7} {:>8} {:>10} {:>7} {:>7}  {:<17}  {:<17}",
+        "by", "flood", "no flood", "elsewhere", "flood", "SYNs/s", "÷ no flood", "÷ elsewhere"
     );
-    for (way, row) in ways.iter().zip(rows) {
-        let [quiet, elsewhere, floods @ ..] = row.map(medians);
-        for (weather, [mail, syns]) in WEATHERS[2..].iter().zip(floods) {
+    for (way, [quiet, elsewhere, floods @ ..]) in ways.iter().zip(rows) {
+        for (weather, flood) in WEATHERS[2..].iter().zip(floods) {
             let Weather::Flood(sources) = weather else { continue };
             println!(
-                "  {:<18} {:<10} {:>8.0} {:>10.0} {mail:>8.0} {syns:>9.0} {:>12.2} (÷ elsewhere {:.2})",
+                "  {:<18} {:<7} {:>8.0} {:>10.0} {:>7.0} {:>7.0}  {:<17}  {:<17}",
                 way.name(),
                 format!("{sources:?}").to_lowercase(),
-                quiet[0],
-                elsewhere[0],
-                mail / quiet[0],
-                mail / elsewhere[0]
+                Spread::of(quiet.iter().map(|cell| cell[0])).median,
+                Spread::of(elsewhere.iter().map(|cell| cell[0])).median,
+                Spread::of(flood.iter().map(|cell| cell[0])).median,
+                Spread::of(flood.iter().map(|cell| cell[1])).median,
+                ratio(flood, quiet),
+                ratio(flood, elsewhere)
             );
         }
     }
 }
 
-fn medians(cells: Vec<Cell>) -> Cell {
-    [0, 1].map(|figure| {
-        let mut figures: Vec<f64> = cells.iter().map(|cell| cell[figure]).collect();
+/// Within each round, for what else the machine does changes from one to the next.
+fn ratio(of: &[Cell], to: &[Cell]) -> String {
+    let Spread { least, median, most } = Spread::of(of.iter().zip(to).map(|(of, to)| of[0] / to[0]));
+    format!("{median:.2} ({least:.2}–{most:.2})")
+}
+
+struct Spread {
+    least: f64,
+    median: f64,
+    most: f64,
+}
+
+impl Spread {
+    fn of(figures: impl Iterator<Item = f64>) -> Self {
+        let mut figures: Vec<f64> = figures.collect();
         figures.sort_by(f64::total_cmp);
-        figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)
-    })
+        let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
+        Self { least: at(0), median: at(figures.len() / 2), most: at(figures.len().saturating_sub(1)) }
+    }
 }
 
 fn binary() -> PathBuf {
