@@ -201,7 +201,7 @@ impl fmt::Display for KernelError {
                  {name} xdp off`), or set `xdp.force = true` to have it replaced"
             ),
             Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
-            Self::Pins { folder, why } => write!(f, "pin folder {}: {why}", folder.display()),
+            Self::Pins { folder, why } => write!(f, "the pin folder {} cannot be used: {why}", folder.display()),
             Self::Other { what, why } => write!(f, "{what}: {why}"),
         }
     }
