@@ -15,6 +15,7 @@ Try, in another terminal:
   swaks --server 127.0.0.1:2525 --to user@elsewhere.example       refused: 550 5.7.1, no relaying for strangers
   curl --crlf smtp://127.0.0.1:2525/client.example --mail-from a@client.example --mail-rcpt user@example.com -T README.md
   target/debug/smtp-gateway status -c config/demo.toml            what the gateway is doing
+  target/debug/smtp-gateway selftest -c config/demo.toml          the relay proof, explained
   target/debug/smtp-gateway check -c config/gateway.toml          every key, with its default, is in that file
 
 Ctrl-C ends both.

@@ -102,7 +102,7 @@ async fn show() -> Result<(), Failure> {
         observer: Some(observer),
         ..Options::default()
     });
-    let sink = sink.map_err(|error| Failure::new(format_args!("the sink cannot start: {error}")))?;
+    let sink = sink.map_err(Failure::new)?;
     let (config, _directory) = configuration(&sink)?;
     let bound = Bound::new(config).map_err(Failure::new)?;
     let address = bound.addresses()[0];

@@ -47,6 +47,8 @@ enum Verb {
     /// Show what the running gateway is doing
     Status(status::StatusArguments),
     /// Prove now that the mail servers behind the gateway relay for nobody
+    ///
+    /// Exit codes: 0 safe, 1 trust was found, 2 inconclusive, 3 it could not be run.
     Selftest(selftest::SelftestArguments),
     /// Keep an address or a network out for a time
     Ban(bans::BanArguments),

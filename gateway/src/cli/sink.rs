@@ -54,8 +54,7 @@ pub(super) fn sink(arguments: SinkArguments) -> Result<(), Failure> {
     if !xclient_from.is_empty() {
         options.xclient_from = xclient_from;
     }
-    let sink = sink::start(options)
-        .map_err(|error| Failure::new(format_args!("the sink cannot start on {listen}: {error}")))?;
+    let sink = sink::start(options).map_err(Failure::new)?;
     let mut stdout = io::stdout();
     writeln!(stdout, "ready on {}", sink.address()).map_err(Failure::new)?;
     // It has nothing to finish: a signal ends the process.

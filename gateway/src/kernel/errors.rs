@@ -38,7 +38,8 @@ pub(super) fn map_error(name: &str, error: &MapError) -> KernelError {
 }
 
 pub(super) fn pins_error(pins: &Pins, error: &io::Error) -> KernelError {
-    KernelError::Pins { folder: pins.folder().to_owned(), why: error.to_string() }
+    let why = format!("{error}; it must be writable, and on a BPF file system (`mount -t bpf bpf /sys/fs/bpf`)");
+    KernelError::Pins { folder: pins.folder().to_owned(), why }
 }
 
 pub(super) fn attach_error(interface: &str, error: &ProgramError) -> KernelError {

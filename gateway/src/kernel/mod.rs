@@ -212,7 +212,7 @@ impl fmt::Display for KernelError {
                  take off; stop the program that made the link (`bpftool link` shows it), or remove the link's pin"
             ),
             Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
-            Self::Pins { folder, why } => write!(f, "pin folder {}: {why}", folder.display()),
+            Self::Pins { folder, why } => write!(f, "the pin folder {} cannot be used: {why}", folder.display()),
             Self::Other { what, why } => write!(f, "{what}: {why}"),
         }
     }

@@ -93,7 +93,7 @@ pub fn message_done(
     info!(
         session, %client, helo = helo.unwrap_or("-"), backend, from = format_args!("<{from}>"), to = format_args!("<{to}>"),
         recipients = report.recipients_accepted, size = report.size, outcome = outcome(report.outcome), code = report.code,
-        reply = %report.reply.escape_debug(), transfer_ms = report.ended.since(report.started),
+        reply = report.reply, transfer_ms = report.ended.since(report.started),
         verdict_ms = report.answered.since(report.ended), "message"
     );
     debug!(

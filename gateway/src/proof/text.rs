@@ -137,7 +137,7 @@ fn failing_page(leg: &LegReport, probe: &ProbeReport, page: &mut String) {
     if probe.failing.is_empty() {
         return;
     }
-    line(page, &format!("What went wrong: {}, {} clients, {}", word(probe.probe), leg.family, probe.server));
+    line(page, &format!("Not as it must be: {}, {} clients, {}", word(probe.probe), leg.family, probe.server));
     for said in &probe.opening {
         line(page, &format!("    {said}"));
     }
@@ -269,7 +269,7 @@ IPv4 clients
   The mail server sees 192.0.2.1, the gateway. It should believe 203.0.113.77, whom it is told of.
   Evidence level 1: recipients were answered and taken back (RSET); nothing was sent.
 
-What went wrong: naked, IPv4 clients, 192.0.2.25:25
+Not as it must be: naked, IPv4 clients, 192.0.2.25:25
     S: 220 mail ESMTP Postfix
   A01 relayed (nmap 2)
     C: RCPT TO:<a@b.example>

@@ -86,7 +86,7 @@ fn start_sink(identity: SinkIdentity, trust: IpNet) -> Result<(Sink, Receiver<Ev
         observer: Some(observer),
         ..Options::default()
     });
-    let sink = sink.map_err(|error| Failure::new(format_args!("the sink cannot start: {error}")))?;
+    let sink = sink.map_err(Failure::new)?;
     Ok((sink, events))
 }
 
