@@ -86,6 +86,11 @@ impl Bound {
         Ok(Self { config, control, listeners, kernel })
     }
 
+    /// The configuration it is bound for.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// Where each listener listens.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         self.listeners.iter().map(|listener| listener.address).collect()

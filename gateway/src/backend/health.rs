@@ -139,7 +139,9 @@ impl Talk {
         match identity {
             IdentityMode::ProxyV1 => proxy_out::encode_v1(client, destination, &mut header),
             IdentityMode::ProxyV2 => proxy_out::encode_v2(client, destination, &mut header),
-            IdentityMode::Xclient | IdentityMode::None => return Ok(()),
+            IdentityMode::Xclient | IdentityMode::Transparent | IdentityMode::TraceHeader | IdentityMode::None => {
+                return Ok(());
+            }
         }
         self.stream.write_all(&header).await
     }

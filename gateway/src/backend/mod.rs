@@ -1,4 +1,5 @@
-//! Backends: where they are, whether they answer, and what they were learned to offer. Knows nothing of clients.
+//! Backends: where they are, whether they answer, and what they were learned to offer. Of clients it knows at most
+//! the address that a connection is to come from.
 
 mod health;
 mod state;

@@ -13,6 +13,7 @@ use tracing::warn;
 
 use crate::config::{Backend, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
+use crate::identity::{ClientAddr, transparent};
 use crate::policy::relay_guard::Hold;
 use crate::proof::server::fingerprint;
 use crate::session::Dialect;
@@ -212,15 +213,37 @@ impl BackendState {
         self.refresh.notified().await;
     }
 
+    /// Connects for this client: from its own address, where that is how the backend is told.
+    pub async fn connect_for(&self, client: ClientAddr) -> io::Result<TcpStream> {
+        if self.identity != IdentityMode::Transparent {
+            return self.connect().await;
+        }
+        let connected = self.connect_from(Some(client.ip())).await;
+        if let Err(error) = &connected
+            && self.health().healthy
+        {
+            self.identity_refused(&unshown(&self.address, error));
+        }
+        connected
+    }
+
     /// Connects to the first address that answers; each gets its own timeout.
     pub async fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_from(None).await
+    }
+
+    async fn connect_from(&self, source: Option<IpAddr>) -> io::Result<TcpStream> {
         let mut addresses = self.known_addresses();
         if addresses.is_empty() {
             addresses = self.resolve().await?;
         }
-        let mut last = io::Error::new(io::ErrorKind::NotFound, format!("`{}` has no address", self.address));
-        for &address in addresses.iter() {
-            match self.connect_to(address).await {
+        let mut last = match source {
+            None => no_address(format!("`{}` has no address", self.address)),
+            Some(source) => no_address(format!("`{}` has no address of the same family as {source}", self.address)),
+        };
+        let fits = |address: &&SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
+        for &address in addresses.iter().filter(fits) {
+            match self.connect_to(address, source).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => last = error,
             }
@@ -228,8 +251,15 @@ impl BackendState {
         Err(last)
     }
 
-    async fn connect_to(&self, address: SocketAddr) -> io::Result<TcpStream> {
-        let stream = timeout(self.connect_timeout, TcpStream::connect(address)).await??;
+    async fn connect_to(&self, address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+        let connecting = async {
+            match source {
+                None => TcpStream::connect(address).await,
+                Some(source) => transparent::socket(source, address)?.connect(address).await,
+            }
+        };
+        let silence = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        let stream = timeout(self.connect_timeout, connecting).await.map_err(silence)??;
         stream.set_nodelay(true)?;
         Ok(stream)
     }
@@ -255,4 +285,16 @@ impl BackendState {
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn no_address(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+/// A backend that answers the gateway, and not a client's address.
+fn unshown(address: &HostPort, error: &io::Error) -> String {
+    format!(
+        "{address} cannot be reached from a client's address ({error}), so its mail is answered 451; `smtp-gateway network \
+         show` says what routing that takes"
+    )
 }

@@ -5,6 +5,7 @@
 
 mod bans;
 mod demo;
+mod network;
 mod notify;
 mod privileges;
 mod run;
@@ -58,6 +59,8 @@ enum Verb {
     Bans(bans::BansArguments),
     /// Show the busiest sources; on a terminal again every second, until interrupted
     Top(top::TopArguments),
+    /// The routing that backends with identity = "transparent" need
+    Network(network::NetworkArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
     /// Gateway and sink on loopback, one message through
@@ -100,6 +103,7 @@ pub fn main() -> ExitCode {
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
+        Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };

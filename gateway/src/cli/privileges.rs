@@ -2,20 +2,33 @@
 
 use std::fmt;
 
-use caps::CapSet;
+use caps::{CapSet, Capability, CapsHashSet};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
+
+use crate::config::{Config, IdentityMode};
 
 /// Files besides sessions': listeners, runtimes, the log, the control socket, look-ups.
 const OTHER_FILES: u64 = 256;
 
-/// Privileges that cannot be dropped.
+/// Privileges that cannot be dropped, or that are missing.
 #[derive(Debug)]
-pub(super) struct DropError(String);
+pub(super) enum DropError {
+    /// Needed by this backend's identity.
+    NoNetRaw(String),
+    Other(String),
+}
 
 impl fmt::Display for DropError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot drop privileges: {}; start the gateway under its own user", self.0)
+        match self {
+            Self::NoNetRaw(backend) => write!(
+                f,
+                "backend `{backend}` has `identity = \"transparent\"`, which needs the capability CAP_NET_RAW: start the \
+                 gateway as root, or let systemd give it that capability (AmbientCapabilities=CAP_NET_RAW)"
+            ),
+            Self::Other(error) => write!(f, "cannot drop privileges: {error}; start the gateway under its own user"),
+        }
     }
 }
 
@@ -44,16 +57,27 @@ pub(super) fn raise_open_files(sessions: usize) {
     }
 }
 
-/// Drops every capability of this thread, and of all it starts, for good.
-pub(super) fn drop_all() -> Result<(), DropError> {
-    let error = |error: &dyn fmt::Display| DropError(error.to_string());
+/// Drops every capability of this thread, and of all it starts, for good; but not CAP_NET_RAW where connections are made
+/// from clients' addresses.
+pub(super) fn drop_needless(config: &Config) -> Result<(), DropError> {
+    let error = |error: &dyn fmt::Display| DropError::Other(error.to_string());
+    let mut kept = CapsHashSet::new();
+    if let Some(backend) = config.backends.iter().find(|backend| backend.identity == IdentityMode::Transparent) {
+        if !caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW).map_err(|e| error(&e))? {
+            return Err(DropError::NoNetRaw(backend.name.clone()));
+        }
+        kept.insert(Capability::CAP_NET_RAW);
+    }
     rustix::thread::set_no_new_privs(true).map_err(|e| error(&e))?;
     // The bounding set can only be lowered by who has the capability to; whoever has not cannot gain any by it either.
     if caps::has_cap(None, CapSet::Effective, caps::Capability::CAP_SETPCAP).map_err(|e| error(&e))? {
         caps::clear(None, CapSet::Bounding).map_err(|e| error(&e))?;
     }
-    for set in [CapSet::Ambient, CapSet::Inheritable, CapSet::Effective, CapSet::Permitted] {
+    for set in [CapSet::Ambient, CapSet::Inheritable] {
         caps::clear(None, set).map_err(|e| error(&e))?;
+    }
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::set(None, set, &kept).map_err(|e| error(&e))?;
     }
     Ok(())
 }

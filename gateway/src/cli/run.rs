@@ -17,7 +17,7 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     privileges::raise_open_files(config.limits.sessions);
     let bound = Bound::new(config).map_err(Failure::new)?;
     // Before any thread starts, for capabilities belong to threads.
-    privileges::drop_all().map_err(Failure::new)?;
+    privileges::drop_needless(bound.config()).map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(serve(bound))
 }

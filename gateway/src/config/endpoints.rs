@@ -1,8 +1,10 @@
 //! `[[listener]]` and `[[backend]]`, and what must hold between them: names resolve, nothing is there twice, and no
 //! backend is the gateway itself.
 
+mod between;
+
 use std::collections::{HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
@@ -115,7 +117,7 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize) -> ReadBac
     let name = section.optional("name", backend_name).unwrap_or(default);
     let address = section.required("address", "\"192.0.2.25:25\"", backend_address);
     let identity = match section.value("identity") {
-        Some(_) => section.optional("identity", identity),
+        Some(_) => section.optional("identity", word(&IdentityMode::ALL.map(|mode| (mode.as_str(), mode)))),
         None => Some(Located { value: IdentityMode::Xclient, span: 0..0 }),
     };
     let kind = section.optional("kind", word(&KINDS)).map(|kind| kind.value);
@@ -139,20 +141,6 @@ fn backend_name(value: &DeValue<'_>) -> Read<String> {
     Ok(name.to_owned())
 }
 
-fn identity(value: &DeValue<'_>) -> Read<IdentityMode> {
-    let help = || format!("write {}", choice(&["xclient", "proxy-v1", "proxy-v2", "none"]));
-    match text(value, "xclient")? {
-        "xclient" => Ok(IdentityMode::Xclient),
-        "proxy-v1" => Ok(IdentityMode::ProxyV1),
-        "proxy-v2" => Ok(IdentityMode::ProxyV2),
-        "none" => Ok(IdentityMode::None),
-        word @ ("transparent" | "trace-header") => {
-            Err(Complaint::new(format!("is `{word}`, which this version does not have yet"), help()))
-        }
-        other => Err(Complaint::new(format!("cannot be {}", quoted(other)), help())),
-    }
-}
-
 /// Puts both together. What is faulty is reported and left out.
 pub(super) fn join(
     listeners: Vec<ReadListener>,
@@ -169,10 +157,7 @@ pub(super) fn join(
         report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
     }
     let indices = backend_indices(&backends, report);
-    find_loops(&listeners, &backends, report);
-    for backend in &backends {
-        guard_the_blind(backend, names_domains, report);
-    }
+    between::check(&listeners, &backends, &indices, names_domains, report);
     let listeners = resolve(listeners, &indices, report);
     let backends = backends.into_iter().filter_map(|ReadBackend { name, address, identity, kind }| {
         Some(Backend { name: name.value, address: address?.value, identity: identity?.value, kind })
@@ -223,51 +208,4 @@ fn unknown_backend(name: &str, span: &Span, indices: &HashMap<String, usize>, re
         None => format!("write {}, or give a `[[backend]]` this `name`", choice(&names)),
     };
     report.misfit(span, format!("`listener.backend` is {}, and there is no such backend", quoted(name)), help);
-}
-
-/// A backend that cannot be told who the client is may trust the gateway; only the guard then stands between it and
-/// relaying for strangers.
-fn guard_the_blind(backend: &ReadBackend, names_domains: bool, report: &mut Report<'_>) {
-    if let Some(Located { value: IdentityMode::None, span }) = &backend.identity
-        && !names_domains
-    {
-        let message = "`backend.identity` is `none`, which needs `relay.local_domains`: the backend would take every \
-                       client for the gateway";
-        let help =
-            "write `\"xclient\"`, `\"proxy-v1\"` or `\"proxy-v2\"`, or name the domains in `relay.local_domains`";
-        report.misfit(span, message, help);
-    }
-}
-
-/// Backends that are one of the gateway's own listeners: mail would go round until its `Received:` fields are too many.
-fn find_loops(listeners: &[ReadListener], backends: &[ReadBackend], report: &mut Report<'_>) {
-    for backend in backends {
-        let Some(Located { value, span }) = &backend.address else { continue };
-        let own = listeners.iter().filter_map(|listener| listener.address.as_ref());
-        if let Some(listener) = own.map(|listener| listener.value).find(|listener| is_reached(*listener, value)) {
-            let message = format!(
-                "`backend.address` is `{value}`, which is the gateway's own listener `{listener}`: mail would loop"
-            );
-            report.fault(span, message, "write the mail server's address, or have the gateway listen elsewhere");
-        }
-    }
-}
-
-/// Whether who connects to `target` on this machine gets to `listener`. What other addresses this machine has is not
-/// known here.
-fn is_reached(listener: SocketAddr, target: &HostPort) -> bool {
-    let (ips, port) = match target {
-        HostPort::Address(address) => (vec![address.ip()], address.port()),
-        HostPort::Name(name, port) if name.trim_end_matches('.').eq_ignore_ascii_case("localhost") => {
-            (vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()], *port)
-        }
-        HostPort::Name(..) => return false,
-    };
-    let reaches = |ip: IpAddr| match listener.ip() {
-        // Unless the system was told otherwise, `[::]` takes IPv4 connections too.
-        IpAddr::V6(any) if any.is_unspecified() => ip.is_loopback(),
-        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4() && ip.is_loopback(),
-        own => own == ip,
-    };
-    listener.port() == port && ips.into_iter().any(reaches)
 }

@@ -129,7 +129,7 @@ pub enum HostPort {
     Name(String, u16),
 }
 
-/// `backend.identity`; the values that other issues bring are refused with a sentence that says so.
+/// `backend.identity`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum IdentityMode {
     /// XCLIENT after EHLO.
@@ -138,6 +138,10 @@ pub enum IdentityMode {
     ProxyV1,
     /// PROXY protocol version 2.
     ProxyV2,
+    /// The connection comes from the client's own address.
+    Transparent,
+    /// A `Received:` field above the message; only allowed while the relay guard has local domains.
+    TraceHeader,
     /// Nothing: only allowed while the relay guard has local domains.
     None,
 }
@@ -301,14 +305,25 @@ pub enum LogLevel {
 }
 
 impl IdentityMode {
+    /// Every one, as the documentation has them.
+    pub const ALL: [Self; 6] =
+        [Self::Xclient, Self::ProxyV1, Self::ProxyV2, Self::Transparent, Self::TraceHeader, Self::None];
+
     /// As it is written in the configuration.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Xclient => "xclient",
             Self::ProxyV1 => "proxy-v1",
             Self::ProxyV2 => "proxy-v2",
+            Self::Transparent => "transparent",
+            Self::TraceHeader => "trace-header",
             Self::None => "none",
         }
+    }
+
+    /// Whether the backend can decide by who the client is. If not, it takes every client for the gateway.
+    pub fn tells(self) -> bool {
+        !matches!(self, Self::TraceHeader | Self::None)
     }
 }
 

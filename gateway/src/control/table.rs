@@ -75,8 +75,13 @@ pub fn render(status: &Status, colour: bool) -> String {
         for finding in &backend.proof.findings {
             line(format_args!("  {red}! {}{plain}", printable(finding)));
         }
-        if backend.identity == "none" {
-            line(format_args!("  {red}! this backend does not learn who its clients are{plain}"));
+        match &*backend.identity {
+            "none" => line(format_args!("  {red}! this backend does not learn who its clients are{plain}")),
+            "trace-header" => line(format_args!(
+                "  {red}! this backend learns who its clients are from headers alone: what it allows the gateway, it allows all of \
+                 them{plain}"
+            )),
+            _ => {}
         }
     }
     page
@@ -84,7 +89,7 @@ pub fn render(status: &Status, colour: bool) -> String {
 
 fn is_alarming(backend: &BackendStatus) -> bool {
     !backend.healthy
-        || backend.identity == "none"
+        || matches!(&*backend.identity, "none" | "trace-header")
         || matches!(backend.proof.state, ProofState::Open | ProofState::Latent)
 }
 

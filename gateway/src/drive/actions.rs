@@ -15,8 +15,8 @@ impl SessionTask {
         let Worker { backend, names, counters, .. } = &*self.worker;
         match action {
             Action::Dial => {
-                let backend = backend.clone();
-                self.backend = BackendSide::dial(async move { backend.connect().await });
+                let (backend, client) = (backend.clone(), self.session.client_addr());
+                self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
             }
             Action::LookUpName => {
                 let (names, ip) = (names.clone(), self.session.client_addr().ip());

@@ -2,11 +2,11 @@
 //! over a restart of the gateway still has its place in time.
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::session::Millis;
+use crate::session::{Millis, WallClock};
 
 static START: LazyLock<Instant> = LazyLock::new(|| {
     let (now, since_boot) = (Instant::now(), clock_gettime(ClockId::Monotonic));
@@ -18,6 +18,13 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
 /// Now.
 pub fn now() -> Millis {
     Millis(u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What the date is at this time.
+pub(super) fn wall_clock(at: Millis) -> WallClock {
+    // A clock that shows a time before 1970 was never set.
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    WallClock { at, unix_seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX) }
 }
 
 /// As tokio's timers want it.

@@ -20,7 +20,7 @@ use crate::session::{Action, End, Millis, Output, Session};
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
-use super::clock::{instant, now};
+use super::clock::{instant, now, wall_clock};
 use super::closing::Closing;
 use super::worker::{Drain, Worker, register, unregister};
 
@@ -175,7 +175,7 @@ impl SessionTask {
             None => self.client.local_addr(),
         };
         match dialed.and(destination) {
-            Ok(destination) => self.session.backend_connected(now, destination, out),
+            Ok(destination) => self.session.backend_connected(wall_clock(now), destination, out),
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");
                 self.backend = BackendSide::None;

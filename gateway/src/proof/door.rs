@@ -15,7 +15,7 @@ use crate::accept::FrontDoor;
 use crate::config::IdentityMode;
 use crate::identity::proxy_out::{self, V2_SIGNATURE};
 use crate::identity::xclient::{ClientName, Ipv6Form, XclientFacts, encode_xclient};
-use crate::identity::{ClientAddr, PeerAddr};
+use crate::identity::{ClientAddr, PeerAddr, transparent};
 use crate::smtp::ehlo::Offer;
 
 use super::plan::Probe;
@@ -72,6 +72,7 @@ impl Door<'_> {
             (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
             (ProbeKind::Naked, _) | (_, None) => self.greet(Header::None).await,
+            _ if self.shows_address() => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
                 let opened = self.greet(Header::None).await?;
@@ -186,22 +187,30 @@ impl Door<'_> {
 
     async fn connect(&self) -> Result<TcpStream, Problem> {
         let Probe { server, bind, identity, .. } = self.probe;
+        let shown = identity.filter(|_| self.shows_address());
         let dial = async {
             match (self.front, identity) {
                 (Some(front), Some(identity)) => front.enter((*identity, CLIENT_PORT).into()).await,
-                _ => dial(*server, *bind).await,
+                _ => dial(*server, *bind, shown).await,
             }
         };
         let until = (Instant::now() + self.connect_timeout).min(self.deadline);
-        let whom = match bind {
-            Some(bind) => format!("cannot connect to {server} from {bind}"),
+        let whom = match bind.or(shown) {
+            Some(source) => format!("cannot connect to {server} from {source}"),
             None => format!("cannot connect to {server}"),
         };
-        match timeout_at(until, dial).await {
-            Ok(Ok(stream)) => Ok(stream),
-            Ok(Err(error)) => Err(Problem::Other(format!("{whom}: {error}"))),
-            Err(_) => Err(Problem::Other(format!("{whom}: no answer in time"))),
-        }
+        let why = match timeout_at(until, dial).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => format!("{whom}: {error}"),
+            Err(_) => format!("{whom}: no answer in time"),
+        };
+        Err(if shown.is_some() { Problem::Identity(why) } else { Problem::Other(why) })
+    }
+
+    /// Whether the connection itself has the identity.
+    fn shows_address(&self) -> bool {
+        let told = matches!(self.probe.kind, ProbeKind::Outsider | ProbeKind::Trusted | ProbeKind::Shunned);
+        told && self.mode == IdentityMode::Transparent
     }
 
     /// The address from which the server is reached.
@@ -239,8 +248,13 @@ impl Door<'_> {
     }
 }
 
-async fn dial(server: SocketAddr, bind: Option<IpAddr>) -> io::Result<TcpStream> {
-    let socket = if server.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+/// Connects from an address of this host, or from one that is shown as if it were.
+async fn dial(server: SocketAddr, bind: Option<IpAddr>, shown: Option<IpAddr>) -> io::Result<TcpStream> {
+    let socket = match shown {
+        Some(client) => transparent::socket(client, server)?,
+        None if server.is_ipv4() => TcpSocket::new_v4()?,
+        None => TcpSocket::new_v6()?,
+    };
     if let Some(bind) = bind {
         socket.bind(SocketAddr::new(bind, 0))?;
     }

@@ -22,8 +22,8 @@ pub struct Facts {
 pub fn mend(trouble: &Trouble, facts: &Facts) -> Option<String> {
     Some(match trouble {
         Trouble::TrustsGateway(_) => trust(facts),
-        Trouble::IgnoresIdentity(_) if facts.mode == IdentityMode::None => {
-            format!("give this backend an `identity`, which it must be set up to believe: {}", identity(facts))
+        Trouble::IgnoresIdentity(_) if !facts.mode.tells() => {
+            format!("give this backend an `identity` by which it can decide: {}", identity(facts))
         }
         Trouble::IgnoresIdentity(_) | Trouble::IdentityUndeliverable(_) | Trouble::NotBelieved => identity(facts),
         Trouble::IdentityGrantsTrust(_) => granted(facts),
@@ -89,6 +89,10 @@ fn identity(facts: &Facts) -> String {
     let Facts { gateway, mode, .. } = facts;
     let proxy = matches!(mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
     match facts.kind {
+        _ if *mode == IdentityMode::Transparent => format!(
+            "let its replies to clients take the way through {gateway}, without translation of addresses on the way; \
+             `smtp-gateway network show` prints what that takes there and here, `smtp-gateway network up` does it here"
+        ),
         Some(ServerKind::Postfix) if proxy => {
             "set `smtpd_upstream_proxy_protocol = haproxy` for the listener that the gateway uses (behind postscreen: \
              `postscreen_upstream_proxy_protocol = haproxy`), on a port that nobody else can reach; then `postfix reload`"
@@ -105,8 +109,9 @@ fn identity(facts: &Facts) -> String {
              `systemctl reload exim4`"
         ),
         Some(ServerKind::Exchange) => {
-            "Exchange takes neither XCLIENT nor PROXY: the guard of `[relay]` is what stands before it. Take the gateway's \
-             right to relay away there, and let internal hosts that relay speak to Exchange directly"
+            "Exchange takes neither XCLIENT nor PROXY: here `identity = \"transparent\"`, with the routing that `smtp-gateway \
+             network show` prints. Where that is not possible, the guard of `[relay]` is what stands before it: take the \
+             gateway's right to relay away there, and let internal hosts that relay speak to Exchange directly"
                 .to_owned()
         }
         Some(ServerKind::OpenSmtpd) => {
@@ -127,12 +132,12 @@ fn identity(facts: &Facts) -> String {
             format!("name {gateway} in `login_trusted_networks`, which XCLIENT needs there; then `doveadm reload`")
         }
         Some(ServerKind::Sink) => {
-            let mode = if *mode == IdentityMode::None { IdentityMode::Xclient } else { *mode };
+            let mode = if mode.tells() { *mode } else { IdentityMode::Xclient };
             format!("start it with `--identity {}`", mode.as_str())
         }
         Some(ServerKind::Sendmail) | None => format!(
             "let it believe {gateway} about who the client is: by XCLIENT or a PROXY header if it knows one (`identity`); \
-             if not, the guard of `[relay]` is what stands before it"
+             if not, use `identity = \"transparent\"`, with the routing that `smtp-gateway network show` prints"
         ),
     }
 }
@@ -237,7 +242,7 @@ mod tests {
     fn every_finding_has_its_mend_for_every_server() {
         let ids = || vec!["A01".into()];
         for kind in KINDS {
-            for mode in [IdentityMode::Xclient, IdentityMode::ProxyV1, IdentityMode::ProxyV2, IdentityMode::None] {
+            for mode in IdentityMode::ALL {
                 let facts = Facts { kind, mode, gateway: "198.51.100.1".into() };
                 for trouble in [
                     Trouble::TrustsGateway(ids()),

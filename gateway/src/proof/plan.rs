@@ -44,7 +44,7 @@ pub struct LegPlan {
 
 /// Plans for the backend with this index. `addresses` are its own, the first of each family; not empty.
 pub fn plan(config: &Config, backend: usize, addresses: &[SocketAddr]) -> Vec<LegPlan> {
-    let identity = config.backends[backend].identity != IdentityMode::None;
+    let identity = config.backends[backend].identity.tells();
     let clients = client_families(config, backend);
     let mut legs: Vec<LegPlan> = Vec::new();
     for &family in &clients {
@@ -75,7 +75,9 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
         probes.extend(trusted.map(|trusted| told(ProbeKind::Trusted, Some(trusted), few(&["H04", "A01"]))));
         let shunned = of_family(&proof.shunned);
         probes.extend(shunned.map(|shunned| told(ProbeKind::Shunned, Some(shunned), few(&["H04"]))));
-        let spoof = proof.spoof_from.iter().copied().find(|ip| ip.is_ipv4() == server.is_ipv4());
+        // Nobody can hold a connection under an address whose packets go elsewhere.
+        let is_claimed = config.backends[backend].identity != IdentityMode::Transparent;
+        let spoof = proof.spoof_from.iter().copied().find(|ip| is_claimed && ip.is_ipv4() == server.is_ipv4());
         probes.extend(spoof.zip(outsider).map(|(bind, outsider)| Probe {
             bind: Some(bind),
             ..told(ProbeKind::Spoof, Some(outsider), few(&["H04"]))

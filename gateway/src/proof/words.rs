@@ -22,8 +22,13 @@ impl Severity {
 pub(super) fn summary(state: State, mode: IdentityMode) -> &'static str {
     match state {
         State::Proven => "strangers cannot relay, and the mail server believes the gateway about who they are",
-        State::SafeUnproven if mode == IdentityMode::None => {
-            "strangers cannot relay, but the mail server does not know them from the gateway (`identity = \"none\"`)"
+        State::SafeUnproven if !mode.tells() => {
+            "strangers cannot relay, but the mail server decides without knowing them from the gateway (`identity`)"
+        }
+        State::SafeUnproven if mode == IdentityMode::Transparent => {
+            "strangers cannot relay; the mail server gets connections from their own addresses, and sees those unless \
+             something between translates them, which was not shown (name an address that it trusts in `proof.trusted`, or one \
+             that it turns away in `proof.shunned`)"
         }
         State::SafeUnproven => {
             "strangers cannot relay; that the mail server believes who they are was not shown (name an address that it \
@@ -47,6 +52,9 @@ pub(super) fn trouble(trouble: &Trouble, facts: &Facts) -> String {
         }
         Trouble::IgnoresIdentity(_) if *mode == IdentityMode::None => {
             "it is told nothing of who the client is, so every stranger has the gateway's rights".to_owned()
+        }
+        Trouble::IgnoresIdentity(_) if *mode == IdentityMode::TraceHeader => {
+            "it is told who the client is only in the message's header, so every stranger has the gateway's rights".to_owned()
         }
         Trouble::IgnoresIdentity(ids) => format!(
             "told that the client is a stranger, it accepts mail to foreign domains all the same ({}): it ignores who the \

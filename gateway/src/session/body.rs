@@ -18,6 +18,7 @@ use super::end::{End, Words};
 use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::{MessageOutcome, MessageReport};
+use super::trace::Trace;
 use super::transaction::{Open, Transaction};
 use super::{Action, Client, Millis, Output, Session, Taken};
 
@@ -30,6 +31,8 @@ const RATE_WINDOW: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Content {
     header: Option<HeaderScan>,
+    /// What stands before the first octet, until that comes.
+    trace: Option<Trace>,
 }
 
 /// What becomes of the octets.
@@ -71,8 +74,18 @@ impl RateWindow {
 }
 
 impl Content {
-    pub(super) fn new() -> Self {
-        Self { header: Some(HeaderScan::new()) }
+    pub(super) fn new(trace: Option<Trace>) -> Self {
+        Self { header: Some(HeaderScan::new()), trace }
+    }
+
+    /// Whether something stands before the first octet.
+    pub(super) fn has_trace(&self) -> bool {
+        self.trace.is_some()
+    }
+
+    /// What must be sent before `first`, the message's first octet if it has one. Empty the second time.
+    pub(super) fn take_trace(&mut self, first: Option<u8>) -> Vec<u8> {
+        self.trace.take().map(|trace| trace.before(first)).unwrap_or_default()
     }
 
     /// Sees octets that are about to be sent on, with which the content has come to `size`; what to answer if the message
@@ -112,12 +125,12 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Open, now: Millis) -> Self {
+    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
             transcoder: DataTranscoder::new(),
-            content: Content::new(),
+            content: Content::new(trace),
             fate: Fate::Forward,
             rate: RateWindow::new(now),
             taken: 0,
@@ -157,10 +170,13 @@ impl Session {
             if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
                 out.actions.push(Action::Finding(Finding::BareNewline));
             }
+            let first = sent.first().copied();
             let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);
+            } else if first.is_some() && state.content.has_trace() {
+                out.to_backend.splice(spilled_from..spilled_from, state.content.take_trace(first));
             }
         }
         let mut taken = Taken { used: step.used, forward: step.forward };

@@ -24,6 +24,8 @@ use super::{Client, Millis, Output, Session, Taken};
 pub(super) struct ChunkState {
     remaining: u64,
     last: bool,
+    /// Whether the backend has heard of it, which it does with the first octet.
+    announced: bool,
     pub(super) fate: Fate,
     pub(super) rate: RateWindow,
     discarded: u64,
@@ -44,8 +46,15 @@ impl Session {
             return true;
         }
         let rate = RateWindow::new(now);
-        let mut state =
-            Box::new(ChunkState { remaining: length, last, fate: Fate::Forward, rate, discarded: 0, report: None });
+        let mut state = Box::new(ChunkState {
+            remaining: length,
+            last,
+            announced: false,
+            fate: Fate::Forward,
+            rate,
+            discarded: 0,
+            report: None,
+        });
         let begun = match self.bdat_refusal(length) {
             Some(words) => {
                 state.report = self.break_chunks();
@@ -56,10 +65,10 @@ impl Session {
         };
         self.client_deadline = begun.unwrap_or_else(|| now.after(self.settings.timeouts.body));
         self.client = Client::Chunk(state);
-        if begun.is_some() && !(length == 0 && self.chunk_is_refused(now, &[], last, out)) {
-            encode_bdat(length, last, &mut out.to_backend);
-        }
         if length == 0 {
+            if begun.is_some() && !self.chunk_is_refused(now, &[], last, out) {
+                self.announce_chunk(0, None, out);
+            }
             self.end_chunk(now, out);
         }
         true
@@ -92,14 +101,29 @@ impl Session {
     /// Until when the message must be over that this chunk begins or continues.
     fn begin_chunk(&mut self, now: Millis) -> Option<Millis> {
         let until = now.after(self.settings.timeouts.body);
-        let open = self.transaction.open_mut()?;
-        if let Chunks::None = open.chunks {
-            open.chunks = Chunks::Started(Box::new(Started { content: Content::new(), size: 0, until }));
+        if let Transaction::Open(open) = &self.transaction
+            && let Chunks::None = open.chunks
+        {
+            let content = Content::new(self.trace(now, open.needs));
+            let started = Box::new(Started { content, size: 0, until });
+            self.transaction.open_mut()?.chunks = Chunks::Started(started);
         }
-        match &open.chunks {
+        match &self.transaction.open_mut()?.chunks {
             Chunks::Started(started) => Some(started.until),
             Chunks::None | Chunks::Broken => None,
         }
+    }
+
+    /// Tells the backend of the chunk at hand, which begins with this octet unless it has none.
+    fn announce_chunk(&mut self, length: u64, first: Option<u8>, out: &mut Output) {
+        let Client::Chunk(state) = &mut self.client else { return };
+        state.announced = true;
+        let before = match &mut self.transaction {
+            Transaction::Open(open) => open.chunks.take_trace(first, state.last),
+            Transaction::None | Transaction::Lost => Vec::new(),
+        };
+        encode_bdat(length + before.len() as u64, state.last, &mut out.to_backend);
+        out.to_backend.extend_from_slice(&before);
     }
 
     /// Until when the client must have sent its next whole command: a message in chunks has one deadline for all of them.
@@ -117,7 +141,8 @@ impl Session {
     /// Takes octets of a chunk.
     pub(super) fn take_chunk(&mut self, now: Millis, input: &[u8], out: &mut Output) -> Taken {
         let Client::Chunk(state) = &mut self.client else { return Taken::default() };
-        let used = usize::try_from(state.remaining).unwrap_or(usize::MAX).min(input.len());
+        let (left, announced) = (state.remaining, state.announced);
+        let used = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
         state.remaining -= used as u64;
         state.rate.bytes += used as u64;
         let (done, ends_message) = (state.remaining == 0, state.remaining == 0 && state.last);
@@ -125,6 +150,8 @@ impl Session {
         if matches!(state.fate, Fate::Discard(_)) || self.chunk_is_refused(now, &input[..used], ends_message, out) {
             taken.forward = 0..0;
             self.count_discarded(now, used, out);
+        } else if !announced {
+            self.announce_chunk(left, input.first().copied(), out);
         }
         if done {
             self.end_chunk(now, out);

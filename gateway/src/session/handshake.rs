@@ -14,7 +14,7 @@ use crate::smtp::reply::{EnhancedCode, Reply};
 
 use super::end::Words;
 use super::replies::Refusal;
-use super::{Action, Millis, Output, Session};
+use super::{Action, Millis, Output, Session, WallClock};
 
 /// The backend's session, as far as it has come.
 #[derive(Debug)]
@@ -87,21 +87,24 @@ impl Session {
         self.backend = Backend::Opening(Box::new(Opening { step: Step::Connection, held: Vec::new() }));
         self.backend_deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
-        if self.settings.identity == IdentityMode::Xclient && self.name.is_none() {
+        let tells_name = matches!(self.settings.identity, IdentityMode::Xclient | IdentityMode::TraceHeader);
+        if tells_name && self.name.is_none() {
             out.actions.push(Action::LookUpName);
         }
     }
 
-    /// The connection stands. `destination` is the address of the gateway that the client connected to.
-    pub fn backend_connected(&mut self, now: Millis, destination: SocketAddr, out: &mut Output) {
+    /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
+    /// client connected to.
+    pub fn backend_connected(&mut self, clock: WallClock, destination: SocketAddr, out: &mut Output) {
         let Backend::Opening(opening) = &mut self.backend else { return };
         opening.step = Step::Banner;
         self.destination = Some(destination);
-        self.backend_deadline = now.after(self.settings.timeouts.handshake);
+        self.clock = Some(clock);
+        self.backend_deadline = clock.at.after(self.settings.timeouts.handshake);
         match self.settings.identity {
             IdentityMode::ProxyV1 => proxy_out::encode_v1(self.client_addr, destination, &mut out.to_backend),
             IdentityMode::ProxyV2 => proxy_out::encode_v2(self.client_addr, destination, &mut out.to_backend),
-            IdentityMode::Xclient | IdentityMode::None => {}
+            IdentityMode::Xclient | IdentityMode::Transparent | IdentityMode::TraceHeader | IdentityMode::None => {}
         }
     }
 
@@ -147,7 +150,11 @@ impl Session {
                     out.to_backend.extend_from_slice(b"\r\n");
                     self.await_step(Step::GatewayHello);
                 }
-                IdentityMode::ProxyV1 | IdentityMode::ProxyV2 | IdentityMode::None => self.send_client_hello(out),
+                IdentityMode::ProxyV1
+                | IdentityMode::ProxyV2
+                | IdentityMode::Transparent
+                | IdentityMode::TraceHeader
+                | IdentityMode::None => self.send_client_hello(out),
             },
             Step::GatewayHello if reply.code == 250 => self.identify(now, &Offer::from_reply(reply), out),
             // What the gateway is refused says nothing about the client.

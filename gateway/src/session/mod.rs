@@ -24,6 +24,7 @@ mod replies;
 mod report;
 mod settings;
 mod time;
+mod trace;
 mod transaction;
 
 use std::net::SocketAddr;
@@ -39,7 +40,7 @@ use crate::policy::reputation::Finding;
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
 pub use settings::{Dialect, Settings};
-pub use time::Millis;
+pub use time::{Millis, WallClock};
 
 use body::DataState;
 use chunk::ChunkState;
@@ -144,6 +145,7 @@ pub struct Session {
     hello: Option<Hello>,
     name: Option<ClientName>,
     destination: Option<SocketAddr>,
+    clock: Option<WallClock>,
     budget: Budget,
     flags: Flags,
     hold: Hold,
@@ -171,6 +173,7 @@ impl Session {
             hello: None,
             name: None,
             destination: None,
+            clock: None,
             budget: Budget::default(),
             flags: Flags::default(),
             hold: Hold::None,

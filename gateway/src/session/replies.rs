@@ -177,7 +177,8 @@ impl Session {
         }
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
-            let state = DataState::new(*open, now);
+            let trace = self.trace(now, open.needs);
+            let state = DataState::new(*open, now, trace);
             self.client = Client::Data(Box::new(state));
         }
     }

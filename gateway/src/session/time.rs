@@ -2,6 +2,22 @@
 
 use std::time::Duration;
 
+/// What the date is at any time, from one look at the wall clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WallClock {
+    /// When it was looked at.
+    pub at: Millis,
+    /// What it showed: seconds since 1970.
+    pub unix_seconds: i64,
+}
+
+impl WallClock {
+    /// Seconds since 1970, at a time that is not before the look.
+    pub(super) fn unix_seconds(self, now: Millis) -> i64 {
+        self.unix_seconds.saturating_add_unsigned(now.since(self.at) / 1000)
+    }
+}
+
 /// Milliseconds since the driver's start of time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);

@@ -57,6 +57,16 @@ pub(super) struct Started {
     pub(super) until: Millis,
 }
 
+impl Chunks {
+    /// What stands before the message, if its first octet is this or it is over without one.
+    pub(super) fn take_trace(&mut self, first: Option<u8>, last: bool) -> Vec<u8> {
+        match self {
+            Self::Started(started) if first.is_some() || last => started.content.take_trace(first),
+            Self::Started(_) | Self::None | Self::Broken => Vec::new(),
+        }
+    }
+}
+
 impl Transaction {
     pub(super) fn is_none(&self) -> bool {
         matches!(self, Self::None)

@@ -102,13 +102,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
     let number = || value.parse::<u32>().map_err(|_| "a number is needed".to_owned());
     match key {
         "identity" => {
-            config.backends[0].identity = match value {
-                "none" => IdentityMode::None,
-                "xclient" => IdentityMode::Xclient,
-                "proxy-v1" => IdentityMode::ProxyV1,
-                "proxy-v2" => IdentityMode::ProxyV2,
-                other => return Err(format!("no identity {other}")),
-            }
+            let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
+            config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {

@@ -4,13 +4,15 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, MessageReport, Millis, Output, Session};
+use smtp_gateway::session::{Action, MessageReport, Millis, Output, Session, WallClock};
 
 use super::Packets;
 use super::settings::{self, Map};
 
 /// The gateway's address that the client connected to.
 const DESTINATION: &str = "192.0.2.1:25";
+/// When the backend is connected to: 2026-11-25 12:00:00 UTC.
+const UNIX_SECONDS: i64 = 1_795_608_000;
 
 /// One session with both its ends.
 #[derive(Debug)]
@@ -148,7 +150,8 @@ impl Stage {
         match how {
             "" => {
                 let destination = DESTINATION.parse().map_err(|_| "bad destination")?;
-                self.session.backend_connected(self.now, destination, &mut self.out);
+                let clock = WallClock { at: self.now, unix_seconds: UNIX_SECONDS };
+                self.session.backend_connected(clock, destination, &mut self.out);
             }
             "refused" => self.session.backend_unreachable(self.now, &mut self.out),
             "hangs" => self.hanging = true,
