@@ -26,3 +26,5 @@ mod proof_postfix;
 mod proof_servers;
 mod proof_standing;
 mod split;
+mod trace_header;
+mod transparent;

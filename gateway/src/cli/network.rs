@@ -28,7 +28,7 @@ enum NetworkVerb {
     Show(ConfigArgument),
     /// Set this host's part up; what is in place stays, what no backend needs any more goes
     Up(ConfigArgument),
-    /// Take this host's part down
+    /// Take this host's part down, whatever the configuration says now
     Down(ConfigArgument),
 }
 
@@ -51,10 +51,7 @@ pub(super) fn network(arguments: &NetworkArguments) -> Result<(), Failure> {
             let wanted: Vec<_> = places(&load(config)?)?.into_iter().map(|place| place.rule).collect();
             report(rules::reconcile(&wanted))
         }
-        NetworkVerb::Down(ConfigArgument { config }) => {
-            load(config)?;
-            report(rules::reconcile(&[]))
-        }
+        NetworkVerb::Down(_) => report(rules::reconcile(&[])),
     }
 }
 

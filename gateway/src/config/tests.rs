@@ -108,6 +108,14 @@ fn the_minimal_configuration_is_complete() {
 }
 
 #[test]
+fn every_identity_is_taken_as_it_is_written() {
+    for mode in IdentityMode::ALL {
+        let text = MINIMAL.replace("[[backend]]", &format!("[[backend]]\nidentity = \"{}\"", mode.as_str()));
+        assert_eq!(parse(&text, "gateway.toml").unwrap().backends[0].identity, mode);
+    }
+}
+
+#[test]
 fn every_key_has_its_effect() {
     let config = parse(include_str!("tests/every-key.toml"), "gateway.toml").unwrap();
     let seconds = Duration::from_secs;

@@ -202,6 +202,16 @@ old       192.0.2.25:25  none      unhealthy  never run
     }
 
     #[test]
+    fn an_identity_that_decides_nothing_is_not_to_be_overlooked() {
+        for (identity, words) in [("none", "does not learn"), ("trace-header", "from headers alone")] {
+            let mut status = status();
+            status.backends = vec![backend("exchange", identity, None)];
+            let page = render(&status, true);
+            assert!(page.contains(words) && page.contains(RED), "{page}");
+        }
+    }
+
+    #[test]
     fn an_open_relay_is_not_to_be_overlooked() {
         let mut status = status();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();

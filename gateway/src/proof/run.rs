@@ -20,6 +20,8 @@ use super::talk::Talk;
 const CASES_PER_SESSION: usize = 8;
 /// Cases in a row that may be lost.
 const LOST_MAX: usize = 3;
+/// Cases that may be put off, if nothing else was heard before: who puts off everybody says no more to the rest.
+const DEFERRED_MAX: usize = 6;
 /// Relayed cases that settle the matter. Each one more costs the server (Postfix holds real mail back for a second once a
 /// hundred transactions came to nothing) and adds no knowledge.
 const RELAYED_MAX: usize = 12;
@@ -81,6 +83,9 @@ pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dy
             break;
         }
         tick(&case.id);
+        if puts_off_everybody(&result.cases) {
+            break;
+        }
         if result.marked(Mark::Relayed).len() >= RELAYED_MAX {
             result.cut_short = true;
             break;
@@ -91,6 +96,13 @@ pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dy
         session.talk.quit().await;
     }
     result
+}
+
+/// Whether no recipient was answered otherwise than by "come again".
+fn puts_off_everybody(cases: &[CaseResult]) -> bool {
+    let deferred = cases.iter().filter(|case| case.outcome == Outcome::Deferred).count();
+    let is_of_the_sender = |case: &CaseResult| case.stage == Stage::Mail && case.outcome == Outcome::Refused;
+    deferred >= DEFERRED_MAX && cases.iter().all(|case| case.outcome == Outcome::Deferred || is_of_the_sender(case))
 }
 
 fn last_words(result: &ProbeResult) -> Option<String> {

@@ -43,39 +43,61 @@ impl Gateway {
         Self::launch(trio, backend, identity, ["", more], confinement)
     }
 
-    fn launch(
-        trio: &Trio,
-        backend: SocketAddr,
-        identity: &str,
-        [relay, more]: [&str; 2],
-        confinement: &[&str],
-    ) -> Self {
-        let folder = temporary_folder();
-        let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
-        let file = folder.path().join("gateway.toml");
-        let socket = folder.path().join("control.sock");
-        let listeners = Family::BOTH.map(|family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT)));
-        let config = format!(
-            "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{}\
-             [[backend]]\nname = \"backend\"\naddress = \"{backend}\"\nidentity = \"{identity}\"\n\
-             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n{relay}\n[dns]\nenabled = false\n\
-             [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{quiet}{more}",
-            listeners.concat(),
-            socket.display()
-        );
-        fs::write(&file, config).expect("a configuration file");
-        let mut command = trio.gateway.command("setpriv");
-        command.args(["--pdeathsig", "KILL"]).args(confinement).args(["sh", "-c", "exec \"$@\" 2>&1", "sh"]);
-        command.arg(program()).args(["run", "-c"]).arg(&file);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
+    /// How it ends and what it says if it may not do what it must; the same arguments.
+    pub fn refused(trio: &Trio, backend: SocketAddr, identity: &str, confinement: &[&str]) -> Output {
+        let (mut command, _folder) = Self::command(trio, backend, identity, ["", ""], confinement);
+        command.output().expect("the gateway")
+    }
+
+    fn launch(trio: &Trio, backend: SocketAddr, identity: &str, more: [&str; 2], confinement: &[&str]) -> Self {
+        let (mut command, folder) = Self::command(trio, backend, identity, more, confinement);
+        let child = command.stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");
         Self { process, folder }
     }
 
+    /// The gateway with everything in this folder. What it says of errors goes to standard output too.
+    fn command(
+        trio: &Trio,
+        backend: SocketAddr,
+        identity: &str,
+        [relay, more]: [&str; 2],
+        confinement: &[&str],
+    ) -> (Command, TempDir) {
+        let folder = temporary_folder();
+        let quiet = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
+        let file = folder.path().join("gateway.toml");
+        let socket = folder.path().join("control.sock");
+        // No client can be shown to a backend of the other family under its own address.
+        let serves = |family: &Family| identity != "transparent" || family.smtp(FRONT).is_ipv4() == backend.is_ipv4();
+        let listener = |family: Family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT));
+        let listeners: String = Family::BOTH.into_iter().filter(serves).map(listener).collect();
+        let config = format!(
+            "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{}\
+             [[backend]]\nname = \"backend\"\naddress = \"{backend}\"\nidentity = \"{identity}\"\n\
+             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n{relay}\n[dns]\nenabled = false\n\
+             [control]\nsocket = \"{}\"\n[log]\nlevel = \"debug\"\n{quiet}{more}",
+            listeners,
+            socket.display()
+        );
+        fs::write(&file, config).expect("a configuration file");
+        let mut command = trio.gateway.command("setpriv");
+        command.args(["--pdeathsig", "KILL"]).args(confinement).args(["sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        command.arg(program()).args(["run", "-c"]).arg(&file).stdin(Stdio::null());
+        (command, folder)
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
+    }
+
+    /// Runs `network` on its host, with its configuration.
+    pub fn network(&self, trio: &Trio, verb: &str) -> Output {
+        let mut command = trio.gateway.command("timeout");
+        command.arg("60").arg(program()).args(["network", verb, "-c"]).arg(self.folder.path().join("gateway.toml"));
+        command.stdin(Stdio::null()).output().expect("the program")
     }
 
     /// Runs a verb that speaks to it, to its end.

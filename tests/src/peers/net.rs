@@ -127,6 +127,12 @@ impl Trio {
         trio.gateway.configure(&format!("{}{}", interface("client", FRONT), interface("backend", BACK)));
         trio
     }
+
+    /// Lets the backend answer strangers by way of the gateway.
+    pub fn route_answers_back(&self) {
+        let [v4, v6] = BACK;
+        self.backend.configure(&format!("route add 0.0.0.0/0 via {v4}\nroute add ::/0 via {v6}\n"));
+    }
 }
 
 impl Drop for Trio {
