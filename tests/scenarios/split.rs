@@ -11,7 +11,7 @@ use tests::dialog::model::{Answer, Deed, Heard, Model};
 use tests::dialog::stage::Stage;
 
 /// What a client may say, one piece of it. What stands together in a segment comes before the backend answers.
-const WORDS: [&str; 46] = [
+const WORDS: [&str; 48] = [
     "EHLO client.example\r\n",
     "EHLO client.example\r\n",
     "HELO client.example\r\n",
@@ -48,6 +48,8 @@ const WORDS: [&str; 46] = [
     "\r\n",
     "Subject: x\r\n\r\n",
     "Received: a\r\nReceived: b\r\n",
+    " continued\r\n",
+    "BDAT 12 LAST\r\n\tfolded\r\n\r\n",
     "x\r\n.\r\n",
     "x\r\n.\r\n",
     "\r\n.\r\n",
@@ -123,7 +125,7 @@ fn settings() -> impl Strategy<Value = HashMap<String, String>> {
     (
         choice(&["reject", "normalize"]),
         choice(&["reject", "log"]),
-        choice(&["none", "xclient"]),
+        choice(&["none", "xclient", "trace-header"]),
         choice(&["20", "65536"]),
         choice(&["30", "262144"]),
         choice(&["60", "1000", "100000"]),

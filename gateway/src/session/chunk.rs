@@ -147,11 +147,13 @@ impl Session {
         state.rate.bytes += used as u64;
         let (done, ends_message) = (state.remaining == 0, state.remaining == 0 && state.last);
         let mut taken = Taken { used, forward: 0..used };
-        if matches!(state.fate, Fate::Discard(_)) || self.chunk_is_refused(now, &input[..used], ends_message, out) {
+        let discards = matches!(state.fate, Fate::Discard(_));
+        if !discards && !announced {
+            self.announce_chunk(left, input.first().copied(), out);
+        }
+        if discards || self.chunk_is_refused(now, &input[..used], ends_message, out) {
             taken.forward = 0..0;
             self.count_discarded(now, used, out);
-        } else if !announced {
-            self.announce_chunk(left, input.first().copied(), out);
         }
         if done {
             self.end_chunk(now, out);
