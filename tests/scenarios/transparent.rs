@@ -147,6 +147,13 @@ fn the_proof_tells_trust_in_the_gateway_from_trust_in_its_clients() {
     assert_eq!(verdict.findings("IPv4"), Vec::<String>::new());
     let verdict = Selftest::new(&trio, postfix.address(), "transparent").with("trusted = [\"10.9.9.9\"]").run();
     verdict.expect("proven", 0);
+
+    let backend = Family::V6.smtp(BACKEND);
+    let gateway = Gateway::start(&trio, backend, "transparent");
+    done(&gateway.network(&trio, "up"));
+    drop(gateway);
+    let verdict = Selftest::new(&trio, backend, "transparent").families(&[Family::V6]).run();
+    assert_eq!((verdict.state("IPv6"), verdict.code), ("safe-unproven", 0), "{:#}", verdict.report);
     assert!(!postfix.log().text().contains("status=sent"));
 }
 
