@@ -32,8 +32,9 @@ pub struct Settings {
     pub monitor_only: bool,
     /// Connection attempts of one source.
     pub syn: Option<Rate>,
-    /// Connection attempts of all untracked sources together, on one CPU: a flood from forged addresses costs no more than
-    /// this many connection attempts, and a client that is refused by it comes again a second later and is then let in.
+    /// First connection attempts of all untracked sources together, on one CPU: a flood from forged addresses that come once
+    /// costs no more than this many, and a client that is refused by it comes again a second later and is then let in. So
+    /// are forged addresses that come again.
     pub unknown_syn: Option<Rate>,
     /// Sources that are tracked from their first packet on, on all CPUs together.
     pub new_sources: Option<Rate>,

@@ -1,10 +1,15 @@
 //! `cargo xtask bench --storm`: real mail while a third host floods the SMTP port with SYNs, from a banned prefix, from
-//! forged sources, and from both; by the kernel side, by an nftables set, and by plain userspace, interleaved.
+//! forged sources that come once, from both, and from forged sources that come again and again; by the kernel side, by an
+//! XDP program that passes everything, by an nftables set, and by plain userspace, interleaved.
 //!
 //! All three hosts share this machine's cores, so a flood costs twice: the gateway's host has to bear it, and somebody has
 //! to make it. Column `elsewhere` has the second cost alone: the same packets sent where nobody gets them. On a machine with
 //! cores to spare it is as good as no flood. The ratios are to no flood at all, and to that. Where the flooder is short of
 //! CPU it falls behind its rate: the SYNs that went out stand beside the ratio, and rows are comparable where they agree.
+//!
+//! These cables are not network cards. A card hands XDP its own buffers; here every packet exists as the kernel's already, is
+//! copied for XDP, and what a card or the kernel would send as one large packet goes in small ones. The row of the empty
+//! program shows what that costs, with and without a flood; what the gateway's own program costs is the rest.
 
 mod flood;
 mod net;
@@ -16,10 +21,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aya::programs::xdp::XdpMode;
+
 use crate::command::{output, target, visible};
 use crate::peers;
 
 use super::ROUND_TIMEOUT;
+use super::kernel::Driver;
 use super::load::{self, Work};
 use super::proxies::{Running, running, wait_for};
 use flood::{BANNED, Sources};
@@ -44,12 +52,13 @@ enum Weather {
     Flood(Sources),
 }
 
-const WEATHERS: [Weather; 5] = [
+const WEATHERS: [Weather; 6] = [
     Weather::Quiet,
     Weather::Elsewhere,
     Weather::Flood(Sources::Banned),
     Weather::Flood(Sources::Forged),
     Weather::Flood(Sources::Both),
+    Weather::Flood(Sources::Again),
 ];
 
 /// One round: messages and SYNs a second.
@@ -59,6 +68,8 @@ type Cell = [f64; 2];
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Xdp,
+    /// Userspace, behind an XDP program that does nothing.
+    EmptyXdp,
     Nftables,
     Userspace,
 }
@@ -66,6 +77,7 @@ enum Kind {
 /// One row: three hosts, and a gateway of its own. Programs end before their hosts.
 struct Way {
     kind: Kind,
+    _empty: Option<Driver>,
     _gateway: Running,
     _sink: Running,
     folder: PathBuf,
@@ -84,7 +96,7 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
             _ => return Err(USAGE.to_owned()),
         }
     }
-    let mut kinds = vec![Kind::Xdp, Kind::Nftables, Kind::Userspace];
+    let mut kinds = vec![Kind::Xdp, Kind::EmptyXdp, Kind::Nftables, Kind::Userspace];
     if let Err(error) = peers::provide_one("nftables") {
         eprintln!("MISSING: nftables, so its row is left out: {error}");
         kinds.retain(|kind| *kind != Kind::Nftables);
@@ -94,7 +106,10 @@ pub(super) fn run(arguments: &[String]) -> Result<(), String> {
         kinds.into_iter().enumerate().map(|(number, kind)| Way::start(number, kind)).collect::<Result<Vec<_>, _>>()?;
     let mut rows: Vec<[Vec<Cell>; WEATHERS.len()]> = ways.iter().map(|_| Default::default()).collect();
     for round in 0..=rounds {
-        for (way, row) in ways.iter().zip(&mut rows) {
+        // Another row first in every round, so that none is always measured in another's wake.
+        for number in 0..ways.len() {
+            let number = (number + round) % ways.len();
+            let (way, row) = (&ways[number], &mut rows[number]);
             for (weather, cells) in WEATHERS.into_iter().zip(row) {
                 let cell = way.round(weather, rate).map_err(|error| format!("{}, {weather:?}: {error}", way.name()))?;
                 // The first warms caches and pools.
@@ -128,7 +143,8 @@ impl Way {
         fs::write(&config, configuration(kind, &folder)).map_err(|error| format!("{}: {error}", config.display()))?;
         let gateway = running(hosts.gateway.command().arg(&binary).args(["run", "-c"]).arg(&config))?;
         hosts.client.within(|| wait_for(SocketAddr::V4(front()?)))?;
-        let way = Self { kind, _gateway: gateway, _sink: sink, folder, hosts };
+        let empty = if kind == Kind::EmptyXdp { Some(pass_all(&hosts)?) } else { None };
+        let way = Self { kind, _empty: empty, _gateway: gateway, _sink: sink, folder, hosts };
         way.ban()?;
         Ok(way)
     }
@@ -136,6 +152,7 @@ impl Way {
     fn name(&self) -> &'static str {
         match self.kind {
             Kind::Xdp => "XDP",
+            Kind::EmptyXdp => "empty XDP program",
             Kind::Nftables => "nftables, ingress",
             Kind::Userspace => "userspace",
         }
@@ -151,7 +168,7 @@ impl Way {
     fn ban(&self) -> Result<(), String> {
         output(self.gateway("ban").args([BANNED, "--for", "1h"]))?;
         match self.kind {
-            Kind::Userspace => Ok(()),
+            Kind::Userspace | Kind::EmptyXdp => Ok(()),
             Kind::Xdp => {
                 let status = output(&mut self.gateway("status"))?;
                 let is_native = CARDS.iter().all(|card| status.contains(&format!("{card} native")));
@@ -212,7 +229,7 @@ impl Way {
     /// So that nobody takes a rule that never matched for a fast one.
     fn say_what_was_dropped(&self) -> Result<(), String> {
         let (said, wanted) = match self.kind {
-            Kind::Userspace => return Ok(()),
+            Kind::Userspace | Kind::EmptyXdp => return Ok(()),
             Kind::Xdp => (output(&mut self.gateway("bans"))?, BANNED),
             Kind::Nftables => (output(self.nft().args(["-t", "list", "ruleset"]))?, "counter packets"),
         };
@@ -272,6 +289,18 @@ impl Spread {
         let at = |index: usize| figures.get(index).copied().unwrap_or(f64::NAN);
         Self { least: at(0), median: at(figures.len() / 2), most: at(figures.len().saturating_sub(1)) }
     }
+}
+
+/// The program that passes everything, on both cards, in the driver, until dropped.
+fn pass_all(hosts: &Hosts) -> Result<Driver, String> {
+    let mut driver = Driver::load()?;
+    let program = driver.program("empty")?;
+    hosts.gateway.within(|| {
+        CARDS.into_iter().try_for_each(|card| {
+            program.attach(card, XdpMode::Driver).map(drop).map_err(|error| format!("{card}: {error}"))
+        })
+    })?;
+    Ok(driver)
 }
 
 fn binary() -> PathBuf {

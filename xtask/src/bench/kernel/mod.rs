@@ -10,6 +10,8 @@ mod live;
 mod objects;
 mod runs;
 
+pub(super) use objects::Driver;
+
 use crate::peers;
 
 const USAGE: &str = "\

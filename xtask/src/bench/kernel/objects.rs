@@ -53,12 +53,12 @@ impl Spread {
 }
 
 /// The driver, and the empty programs.
-pub(super) struct Driver {
+pub(in crate::bench) struct Driver {
     ebpf: Ebpf,
 }
 
 impl Driver {
-    pub(super) fn load() -> Result<Self, String> {
+    pub(in crate::bench) fn load() -> Result<Self, String> {
         let path = repository().join("gateway-ebpf/prebuilt/bench.bpf.o");
         let object = fs::read(&path).map_err(|error| said("bench.bpf.o")(&error))?;
         let mut ebpf = EbpfLoader::new().load(&object).map_err(|error| said("bench.bpf.o")(&error))?;
@@ -69,7 +69,7 @@ impl Driver {
         Ok(Self { ebpf })
     }
 
-    pub(super) fn program(&mut self, name: &str) -> Result<&mut Xdp, String> {
+    pub(in crate::bench) fn program(&mut self, name: &str) -> Result<&mut Xdp, String> {
         let program = self.ebpf.program_mut(name).ok_or_else(|| format!("no program {name}"))?;
         program.try_into().map_err(|error| said(name)(&error))
     }

@@ -1,7 +1,7 @@
 //! The flood: whole IPv4 packets, SYN after SYN, from sources that are not ours. Paced, and bounded in count and time.
 
 use std::net::{Ipv4Addr, SocketAddrV4};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -12,8 +12,10 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 pub(super) enum Sources {
     /// The banned prefix.
     Banned,
-    /// Anybody at all, hardly anybody twice.
+    /// Anybody at all, hardly anybody twice, in this flood or another.
     Forged,
+    /// 64k that are nobody's, again and again.
+    Again,
     /// By turns.
     Both,
 }
@@ -24,6 +26,8 @@ const BANNED_BASE: u32 = u32::from_be_bytes([203, 0, 113, 0]);
 /// Addresses of the public Internet, every one: 32.0.0.0/3.
 const FORGED_BASE: u32 = 32 << 24;
 const FORGED_MASK: u32 = (1 << 29) - 1;
+/// Sixteen bits of them.
+const AGAIN_MASK: u32 = 0x000f_0fff;
 
 /// So many packets a second, in bursts of a few.
 const BURST: u32 = 32;
@@ -42,7 +46,7 @@ pub(super) fn send(to: SocketAddrV4, sources: Sources, rate: u32, stop: &AtomicB
     let started = Instant::now();
     let deadline = started + Duration::from_secs(SECONDS_MAX);
     let count_max = u64::from(rate) * SECONDS_MAX;
-    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = seed();
     let mut sent = 0_u64;
     while !stop.load(Ordering::Relaxed) && sent < count_max && Instant::now() < deadline {
         for _ in 0..BURST {
@@ -60,6 +64,12 @@ pub(super) fn send(to: SocketAddrV4, sources: Sources, rate: u32, stop: &AtomicB
     Ok(sent as f64 / started.elapsed().as_secs_f64())
 }
 
+/// Another for every flood: who came in the last one is known as one that comes again, and let in.
+fn seed() -> u64 {
+    static FLOODS: AtomicU64 = AtomicU64::new(1);
+    FLOODS.fetch_add(1, Ordering::Relaxed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
 /// xorshift64: repeatable, and good enough for addresses.
 fn next(state: &mut u64) -> u64 {
     *state ^= *state << 13;
@@ -75,7 +85,12 @@ fn bits(random: u64, at: u32, mask: u32) -> u32 {
 
 fn packet(to: SocketAddrV4, sources: Sources, random: u64, number: u64) -> [u8; HEADERS] {
     let is_banned = sources == Sources::Banned || sources == Sources::Both && number.is_multiple_of(2);
-    let from = if is_banned { BANNED_BASE | bits(random, 0, 0xff) } else { FORGED_BASE | bits(random, 0, FORGED_MASK) };
+    let (base, mask) = match sources {
+        _ if is_banned => (BANNED_BASE, 0xff),
+        Sources::Again => (FORGED_BASE, AGAIN_MASK),
+        Sources::Banned | Sources::Forged | Sources::Both => (FORGED_BASE, FORGED_MASK),
+    };
+    let from = base | bits(random, 0, mask);
     let mut packet = [0; HEADERS];
     let mut put = |at: usize, bytes: &[u8]| packet[at..at + bytes.len()].copy_from_slice(bytes);
     // Version and length; time to live and TCP. The kernel fills in length, number and checksum.
@@ -114,5 +129,15 @@ mod tests {
         assert_eq!(checksum(&packet), 0);
         assert_eq!(&packet[22..24], &[0, 25]);
         assert_eq!(packet[12] >> 5, 1);
+    }
+
+    #[test]
+    fn two_floods_are_not_from_the_same_sources() {
+        let sources = |_| {
+            let mut random = seed();
+            (0..100).map(|_| bits(next(&mut random), 0, FORGED_MASK)).collect::<Vec<_>>()
+        };
+        let [first, second] = [0, 1].map(sources);
+        assert!(first.iter().all(|source| !second.contains(source)));
     }
 }
