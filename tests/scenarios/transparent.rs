@@ -71,7 +71,7 @@ fn without_the_way_back_no_mail_passes_until_it_is_there() {
     assert_eq!(backend["healthy"], false);
     let problem = backend["problem"].as_str().unwrap();
     assert!(
-        problem.contains("from a client's address (no answer in time)") && problem.contains("network show"),
+        problem.contains("no answer comes back to clients' addresses") && problem.contains("network show"),
         "{problem}"
     );
 
@@ -81,6 +81,26 @@ fn without_the_way_back_no_mail_passes_until_it_is_there() {
     client.quit();
     gateway.log().wait_for(&["backend is healthy again"]);
     assert_eq!(gateway.json(&["status"])["backends"][0]["problem"], Value::Null);
+}
+
+/// Nothing of a client's may come from the address that the server trusts, even if it is the client's own.
+#[test]
+fn a_client_with_the_gateways_address_is_put_off() {
+    if !available("transparent for a client on the gateway's host", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    trio.route_answers_back();
+    let postfix = Postfix::start(&trio.backend, Temper::Confused);
+    let gateway = Gateway::start_with(&trio, postfix.address(), "transparent", IMPATIENT);
+    done(&gateway.network(&trio, "up"));
+    let mut client = Client::to_gateway(&trio.gateway, Family::V4);
+    client.must("EHLO client.test");
+    assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451);
+    client.quit();
+    // It is this client's affair, and no fault of the server's.
+    assert_eq!(gateway.json(&["status"])["backends"][0]["healthy"], true);
+    assert!(!postfix.log().text().contains("mail="), "{}", postfix.log().text());
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,8 @@ use crate::session::Dialect;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;
+/// Clients in a row that a transparent backend does not answer before it is thought to answer none.
+const UNHEARD_MAX: u32 = 5;
 
 /// One backend.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub struct BackendState {
     addresses: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
+    /// Clients in a row, by their own address, to whom no answer came back. One may be out of reach; all are not.
+    unheard: AtomicU32,
     /// A [`Hold`], as a number.
     hold: AtomicU8,
     /// It is another than it was when it was last proven.
@@ -79,6 +83,8 @@ impl BackendState {
                 HostPort::Name(..) => Arc::default(),
             }),
             identity_refused: AtomicBool::new(false),
+            // The first client of all counts at once.
+            unheard: AtomicU32::new(UNHEARD_MAX),
             hold: AtomicU8::new(0),
             changed: Notify::new(),
             identity_doubted: AtomicBool::new(false),
@@ -148,6 +154,9 @@ impl BackendState {
     /// A session could.
     pub fn identity_accepted(&self) {
         // Read first: this is said of every session, by every core.
+        if self.unheard.load(Ordering::Relaxed) != 0 {
+            self.unheard.store(0, Ordering::Relaxed);
+        }
         if self.identity_refused.load(Ordering::Relaxed) {
             self.identity_refused.store(false, Ordering::Relaxed);
             self.ask_refresh();
@@ -218,11 +227,16 @@ impl BackendState {
         if self.identity != IdentityMode::Transparent {
             return self.connect().await;
         }
+        if !client.is_named() {
+            return Err(io::Error::other("the load balancer does not say who the client is"));
+        }
         let connected = self.connect_from(Some(client.ip())).await;
-        if let Err(error) = &connected
-            && self.health().healthy
-        {
-            self.identity_refused(&unshown(&self.address, error));
+        // Other errors are about this client, or would befall the gateway too.
+        if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            let unheard = self.unheard.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if unheard >= UNHEARD_MAX && self.health().healthy {
+                self.identity_refused(&unshown(&self.address));
+            }
         }
         connected
     }
@@ -292,9 +306,9 @@ fn no_address(message: String) -> io::Error {
 }
 
 /// A backend that answers the gateway, and not a client's address.
-fn unshown(address: &HostPort, error: &io::Error) -> String {
+fn unshown(address: &HostPort) -> String {
     format!(
-        "{address} cannot be reached from a client's address ({error}), so its mail is answered 451; `smtp-gateway network \
-         show` says what routing that takes"
+        "{address} answers the gateway, but no answer comes back to clients' addresses, so mail is answered 451; `smtp-gateway \
+         network show` says what routing that takes"
     )
 }

@@ -44,27 +44,38 @@ pub(super) fn network(arguments: &NetworkArguments) -> Result<(), Failure> {
     match &arguments.verb {
         NetworkVerb::Show(ConfigArgument { config }) => {
             let places = places(&load(config)?)?;
-            print!("{}", page(&places, |family| rules::present(family).ok()));
+            print!("{}", page(&places, present));
             Ok(())
         }
         NetworkVerb::Up(ConfigArgument { config }) => {
             let wanted: Vec<_> = places(&load(config)?)?.into_iter().map(|place| place.rule).collect();
-            report(rules::reconcile(&wanted))
+            reconcile(&wanted)
         }
-        NetworkVerb::Down(_) => report(rules::reconcile(&[])),
+        NetworkVerb::Down(_) => reconcile(&[]),
     }
 }
 
-/// What was done, a command a line.
-fn report(done: Result<Vec<String>, rules::RulesError>) -> Result<(), Failure> {
-    let done = done.map_err(Failure::new)?;
-    if done.is_empty() {
+/// Says what is done, a command a line.
+fn reconcile(wanted: &[Rule]) -> Result<(), Failure> {
+    let mut done = 0;
+    rules::reconcile(wanted, &mut |command| {
+        done += 1;
+        println!("{command}");
+    })
+    .map_err(Failure::new)?;
+    if done == 0 {
         println!("nothing to do");
     }
-    for command in done {
-        println!("{command}");
-    }
     Ok(())
+}
+
+/// The rules that are there, and whether the route is.
+type State = (Vec<Rule>, bool);
+
+fn present(family: Family) -> Option<State> {
+    let rules = rules::present(family).ok()?;
+    let routed = rules::is_routed(family).ok()?;
+    Some((rules.into_iter().filter_map(|present| present.rule).collect(), routed))
 }
 
 fn places(config: &Config) -> Result<Vec<Place>, Failure> {
@@ -100,8 +111,8 @@ fn own_address(towards: SocketAddr) -> Option<IpAddr> {
     socket.local_addr().ok().map(|own| own.ip())
 }
 
-/// The page of `show`. `present` tells which rules are there, unless that cannot be known.
-fn page(places: &[Place], present: impl Fn(Family) -> Option<Vec<Rule>>) -> String {
+/// The page of `show`. `present` tells what is there, unless that cannot be known.
+fn page(places: &[Place], present: impl Fn(Family) -> Option<State>) -> String {
     if places.is_empty() {
         return "No backend has identity = \"transparent\": nothing is needed.\n".to_owned();
     }
@@ -114,39 +125,43 @@ fn page(places: &[Place], present: impl Fn(Family) -> Option<Vec<Rule>>) -> Stri
             continue;
         }
         let present = present(family);
+        let state = |is_there: &dyn Fn(&State) -> bool| match &present {
+            Some(state) if is_there(state) => "in place",
+            Some(_) => "missing",
+            None => "not known",
+        };
+        line(&mut page, &format!("  {}    # {}", rules::add_route(family), state(&|(_, routed)| *routed)));
         for Place { rule, .. } in of_family() {
-            let state = match &present {
-                Some(rules) if rules.contains(rule) => "in place",
-                Some(_) => "missing",
-                None => "not known",
-            };
-            line(&mut page, &format!("  {}    # {state}", rules::add_rule(rule)));
+            line(&mut page, &format!("  {}    # {}", rules::add_rule(rule), state(&|(rules, _)| rules.contains(rule))));
         }
-        line(&mut page, &format!("  {}", rules::add_route(family)));
     }
-    for Place { backend, rule, gateway } in places {
-        let family = Family::of(rule.source);
-        let own = gateway.map_or_else(|| "this host".to_owned(), |own| own.to_string());
-        line(
-            &mut page,
-            &format!("\nOn {}, which is backend `{backend}`, so that its answers come here:\n", rule.source),
-        );
-        line(
-            &mut page,
-            &format!("  Linux:    ip {family} rule add pref {TABLE} ipproto tcp sport {} lookup {TABLE}", rule.port),
-        );
-        line(&mut page, &format!("            ip {family} route replace default via {own} table {TABLE}"));
-        line(
-            &mut page,
-            &format!("  Windows:  make {own} its default gateway; what else it sends is then this host's to forward"),
-        );
-        line(&mut page, &format!("            (sysctl {})", family.forwarding()));
+    for place in places.iter().filter(|place| place.gateway != Some(place.rule.source)) {
+        there(&mut page, place);
     }
     page.push_str(
-        "\nClients in a backend's own network get its answers past this host, so they cannot come through the gateway: let them \
-         speak to it directly.\n",
+        "\nThat port then answers nobody outside the mail server's own network but through the gateway, and nobody inside it \
+         through the gateway: let hosts in it speak to the mail server directly, and give others that must, such as further mail \
+         servers, another port.\n",
     );
     page
+}
+
+/// What a backend's own host needs. On Linux its own networks are left as they are, as they are by a default gateway.
+fn there(page: &mut String, Place { backend, rule: Rule { source, port }, gateway }: &Place) {
+    let family = Family::of(*source);
+    let own = gateway.map_or_else(|| "this host".to_owned(), |own| own.to_string());
+    let before = TABLE - 1;
+    line(page, &format!("\nOn {source}, which is backend `{backend}`, so that its answers come here:\n"));
+    line(
+        page,
+        &format!(
+            "  Linux:    ip {family} rule add pref {before} ipproto tcp sport {port} lookup main suppress_prefixlength 0"
+        ),
+    );
+    line(page, &format!("            ip {family} rule add pref {TABLE} ipproto tcp sport {port} lookup {TABLE}"));
+    line(page, &format!("            ip {family} route replace default via {own} table {TABLE}"));
+    line(page, &format!("  Windows:  make {own} its default gateway, and this host forward what else it sends"));
+    line(page, &format!("            (here: sysctl {})", family.forwarding()));
 }
 
 fn line(page: &mut String, text: &str) {
@@ -167,32 +182,34 @@ mod tests {
     fn the_page_says_what_is_there_and_what_is_not() {
         let places = [place("10.0.0.25", "10.0.0.2"), place("fd00::25", "fd00::2")];
         let page = page(&places, |family| match family {
-            Family::V4 => Some(vec![places[0].rule.clone()]),
-            Family::V6 => Some(Vec::new()),
+            Family::V4 => Some((vec![places[0].rule.clone()], true)),
+            Family::V6 => Some((Vec::new(), false)),
         });
         let expected = "\
 On this host, so that answers to clients come to the gateway (`smtp-gateway network up` does it, `down` undoes it):
 
+  ip -4 route replace local default dev lo table 25025    # in place
   ip -4 rule add pref 25025 from 10.0.0.25 ipproto tcp sport 25 lookup 25025    # in place
-  ip -4 route replace local default dev lo table 25025
+  ip -6 route replace local default dev lo table 25025    # missing
   ip -6 rule add pref 25025 from fd00::25 ipproto tcp sport 25 lookup 25025    # missing
-  ip -6 route replace local default dev lo table 25025
 
 On 10.0.0.25, which is backend `exchange`, so that its answers come here:
 
-  Linux:    ip -4 rule add pref 25025 ipproto tcp sport 25 lookup 25025
+  Linux:    ip -4 rule add pref 25024 ipproto tcp sport 25 lookup main suppress_prefixlength 0
+            ip -4 rule add pref 25025 ipproto tcp sport 25 lookup 25025
             ip -4 route replace default via 10.0.0.2 table 25025
-  Windows:  make 10.0.0.2 its default gateway; what else it sends is then this host's to forward
-            (sysctl net.ipv4.ip_forward=1)
+  Windows:  make 10.0.0.2 its default gateway, and this host forward what else it sends
+            (here: sysctl net.ipv4.ip_forward=1)
 
 On fd00::25, which is backend `exchange`, so that its answers come here:
 
-  Linux:    ip -6 rule add pref 25025 ipproto tcp sport 25 lookup 25025
+  Linux:    ip -6 rule add pref 25024 ipproto tcp sport 25 lookup main suppress_prefixlength 0
+            ip -6 rule add pref 25025 ipproto tcp sport 25 lookup 25025
             ip -6 route replace default via fd00::2 table 25025
-  Windows:  make fd00::2 its default gateway; what else it sends is then this host's to forward
-            (sysctl net.ipv6.conf.all.forwarding=1)
+  Windows:  make fd00::2 its default gateway, and this host forward what else it sends
+            (here: sysctl net.ipv6.conf.all.forwarding=1)
 
-Clients in a backend's own network get its answers past this host, so they cannot come through the gateway: let them speak to it directly.
+That port then answers nobody outside the mail server's own network but through the gateway, and nobody inside it through the gateway: let hosts in it speak to the mail server directly, and give others that must, such as further mail servers, another port.
 ";
         assert_eq!(page, expected);
     }

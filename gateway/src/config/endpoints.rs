@@ -1,5 +1,5 @@
-//! `[[listener]]` and `[[backend]]`, and what must hold between them: names resolve, nothing is there twice, and no
-//! backend is the gateway itself.
+//! `[[listener]]` and `[[backend]]`: each for itself, names that resolve, and nothing twice. What else must hold between them
+//! is `between`'s.
 
 mod between;
 

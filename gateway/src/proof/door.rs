@@ -201,6 +201,10 @@ impl Door<'_> {
         };
         let why = match timeout_at(until, dial).await {
             Ok(Ok(stream)) => return Ok(stream),
+            // The prober's own lack, which says nothing of the backend.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(Problem::Other(format!("{whom}: {error}")));
+            }
             Ok(Err(error)) => format!("{whom}: {error}"),
             Err(_) => format!("{whom}: no answer in time"),
         };

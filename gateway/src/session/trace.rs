@@ -11,6 +11,7 @@ use mail_parser::DateTime;
 
 use crate::config::IdentityMode;
 use crate::identity::xclient::ClientName;
+use crate::smtp::address::is_domain;
 use crate::smtp::ehlo::Extensions;
 
 use super::{Millis, Session};
@@ -23,7 +24,8 @@ impl Trace {
     /// What stands before a message that begins with this octet, if with any.
     pub(super) fn before(self, first: Option<u8>) -> Vec<u8> {
         let mut field = self.0.into_vec();
-        if matches!(first, Some(b' ' | b'\t')) {
+        // What cannot begin a field, nor end the header section, might continue this one.
+        if !matches!(first, None | Some(b'!'..=b'~' | b'\r')) {
             field.extend_from_slice(b"\r\n");
         }
         field
@@ -48,9 +50,11 @@ impl Session {
         };
         let date = DateTime::from_timestamp(self.clock?.unix_seconds(now)).to_rfc822();
         let client = literal(self.client_addr.socket_addr());
+        // Clients name themselves in many ways, and not each is a word that this field may have there.
+        let named = if is_domain(&hello.name) { &*hello.name } else { &*client };
         let field = format!(
-            "Received: from {} ({name}{client})\r\n\tby {} with {protocol};\r\n\t{date}\r\n",
-            hello.name, self.settings.hostname
+            "Received: from {named} ({name}{client})\r\n\tby {} with {protocol};\r\n\t{date}\r\n",
+            self.settings.hostname
         );
         Some(Trace(field.into_bytes().into()))
     }

@@ -170,6 +170,11 @@ fn parse_domain(text: &str) -> Option<(Domain<'_>, &str)> {
     (name.len() <= DOMAIN_MAX && name.split('.').all(is_label)).then_some((Domain::Name(name), rest))
 }
 
+/// Whether all of `text` is a domain or an address literal.
+pub fn is_domain(text: &str) -> bool {
+    matches!(parse_domain(text), Some((_, "")))
+}
+
 /// The content of an address literal, without its brackets (RFC 5321 section 4.1.3).
 pub fn parse_literal(content: &str) -> Option<Domain<'_>> {
     if let Ok(address) = content.parse::<Ipv4Addr>() {

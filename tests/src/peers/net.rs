@@ -130,8 +130,15 @@ impl Trio {
 
     /// Lets the backend answer strangers by way of the gateway.
     pub fn route_answers_back(&self) {
-        let [v4, v6] = BACK;
-        self.backend.configure(&format!("route add 0.0.0.0/0 via {v4}\nroute add ::/0 via {v6}\n"));
+        for (option, gateway) in [("-4", BACK[0]), ("-6", BACK[1])] {
+            // As `network show` prints them.
+            let commands = [
+                "rule add pref 25024 ipproto tcp sport 25 lookup main suppress_prefixlength 0".to_owned(),
+                "rule add pref 25025 ipproto tcp sport 25 lookup 25025".to_owned(),
+                format!("route replace default via {gateway} table 25025"),
+            ];
+            batch(&["-n", &self.backend.name, option], &commands.join("\n"));
+        }
     }
 }
 

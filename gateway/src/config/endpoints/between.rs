@@ -57,15 +57,18 @@ fn find_strangers(listener: &ReadListener, backend: &ReadBackend, report: &mut R
         return;
     };
     let Some(Located { value: address, span }) = &listener.address else { return };
+    let takes_both = address.is_ipv6() && address.ip().is_unspecified();
     if mode.value != IdentityMode::Transparent
         || !listener.proxy_protocol_from.is_empty()
-        || address.is_ipv4() == target.is_ipv4()
+        || (address.is_ipv4() == target.is_ipv4() && !takes_both)
     {
         return;
     }
     let (strange, any) = match target {
         SocketAddr::V4(_) => ("IPv6", SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()))),
-        SocketAddr::V6(_) => ("IPv4", SocketAddr::from((Ipv6Addr::LOCALHOST, address.port()))),
+        SocketAddr::V6(_) => {
+            ("IPv4", SocketAddr::from((Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), address.port())))
+        }
     };
     let message = format!(
         "`listener.address` is `{address}`, and its backend's `identity` is `transparent`: no connection to `{target}` can \
