@@ -23,7 +23,7 @@ use crate::drive::{Drain, now};
 use crate::identity::names::Names;
 use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::log;
-use crate::proof::{Prover, Standing};
+use crate::proof::{LastProofs, Prover};
 use crate::verdicts::Verdicts;
 
 use kernel_side::{Attachment, KernelSide, attach};
@@ -109,7 +109,7 @@ impl Bound {
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
-        let standing = standing(&config, &listeners, &backends, &names, counters.of(config.server.workers));
+        let proofs = follow_proofs(&config, &listeners, &backends, &names, counters.of(config.server.workers));
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
@@ -117,7 +117,7 @@ impl Bound {
             counters,
             verdicts,
             admission: Arc::new(Admission::new(&config.limits)),
-            standing,
+            proofs,
             kinds: config.backends.iter().map(|backend| backend.kind).collect(),
             kernel,
             kernel_problem,
@@ -183,20 +183,20 @@ pub(crate) async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
     backends
 }
 
-/// The standing proof begins. Where port 0 was asked for, it is told the port that the kernel chose.
-fn standing(
+/// The scheduled proofs begin. Where port 0 was asked for, it is told the port that the kernel chose.
+fn follow_proofs(
     config: &Config,
     listeners: &[BoundListener],
     backends: &[Arc<BackendState>],
     names: &Names,
     counters: Arc<Counters>,
-) -> Standing {
+) -> LastProofs {
     let mut config = config.clone();
     for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
         listener.address = bound.address;
     }
     let config = Arc::new(config);
-    Standing::start(Prover::new(config.clone(), backends.to_vec(), names), &config, counters)
+    LastProofs::follow(Prover::new(config.clone(), backends.to_vec(), names), &config, counters)
 }
 
 /// The kernel side that was attached begins to follow verdicts; a gateway without one works too.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use ipnet::IpNet;
 
 use crate::accept::Admission;
+use crate::backend::recognise::{Greeting, recognise};
 use crate::backend::{BackendState, Health};
 use crate::config::ServerKind;
 use crate::control::{
@@ -18,9 +19,7 @@ use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
-use crate::proof::probe::Greeting;
-use crate::proof::server::recognise;
-use crate::proof::{Known, Standing};
+use crate::proof::{LastProof, LastProofs};
 use crate::session::Millis;
 use crate::verdicts::{BanView, Shown, Verdicts};
 
@@ -39,7 +38,7 @@ pub(super) struct View {
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
     /// What the relay proof last found.
-    pub(super) standing: Standing,
+    pub(super) proofs: LastProofs,
     /// What backends are said to be, in the configuration's order.
     pub(super) kinds: Vec<Option<ServerKind>>,
     /// If something is attached.
@@ -120,7 +119,7 @@ impl View {
     fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
         let health = backend.health();
         let unasked = || "it has not answered its first health check yet".to_owned();
-        let Known { state, checked_at, findings, .. } = self.standing.known(index);
+        let LastProof { state, checked_at, findings, .. } = self.proofs.of(index);
         BackendStatus {
             name: backend.name.clone(),
             address: backend.address.to_string(),

@@ -1,4 +1,4 @@
-//! The standing proof: the running gateway proves its backends at start, on a schedule, and when one comes back or greets
+//! Proofs on a schedule: the running gateway proves its backends at start, on a schedule, and when one comes back or greets
 //! otherwise than before; what was found last stands in `status`, and what follows from it is done.
 //!
 //! One proof at a time, on the runtime that serves no clients. Whoever was found to relay stays held until a proof has shown
@@ -25,9 +25,9 @@ const CHANGE_PAUSE: Duration = Duration::from_secs(15);
 /// What could not be shown is tried again after this, if the schedule is no sooner.
 const RETRY_PAUSE: Duration = Duration::from_secs(600);
 
-/// What is known of one backend.
+/// What the relay proof last found about one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct LastProof {
     /// The last verdict.
     pub state: State,
     /// When, in seconds since 1970, UTC.
@@ -38,29 +38,29 @@ pub struct Known {
     relays: bool,
 }
 
-/// What is known of all of them, in the configuration's order.
+/// The same for every backend, in the configuration's order. Cheap to clone: all clones see the same.
 #[derive(Debug, Clone)]
-pub struct Standing(Arc<[Mutex<Known>]>);
+pub struct LastProofs(Arc<[Mutex<LastProof>]>);
 
-impl Known {
+impl LastProof {
     fn nothing() -> Self {
         Self { state: State::NeverRun, checked_at: None, findings: Vec::new(), relays: false }
     }
 }
 
-impl Standing {
-    /// Begins on the current runtime, if the configuration wants it.
-    pub fn start(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
-        let known = prover.backends().iter().map(|_| Mutex::new(Known::nothing())).collect();
-        let standing = Self(known);
+impl LastProofs {
+    /// Starts to prove on the current runtime, if the configuration wants it, and goes on until the runtime ends.
+    pub fn follow(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
+        let known = prover.backends().iter().map(|_| Mutex::new(LastProof::nothing())).collect();
+        let last = Self(known);
         if !config.proof.enabled {
-            return standing;
+            return last;
         }
         let prover = Arc::new(prover);
         let turn = Arc::new(Semaphore::new(1));
         for index in 0..prover.backends().len() {
-            let guard = Guard {
-                standing: standing.clone(),
+            let schedule = Schedule {
+                last: last.clone(),
                 prover: prover.clone(),
                 index,
                 turn: turn.clone(),
@@ -68,24 +68,24 @@ impl Standing {
                 interval: config.proof.interval,
                 on_open: config.on_open,
             };
-            tokio::spawn(guard.stand());
+            tokio::spawn(schedule.follow());
         }
-        standing
+        last
     }
 
-    /// What is known of the backend with this index.
-    pub fn known(&self, index: usize) -> Known {
-        self.0.get(index).map_or_else(Known::nothing, |known| lock(known).clone())
+    /// About the backend with this index.
+    pub fn of(&self, index: usize) -> LastProof {
+        self.0.get(index).map_or_else(LastProof::nothing, |known| lock(known).clone())
     }
 }
 
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+fn lock(known: &Mutex<LastProof>) -> MutexGuard<'_, LastProof> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Stands before one backend.
-struct Guard {
-    standing: Standing,
+/// When one backend is proven, and what follows.
+struct Schedule {
+    last: LastProofs,
     prover: Arc<Prover>,
     index: usize,
     turn: Arc<Semaphore>,
@@ -94,8 +94,8 @@ struct Guard {
     on_open: OnOpen,
 }
 
-impl Guard {
-    async fn stand(self) {
+impl Schedule {
+    async fn follow(self) {
         let backend = self.prover.backends()[self.index].clone();
         loop {
             let Ok(turn) = self.turn.acquire().await else { return };
@@ -121,7 +121,7 @@ impl Guard {
     fn file(&self, report: &BackendReport) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut findings = report.sentences();
-        let Some(place) = self.standing.0.get(self.index) else { return };
+        let Some(place) = self.last.0.get(self.index) else { return };
         let mut known = lock(place);
         let before = known.state;
         let relays = match report.state {
@@ -135,7 +135,7 @@ impl Guard {
         }
         let hold = hold(self.on_open, relays);
         self.prover.backends()[self.index].set_hold(hold);
-        *known = Known { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
+        *known = LastProof { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
         drop(known);
         self.count(report.state);
         say(&report.name, before, report.state, hold, &findings);
