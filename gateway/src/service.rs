@@ -19,11 +19,12 @@ use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
 use crate::backend::{BackendState, watch};
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
-use crate::drive::{Drain, now};
+use crate::drive::Drain;
 use crate::identity::names::Names;
 use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::log;
 use crate::proof::{LastProofs, Prover};
+use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
 use kernel_side::{Attachment, KernelSide, attach};

@@ -9,8 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tracing::{debug, warn};
 
-use crate::drive::{Worker, now, serve_direct, serve_proxied};
+use crate::drive::{Worker, serve_direct, serve_proxied};
 use crate::identity::{ClientAddr, PeerAddr};
+use crate::time::clock::now;
 
 use super::admission::{Admission, Place, Refusal};
 

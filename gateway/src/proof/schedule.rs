@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use crate::config::{Config, OnOpen};
 use crate::observe::counters::Counters;
 use crate::policy::relay_guard::Hold;
+use crate::time::clock::since_1970;
 
 use super::probe::State;
 use super::prove::Prover;
@@ -119,7 +120,7 @@ impl Schedule {
 
     /// Writes down what was found, says it, and does what follows.
     fn file(&self, report: &BackendReport) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = since_1970().as_secs();
         let mut findings = report.sentences();
         let Some(place) = self.last.0.get(self.index) else { return };
         let mut known = lock(place);

@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
@@ -14,13 +14,13 @@ use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
     ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
-use crate::drive::now;
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
 use crate::proof::{LastProof, LastProofs};
-use crate::session::Millis;
+use crate::time::Millis;
+use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
 use super::kernel_side::KernelSide;
@@ -165,9 +165,7 @@ impl View {
 
 impl Calendar {
     fn new(now: Millis) -> Self {
-        // A machine whose clock stands before 1970 has other worries.
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+        Self { now, unix_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX) }
     }
 
     fn unix_seconds(self, at: Millis) -> u64 {
