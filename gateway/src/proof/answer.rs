@@ -87,6 +87,21 @@ impl Answer {
             || text.contains("we do not accept mail for")
     }
 
+    /// Whether a client is turned away for want of a name in DNS (RFC 7372 X.7.25).
+    pub fn wants_a_name(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        let words = [
+            "cannot find your",
+            "reverse dns",
+            "reverse hostname",
+            "rdns",
+            "ptr record",
+            "no reverse",
+            "unknown client",
+        ];
+        self.enhanced().is_some_and(|code| code.ends_with(".7.25")) || words.iter().any(|words| text.contains(words))
+    }
+
     /// Whether the recipient's domain is refused for what DNS says of it (RFC 3463 X.1.2, RFC 7505 X.1.10).
     fn hides(&self) -> bool {
         if self.speaks_of_relaying() {

@@ -27,6 +27,7 @@ const CLIENT_PORT: u16 = 50_025;
 const NOT_PROXY: &str = "it takes the PROXY header for a command";
 
 /// The way to a server, for one probe.
+#[derive(Clone)]
 pub(super) struct Door<'a> {
     pub(super) probe: &'a Probe,
     /// The backend's.
@@ -38,6 +39,8 @@ pub(super) struct Door<'a> {
     pub(super) connect_timeout: Duration,
     pub(super) reply_timeout: Duration,
     pub(super) deadline: Instant,
+    /// What an identity given by XCLIENT is called.
+    pub(super) client_name: ClientName,
     /// How this backend is told nothing, once that is known.
     pub(super) nobody: Option<Header>,
     /// How IPv6 addresses are written in XCLIENT.
@@ -71,7 +74,7 @@ impl Door<'_> {
         match (self.probe.kind, self.probe.identity) {
             (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
-            (ProbeKind::Naked, _) | (_, None) => self.greet(Header::None).await,
+            (_, None) => self.greet(Header::None).await,
             _ if self.shows_address() => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
@@ -163,7 +166,7 @@ impl Door<'_> {
         let destination = talk.stream().local_addr().map_err(|error| Problem::Other(error.to_string()))?;
         let facts = XclientFacts {
             client: ClientAddr::direct(PeerAddr::from_socket((identity, CLIENT_PORT).into())),
-            name: &ClientName::Unavailable,
+            name: &self.client_name,
             helo: self.hostname,
             esmtp: true,
             destination,

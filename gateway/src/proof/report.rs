@@ -105,6 +105,8 @@ pub struct ProbeReport {
     pub of: usize,
     /// Whether no more were tried because enough had been relayed.
     pub cut_short: bool,
+    /// Cases that are not tried yet.
+    pub left: usize,
     /// Ids without a yes or no.
     pub undecided: Vec<Box<str>>,
     /// How the session began, word for word.
@@ -236,7 +238,7 @@ impl LegReport {
         Self {
             family: leg.family,
             state: verdict.state,
-            summary: words::summary(verdict.state, about.mode).to_owned(),
+            summary: words::summary(verdict, about.mode).to_owned(),
             gateway,
             believe: believe.map(|ip| ip.to_string()),
             findings: verdict.findings.iter().map(told).collect(),
@@ -272,6 +274,7 @@ impl ProbeReport {
             refused,
             of,
             cut_short: probe.cut_short,
+            left: probe.left,
             undecided: probe.marked(Mark::Undecided),
             opening: probe.opening.clone(),
             failing: failing(probe),

@@ -121,8 +121,15 @@ fn row(probe: &ProbeReport) -> [String; 5] {
         probe.source.clone().unwrap_or_else(|| "within".to_owned()),
         probe.answer.to_owned(),
         match probe.of {
-            _ if matches!(probe.probe, ProbeKind::Trusted | ProbeKind::Shunned | ProbeKind::Spoof) => "-".to_owned(),
+            _ if matches!(
+                probe.probe,
+                ProbeKind::Trusted | ProbeKind::Shunned | ProbeKind::Spoof | ProbeKind::Hidden
+            ) =>
+            {
+                "-".to_owned()
+            }
             0 => "-".to_owned(),
+            of if probe.left > 0 && !probe.cut_short => format!("{} of {of}, {} later", probe.refused, probe.left),
             of if probe.cut_short => format!("{} of {of}, which was enough", probe.refused),
             of => format!("{} of {of}", probe.refused),
         },
@@ -209,6 +216,7 @@ mod tests {
             refused,
             of: 70,
             cut_short: false,
+            left: 0,
             undecided: Vec::new(),
             opening: vec!["S: 220 mail ESMTP Postfix".into()],
             failing: Vec::new(),
