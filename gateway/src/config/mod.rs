@@ -203,7 +203,7 @@ pub struct Bans {
     pub enabled: bool,
     /// Points at which a source is banned. Default 100.
     pub threshold: u32,
-    /// In which `threshold` points are forgotten, steadily. Default `1h`.
+    /// In which `threshold` points are forgotten, steadily. Default `30m`.
     pub memory: Duration,
     /// A source's first ban; each further one lasts four times as long as the last. Default `10m`.
     pub first: Duration,
@@ -375,7 +375,7 @@ impl Default for Bans {
         Self {
             enabled: true,
             threshold: 100,
-            memory: Duration::from_secs(3600),
+            memory: Duration::from_secs(1800),
             first: Duration::from_secs(600),
             maximum: Duration::from_secs(24 * 3600),
             sources: 65_536,

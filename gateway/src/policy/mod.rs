@@ -5,5 +5,7 @@ pub mod bans;
 pub mod budget;
 pub mod domains;
 pub mod header;
+pub mod offences;
+pub mod refused_domains;
 pub mod relay_guard;
 pub mod reputation;
