@@ -27,4 +27,4 @@ mod words;
 
 pub use probe::State;
 pub use prove::{Progress, Prover, Watcher};
-pub use standing::{Known, Standing};
+pub use standing::{Known, Proofs, Standing};

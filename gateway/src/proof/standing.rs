@@ -38,9 +38,20 @@ pub struct Known {
     relays: bool,
 }
 
-/// What is known of all of them, in the configuration's order.
+/// What is known of one backend, for whoever asks and for who proves it.
 #[derive(Debug, Clone)]
-pub struct Standing(Arc<[Mutex<Known>]>);
+pub struct Standing(Arc<Mutex<Known>>);
+
+/// What the standing proofs of one configuration have in common.
+#[derive(Debug, Clone)]
+pub struct Proofs {
+    prover: Arc<Prover>,
+    /// One at a time.
+    turn: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    interval: Duration,
+    on_open: OnOpen,
+}
 
 impl Known {
     fn nothing() -> Self {
@@ -48,34 +59,29 @@ impl Known {
     }
 }
 
+impl Default for Standing {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Known::nothing())))
+    }
+}
+
 impl Standing {
-    /// Begins on the current runtime, if the configuration wants it.
-    pub fn start(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
-        let known = prover.backends().iter().map(|_| Mutex::new(Known::nothing())).collect();
-        let standing = Self(known);
-        if !config.proof.enabled {
-            return standing;
-        }
-        let prover = Arc::new(prover);
+    /// What is known now.
+    pub fn known(&self) -> Known {
+        lock(&self.0).clone()
+    }
+}
+
+impl Proofs {
+    /// By this prover, as `config` wants it; runs and verdicts are counted in `counters`.
+    pub fn new(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        for index in 0..prover.backends().len() {
-            let guard = Guard {
-                standing: standing.clone(),
-                prover: prover.clone(),
-                index,
-                turn: turn.clone(),
-                counters: counters.clone(),
-                interval: config.proof.interval,
-                on_open: config.on_open,
-            };
-            tokio::spawn(guard.stand());
-        }
-        standing
+        Self { prover: Arc::new(prover), turn, counters, interval: config.proof.interval, on_open: config.on_open }
     }
 
-    /// What is known of the backend with this index.
-    pub fn known(&self, index: usize) -> Known {
-        self.0.get(index).map_or_else(Known::nothing, |known| lock(known).clone())
+    /// Proves the backend with this index in the configuration for ever: at once, on schedule, and when it changes.
+    pub fn stand(&self, index: usize, standing: Standing) -> impl Future<Output = ()> + Send + use<> {
+        Guard { standing, index, proofs: self.clone() }.stand()
     }
 }
 
@@ -86,26 +92,23 @@ fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
 /// Stands before one backend.
 struct Guard {
     standing: Standing,
-    prover: Arc<Prover>,
     index: usize,
-    turn: Arc<Semaphore>,
-    counters: Arc<Counters>,
-    interval: Duration,
-    on_open: OnOpen,
+    proofs: Proofs,
 }
 
 impl Guard {
     async fn stand(self) {
-        let backend = self.prover.backends()[self.index].clone();
+        let Proofs { prover, turn, interval, .. } = &self.proofs;
+        let backend = prover.backends()[self.index].clone();
         loop {
-            let Ok(turn) = self.turn.acquire().await else { return };
+            let Ok(turn) = turn.acquire().await else { return };
             debug!(backend = backend.name, "relay proof begins");
-            let report = self.prover.prove(self.index, &mut |_| {}).await;
+            let report = prover.prove(self.index, &mut |_| {}).await;
             drop(turn);
             self.file(&report);
             let proven_at = Instant::now();
             let inconclusive = report.state == State::Inconclusive;
-            let wait = if inconclusive { self.interval.min(RETRY_PAUSE) } else { self.interval };
+            let wait = if inconclusive { RETRY_PAUSE.min(*interval) } else { *interval };
             if timeout(jittered(wait), backend.changed()).await.is_ok() {
                 info!(backend = backend.name, "the backend came back or changed; it is proven again");
                 if !inconclusive {
@@ -121,8 +124,7 @@ impl Guard {
     fn file(&self, report: &BackendReport) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let mut findings = report.sentences();
-        let Some(place) = self.standing.0.get(self.index) else { return };
-        let mut known = lock(place);
+        let mut known = lock(&self.standing.0);
         let before = known.state;
         let relays = match report.state {
             State::Open => true,
@@ -133,8 +135,8 @@ impl Guard {
             findings
                 .push("it relayed for strangers when it last could be asked; what follows from that stays".to_owned());
         }
-        let hold = hold(self.on_open, relays);
-        self.prover.backends()[self.index].set_hold(hold);
+        let hold = hold(self.proofs.on_open, relays);
+        self.proofs.prover.backends()[self.index].set_hold(hold);
         *known = Known { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
         drop(known);
         self.count(report.state);
@@ -142,10 +144,11 @@ impl Guard {
     }
 
     fn count(&self, state: State) {
-        self.counters.proofs_run_total.increment();
+        let counters = &self.proofs.counters;
+        counters.proofs_run_total.increment();
         match state {
-            State::Open | State::Latent => self.counters.proofs_found_total.increment(),
-            State::Inconclusive | State::NeverRun => self.counters.proofs_inconclusive_total.increment(),
+            State::Open | State::Latent => counters.proofs_found_total.increment(),
+            State::Inconclusive | State::NeverRun => counters.proofs_inconclusive_total.increment(),
             State::Proven | State::SafeUnproven => {}
         }
     }
