@@ -17,11 +17,12 @@ use tracing::{info, warn};
 use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, Parts, Workers, bind};
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
-use crate::drive::{Drain, now};
+use crate::drive::Drain;
 use crate::identity::names::Names;
 use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::log;
-use crate::proof::{Proofs, Prover};
+use crate::proof::{Prover, Schedule};
+use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
@@ -98,7 +99,7 @@ impl Bound {
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
         if config.proof.enabled {
-            backends.prove(&proofs(&config, &listeners, &backends, &names, counters.of(config.server.workers)));
+            backends.prove(&schedule(&config, &listeners, &backends, &names, counters.of(config.server.workers)));
         }
         let view = Arc::new(View {
             started: Instant::now(),
@@ -160,20 +161,20 @@ fn open(config: &Config, view: &View, names: &Names, workers: &Workers, bound: V
     listeners.collect()
 }
 
-/// The standing proofs of these backends. Where port 0 was asked for, they are told the port that the kernel chose.
-fn proofs(
+/// When these backends are proven. Where port 0 was asked for, the prover is told the port that the kernel chose.
+fn schedule(
     config: &Config,
     listeners: &[BoundListener],
     backends: &Backends,
     names: &Names,
     counters: Arc<Counters>,
-) -> Proofs {
+) -> Schedule {
     let mut config = config.clone();
     for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
         listener.address = bound.address;
     }
     let config = Arc::new(config);
-    Proofs::new(Prover::new(config.clone(), backends.states(), names), &config, counters)
+    Schedule::new(Prover::new(config.clone(), backends.states(), names), &config, counters)
 }
 
 /// The kernel side that was attached begins to follow verdicts; a gateway without one works too.

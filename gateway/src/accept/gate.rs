@@ -11,11 +11,12 @@ use tracing::debug;
 
 use crate::backend::BackendState;
 use crate::config::Config;
-use crate::drive::{DrainState, Worker, now, serve_direct, serve_proxied};
+use crate::drive::{DrainState, Worker, serve_direct, serve_proxied};
 use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
 use crate::session::Settings;
+use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
 use super::admission::{Admission, Place, Refusal};

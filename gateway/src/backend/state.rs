@@ -17,7 +17,7 @@ use crate::identity::{ClientAddr, transparent};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
 
-use super::fingerprint::fingerprint;
+use super::recognise::fingerprint;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::{BackendState, watch};
 use crate::config::{self, Config};
-use crate::proof::{Proofs, Standing};
+use crate::proof::{ProofRecord, Schedule};
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -22,7 +22,7 @@ pub(crate) struct Backend {
     /// What is known of it; sessions hold this too, and may outlive the rest.
     pub(crate) state: Arc<BackendState>,
     /// What the relay proof last found.
-    pub(crate) standing: Standing,
+    pub(crate) proof: ProofRecord,
     tasks: JoinSet<()>,
 }
 
@@ -51,10 +51,10 @@ impl Backends {
         backends
     }
 
-    /// Proves each of them for ever, on the current runtime.
-    pub(crate) fn prove(&mut self, proofs: &Proofs) {
+    /// Proves each of them on schedule, on the current runtime.
+    pub(crate) fn prove(&mut self, schedule: &Schedule) {
         for (index, backend) in self.0.iter_mut().enumerate() {
-            backend.tasks.spawn(proofs.stand(index, backend.standing.clone()));
+            backend.tasks.spawn(schedule.follow(index, backend.proof.clone()));
         }
     }
 
@@ -76,6 +76,6 @@ impl Backend {
         let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
-        Self { config: backend.clone(), state, standing: Standing::default(), tasks }
+        Self { config: backend.clone(), state, proof: ProofRecord::default(), tasks }
     }
 }

@@ -2,26 +2,25 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use crate::accept::Admission;
 use crate::backend::Health;
+use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
     ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
-use crate::drive::now;
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
-use crate::proof::Known;
-use crate::proof::probe::Greeting;
-use crate::proof::server::recognise;
-use crate::session::Millis;
+use crate::proof::LastProof;
+use crate::time::Millis;
+use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
 use super::backends::{Backend, Backends};
@@ -148,9 +147,7 @@ impl View {
 
 impl Calendar {
     fn new(now: Millis) -> Self {
-        // A machine whose clock stands before 1970 has other worries.
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+        Self { now, unix_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX) }
     }
 
     fn unix_seconds(self, at: Millis) -> u64 {
@@ -159,10 +156,10 @@ impl Calendar {
 }
 
 fn backend_status(backend: &Backend) -> BackendStatus {
-    let Backend { config, state, standing, .. } = backend;
+    let Backend { config, state, proof, .. } = backend;
     let health = state.health();
     let unasked = || "it has not answered its first health check yet".to_owned();
-    let Known { state: verdict, checked_at, findings, .. } = standing.known();
+    let LastProof { state: verdict, checked_at, findings, .. } = proof.last();
     BackendStatus {
         name: config.name.clone(),
         address: config.address.to_string(),
