@@ -4,7 +4,7 @@
 //! A bounded count of an unbounded stream (the Space-Saving algorithm): a domain that is new takes the place, and the count,
 //! of the one that was refused least, so that what is refused often is always among those kept.
 
-use crate::session::Millis;
+use crate::time::Millis;
 
 /// Domains that are kept.
 const KEPT: usize = 128;

@@ -26,7 +26,7 @@ use ipnet::IpNet;
 use crate::config::Bans;
 use crate::identity::Source;
 use crate::policy::offences::Offence;
-use crate::session::Millis;
+use crate::time::Millis;
 
 /// Each ban lasts this many times as long as the last.
 const GROWTH: u32 = 4;

@@ -27,7 +27,7 @@ use crate::policy::bans::{Ban, BanBook, Cause, Full};
 use crate::policy::offences::Offence;
 use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
 use crate::policy::reputation::{Reputation, Sentence};
-use crate::session::Millis;
+use crate::time::Millis;
 
 pub use follow::{Change, Changes};
 pub use protected::Protection;

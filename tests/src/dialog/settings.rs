@@ -12,9 +12,10 @@ use smtp_gateway::config::{
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
 use smtp_gateway::policy::domains::DomainSet;
 use smtp_gateway::policy::relay_guard::RelayGuard;
-use smtp_gateway::session::{Dialect, Millis, Session, Settings};
+use smtp_gateway::session::{Dialect, Session, Settings};
 use smtp_gateway::smtp::ehlo::{Keywords, Offer};
 use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
+use smtp_gateway::time::Millis;
 
 /// Name and value, as written.
 pub type Map = HashMap<String, String>;
