@@ -66,7 +66,7 @@ impl Standing {
                 turn: turn.clone(),
                 counters: counters.clone(),
                 interval: config.proof.interval,
-                on_open: config.on_open,
+                on_open: config.relay.on_open,
             };
             tokio::spawn(guard.stand());
         }
