@@ -15,8 +15,9 @@ use crate::config::{Backend, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
 use crate::policy::relay_guard::Hold;
-use crate::proof::server::fingerprint;
 use crate::session::Dialect;
+
+use super::recognise::fingerprint;
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;

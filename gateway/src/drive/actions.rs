@@ -3,9 +3,9 @@
 use crate::observe::log;
 use crate::policy::reputation::Finding;
 use crate::session::{Action, MessageOutcome};
+use crate::time::clock::now;
 
 use super::backend_side::BackendSide;
-use super::clock::now;
 use super::closing::Closing;
 use super::task::SessionTask;
 use super::worker::Worker;

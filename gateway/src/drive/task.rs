@@ -16,11 +16,12 @@ use tracing::debug;
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::log::{self, SessionRecord};
-use crate::session::{Action, End, Millis, Output, Session};
+use crate::session::{Action, End, Output, Session};
+use crate::time::Millis;
+use crate::time::clock::{instant, now, wall_clock};
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
-use super::clock::{instant, now, wall_clock};
 use super::closing::Closing;
 use super::worker::{Drain, Worker, register, unregister};
 

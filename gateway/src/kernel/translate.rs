@@ -51,7 +51,7 @@ mod tests {
 
     use super::super::time::ns_of;
     use super::*;
-    use crate::drive::now;
+    use crate::time::clock::now;
 
     #[test]
     fn a_ban_survives_the_kernel() {

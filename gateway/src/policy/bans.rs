@@ -12,7 +12,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::policy::reputation::Finding;
-use crate::session::Millis;
+use crate::time::Millis;
 
 /// Bans of single sources at once.
 pub const SOURCES_MAX: usize = 131_072;

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use crate::config::Bans;
 use crate::identity::Source;
-use crate::session::Millis;
+use crate::time::Millis;
 
 /// Each ban lasts this many times as long as the last.
 const GROWTH: u32 = 4;

@@ -13,6 +13,7 @@ use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
 use crate::policy::reputation::Finding;
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
 use crate::smtp::reply::EnhancedCode;
+use crate::time::Millis;
 
 use super::end::{End, Words};
 use super::pipeline::Expect;
@@ -20,7 +21,7 @@ use super::replies::Refusal;
 use super::report::{MessageOutcome, MessageReport};
 use super::trace::Trace;
 use super::transaction::{Open, Transaction};
-use super::{Action, Client, Millis, Output, Session, Taken};
+use super::{Action, Client, Output, Session, Taken};
 
 /// The dot and its CRLF, which end a message and are no part of it.
 const TERMINATOR_LENGTH: usize = 3;

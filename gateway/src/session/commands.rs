@@ -9,12 +9,13 @@ use crate::policy::reputation::Finding;
 use crate::smtp::command::{Command, CommandError, Verb, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
+use crate::time::Millis;
 
 use super::end::{End, Words};
 use super::handshake::Backend;
 use super::pipeline::Expect;
 use super::transaction::{Chunks, Transaction};
-use super::{Action, Client, Hello, Millis, Output, Session};
+use super::{Action, Client, Hello, Output, Session};
 
 /// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
 const COMMAND_LINE_MAX: usize = 512;

@@ -2,12 +2,13 @@
 
 use crate::policy::reputation::Finding;
 use crate::smtp::reply::{EnhancedCode, encode_reply};
+use crate::time::Millis;
 
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
 use super::report::MessageOutcome;
 use super::transaction::Transaction;
-use super::{Action, Client, Millis, Output, Session};
+use super::{Action, Client, Output, Session};
 
 /// Why a session ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

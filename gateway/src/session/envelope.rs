@@ -10,6 +10,7 @@ use crate::smtp::command::{Params, encode_mail, encode_rcpt};
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 use crate::smtp::xtext;
+use crate::time::Millis;
 
 use super::commands::{LOST, NO_MAIL};
 use super::end::{End, Words};
@@ -17,7 +18,7 @@ use super::handshake::Backend;
 use super::pipeline::Expect;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Open, Transaction};
-use super::{Action, Millis, Output, Session};
+use super::{Action, Output, Session};
 
 /// Recipients named in the log for one message.
 const RECIPIENTS_REPORTED: usize = 10;

@@ -23,7 +23,6 @@ mod pipeline;
 mod replies;
 mod report;
 mod settings;
-mod time;
 mod trace;
 mod transaction;
 
@@ -36,11 +35,11 @@ use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::policy::budget::Budget;
 use crate::policy::relay_guard::Hold;
 use crate::policy::reputation::Finding;
+use crate::time::{Millis, WallClock};
 
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
 pub use settings::{Dialect, Settings};
-pub use time::{Millis, WallClock};
 
 use body::DataState;
 use chunk::ChunkState;

@@ -2,6 +2,7 @@
 
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
+use crate::time::Millis;
 
 use super::body::DataState;
 use super::end::{End, Words};
@@ -9,7 +10,7 @@ use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::{Action, Client, Millis, Output, Session};
+use super::{Action, Client, Output, Session};
 
 /// Longest reply in bytes, all lines together.
 const REPLY_MAX: usize = 16 * 1024;

@@ -1,6 +1,6 @@
 //! What the log is told of a message and of a session.
 
-use super::time::Millis;
+use crate::time::Millis;
 
 /// How a message ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

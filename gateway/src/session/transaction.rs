@@ -1,8 +1,8 @@
 //! The mail transaction as the client has asked for it: what was said, not yet what was granted.
 
 use crate::smtp::ehlo::Extensions;
+use crate::time::Millis;
 
-use super::Millis;
 use super::body::Content;
 use super::report::MessageReport;
 

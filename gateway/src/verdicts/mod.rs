@@ -25,7 +25,7 @@ use crate::config::Config;
 use crate::identity::{ClientAddr, PeerAddr, Source};
 use crate::policy::bans::{Ban, BanBook, Cause, Full, is_source};
 use crate::policy::reputation::{Finding, Reputation, Sentence};
-use crate::session::Millis;
+use crate::time::Millis;
 
 pub use follow::{Change, Changes};
 pub use protected::Protection;

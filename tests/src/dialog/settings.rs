@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use smtp_gateway::config::{BareNewline, Config, EarlyTalk, IdentityMode};
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
-use smtp_gateway::session::{Dialect, Millis, Session, Settings};
+use smtp_gateway::session::{Dialect, Session, Settings};
 use smtp_gateway::smtp::domains::DomainSet;
 use smtp_gateway::smtp::ehlo::{Keywords, Offer};
 use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
+use smtp_gateway::time::Millis;
 
 /// Name and value, as written.
 pub type Map = HashMap<String, String>;

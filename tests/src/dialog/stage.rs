@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, MessageReport, Millis, Output, Session, WallClock};
+use smtp_gateway::session::{Action, MessageReport, Output, Session};
+use smtp_gateway::time::{Millis, WallClock};
 
 use super::Packets;
 use super::settings::{self, Map};
