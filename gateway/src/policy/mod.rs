@@ -3,7 +3,6 @@
 
 pub mod bans;
 pub mod budget;
-pub mod domains;
 pub mod header;
 pub mod offences;
 pub mod refused_domains;
