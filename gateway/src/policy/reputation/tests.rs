@@ -255,9 +255,9 @@ fn time_that_goes_back_forgives_nothing() {
 struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    fn roll(&mut self, sides: usize) -> usize {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
+        usize::try_from(self.0 >> 33).unwrap() % sides
     }
 }
 
@@ -271,13 +271,13 @@ fn a_provider_whose_users_err_is_never_banned_in_a_week() {
     let mistakes = [Offence::RelayAttempt, Offence::UnknownRecipients, Offence::SmugglingAttempt];
     let mut made = 0_u32;
     for second in (0..7 * DAY / SECOND).step_by(2) {
-        let now = Millis(second * SECOND + dice.roll(2000));
+        let now = Millis(second * SECOND + dice.roll(2000) as u64);
         if dice.roll(50) > 0 {
             reputation.credit(provider, true, now);
             continue;
         }
         made += 1;
-        let mistake = if dice.roll(200) == 0 { Offence::TooManyCommands } else { mistakes[dice.roll(3) as usize] };
+        let mistake = if dice.roll(200) == 0 { Offence::TooManyCommands } else { mistakes[dice.roll(3)] };
         assert_eq!(reputation.charge(provider, mistake, now), None, "{mistake} in second {second}");
     }
     assert!(made > 5000, "{made}");
