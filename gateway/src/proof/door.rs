@@ -34,7 +34,7 @@ pub(super) struct Door<'a> {
     pub(super) mode: IdentityMode,
     /// The gateway's.
     pub(super) hostname: &'a str,
-    /// For [`ProbeKind::FrontDoor`].
+    /// For [`ProbeKind::FrontDoor`] and [`ProbeKind::Hidden`].
     pub(super) front: Option<&'a FrontDoor>,
     pub(super) connect_timeout: Duration,
     pub(super) reply_timeout: Duration,
@@ -72,7 +72,7 @@ impl Door<'_> {
     pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
         let proxied = matches!(self.mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
         match (self.probe.kind, self.probe.identity) {
-            (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
+            (ProbeKind::FrontDoor | ProbeKind::Hidden | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
             (_, None) => self.greet(Header::None).await,
             _ if self.shows_address() => self.greet(Header::None).await,
@@ -137,11 +137,12 @@ impl Door<'_> {
         }
         if banner.answer.code != 220 {
             let Heard { answer, .. } = &banner;
-            return Err(Problem::Other(format!("it greets with {} {}", answer.code, answer.text)));
+            let why = format!("it greets with {} {}", answer.code, answer.text);
+            return Err(if answer.code == 421 { Problem::Busy(why) } else { Problem::Other(why) });
         }
         // An answer to the header, if it comes later than this, is taken for the one to EHLO, and is no 250.
         let hello = self.hello(&mut talk, proxied).await?;
-        let source = if self.probe.kind == ProbeKind::FrontDoor { None } else { source };
+        let source = if self.front.is_some() { None } else { source };
         let banner = banner.lines.into_iter().next().unwrap_or_default();
         let greeting = Greeting { banner, hello: hello.lines };
         Ok(Opened { talk, greeting, source, offer: hello.offer })

@@ -29,4 +29,4 @@ mod words;
 pub use passes::Proof;
 pub use probe::State;
 pub use prove::{Progress, Prover, Watcher};
-pub use schedule::{LastProof, LastProofs};
+pub use schedule::{LastProof, ProofRecord, Schedule};

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +11,9 @@ use crate::identity::host::Forwarder;
 
 use super::answer::{CaseResult, Outcome};
 use super::cases::{Case, Expect, Form, cases};
+
+/// Before a server that had no place for the proof is asked again.
+const BUSY_PAUSE: Duration = Duration::from_secs(60);
 
 /// A question put to a backend, or to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -237,6 +241,17 @@ impl ProbeResult {
             return ProbeOutcome::Refuses;
         }
         ProbeOutcome::Unknown(self.why_unknown(core().collect()))
+    }
+
+    /// How long it is to be left alone before it is asked again, if it put the question off.
+    pub(super) fn ask_again(&self) -> Option<Duration> {
+        if matches!(self.problem, Some(Problem::Busy(_))) {
+            return Some(BUSY_PAUSE);
+        }
+        if !matches!(self.outcome(), ProbeOutcome::Unknown(_)) {
+            return None;
+        }
+        self.cases.iter().filter_map(|result| result.answer.as_ref()?.put_off()).max()
     }
 
     /// Whether even its own user is turned away because the client has no name in DNS.

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, Listener};
 use crate::identity::host::HostNetworks;
 use crate::identity::names::Names as Dns;
 use crate::identity::xclient::ClientName;
@@ -63,14 +63,18 @@ impl Prover {
         let verdicts = Arc::new(Verdicts::new(&lenient));
         let parts = Parts {
             config: &config,
-            backends: &backends,
             names,
             counters: &counters,
             verdicts: &verdicts,
             admission: &admission,
+            // They outlive no proof.
+            drain: &Arc::default(),
             record_messages: false,
         };
-        let doors = (0..config.listeners.len()).map(|listener| FrontDoor::new(&parts, listener)).collect();
+        let listeners = config.listeners.iter().enumerate();
+        let door =
+            |(index, listener): (usize, &Listener)| FrontDoor::new(&parts, index, backends[listener.backend].clone());
+        let doors = listeners.map(door).collect();
         Self { config, backends, doors }
     }
 

@@ -1,5 +1,7 @@
 //! What a proof found, as data: the JSON report, and what the text report and `status` are written from.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::backend::recognise::Recognised;
@@ -50,6 +52,9 @@ pub struct BackendReport {
     pub level: u8,
     /// One for each address family of clients.
     pub legs: Vec<LegReport>,
+    /// When it is worth asking again, where it put the proof off.
+    #[serde(skip)]
+    pub ask_again: Option<Duration>,
 }
 
 /// One address family.
@@ -172,6 +177,7 @@ impl BackendReport {
             state: state.unwrap_or(State::Inconclusive),
             level: about.level,
             legs: legs.iter().map(|(leg, verdict, sent)| LegReport::new(about, leg, verdict, sent)).collect(),
+            ask_again: legs.iter().flat_map(|(leg, ..)| &leg.probes).filter_map(ProbeResult::ask_again).max(),
         }
     }
 

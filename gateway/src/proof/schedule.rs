@@ -39,9 +39,20 @@ pub struct LastProof {
     relays: bool,
 }
 
-/// The same for every backend, in the configuration's order. Cheap to clone: all clones see the same.
+/// The same, for whoever asks and for who proves. Cheap to clone: all clones see the same.
 #[derive(Debug, Clone)]
-pub struct LastProofs(Arc<[Mutex<LastProof>]>);
+pub struct ProofRecord(Arc<Mutex<LastProof>>);
+
+/// When the backends of one configuration are proven, and what follows.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    prover: Arc<Prover>,
+    /// One at a time.
+    turn: Arc<Semaphore>,
+    counters: Arc<Counters>,
+    interval: Duration,
+    on_open: OnOpen,
+}
 
 impl LastProof {
     fn nothing() -> Self {
@@ -49,34 +60,35 @@ impl LastProof {
     }
 }
 
-impl LastProofs {
-    /// Starts to prove on the current runtime, if the configuration wants it, and goes on until the runtime ends.
-    pub fn follow(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
-        let known = prover.backends().iter().map(|_| Mutex::new(LastProof::nothing())).collect();
-        let last = Self(known);
-        if !config.proof.enabled {
-            return last;
-        }
-        let prover = Arc::new(prover);
+impl Default for ProofRecord {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LastProof::nothing())))
+    }
+}
+
+impl ProofRecord {
+    /// As it stands.
+    pub fn last(&self) -> LastProof {
+        lock(&self.0).clone()
+    }
+}
+
+impl Schedule {
+    /// By this prover, as `config` wants it; runs and verdicts are counted in `counters`.
+    pub fn new(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        for index in 0..prover.backends().len() {
-            let schedule = Schedule {
-                last: last.clone(),
-                prover: prover.clone(),
-                index,
-                turn: turn.clone(),
-                counters: counters.clone(),
-                interval: config.proof.interval,
-                on_open: config.on_open,
-            };
-            tokio::spawn(schedule.follow());
+        Self {
+            prover: Arc::new(prover),
+            turn,
+            counters,
+            interval: config.proof.interval,
+            on_open: config.relay.on_open,
         }
-        last
     }
 
-    /// About the backend with this index.
-    pub fn of(&self, index: usize) -> LastProof {
-        self.0.get(index).map_or_else(LastProof::nothing, |known| lock(known).clone())
+    /// Proves the backend with this index in the configuration for ever: at once, on schedule, and when it changes.
+    pub fn follow(&self, index: usize, record: ProofRecord) -> impl Future<Output = ()> + Send + use<> {
+        Proven { record, index, schedule: self.clone() }.follow()
     }
 }
 
@@ -84,29 +96,35 @@ fn lock(known: &Mutex<LastProof>) -> MutexGuard<'_, LastProof> {
     known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When one backend is proven, and what follows.
-struct Schedule {
-    last: LastProofs,
-    prover: Arc<Prover>,
+/// One backend and its schedule.
+struct Proven {
+    record: ProofRecord,
     index: usize,
-    turn: Arc<Semaphore>,
-    counters: Arc<Counters>,
-    interval: Duration,
-    on_open: OnOpen,
+    schedule: Schedule,
 }
 
-impl Schedule {
+impl Proven {
     async fn follow(self) {
-        let backend = self.prover.backends()[self.index].clone();
+        let Schedule { prover, turn, interval, .. } = &self.schedule;
+        let backend = prover.backends()[self.index].clone();
         loop {
-            let Ok(turn) = self.turn.acquire().await else { return };
+            let Ok(turn) = turn.acquire().await else { return };
             debug!(backend = backend.name, "relay proof begins");
-            let report = self.prover.prove(self.index, &mut |_| {}).await;
-            drop(turn);
+            let mut proof = prover.begin(self.index).await;
+            proof.ask(&mut |_| {}).await;
+            let mut report = proof.report();
             self.file(&report);
+            if !proof.is_complete() {
+                // A slow server: the verdict stands already, and rests on more cases in the end.
+                proof.ask_what_is_left(&mut |_| {}).await;
+                report = proof.report();
+                self.file(&report);
+            }
+            drop(turn);
             let proven_at = Instant::now();
             let inconclusive = report.state == State::Inconclusive;
-            let wait = if inconclusive { self.interval.min(RETRY_PAUSE) } else { self.interval };
+            let retry = report.ask_again.unwrap_or(RETRY_PAUSE);
+            let wait = if inconclusive { retry.min(*interval) } else { *interval };
             if timeout(jittered(wait), backend.changed()).await.is_ok() {
                 info!(backend = backend.name, "the backend came back or changed; it is proven again");
                 if !inconclusive {
@@ -122,8 +140,7 @@ impl Schedule {
     fn file(&self, report: &BackendReport) {
         let now = since_1970().as_secs();
         let mut findings = report.sentences();
-        let Some(place) = self.last.0.get(self.index) else { return };
-        let mut known = lock(place);
+        let mut known = lock(&self.record.0);
         let before = known.state;
         let relays = match report.state {
             State::Open => true,
@@ -134,8 +151,8 @@ impl Schedule {
             findings
                 .push("it relayed for strangers when it last could be asked; what follows from that stays".to_owned());
         }
-        let hold = hold(self.on_open, relays);
-        self.prover.backends()[self.index].set_hold(hold);
+        let hold = hold(self.schedule.on_open, relays);
+        self.schedule.prover.backends()[self.index].set_hold(hold);
         *known = LastProof { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
         drop(known);
         self.count(report.state);
@@ -143,10 +160,11 @@ impl Schedule {
     }
 
     fn count(&self, state: State) {
-        self.counters.proofs_run_total.increment();
+        let counters = &self.schedule.counters;
+        counters.proofs_run_total.increment();
         match state {
-            State::Open | State::Latent => self.counters.proofs_found_total.increment(),
-            State::Inconclusive | State::NeverRun => self.counters.proofs_inconclusive_total.increment(),
+            State::Open | State::Latent => counters.proofs_found_total.increment(),
+            State::Inconclusive | State::NeverRun => counters.proofs_inconclusive_total.increment(),
             State::Proven | State::SafeUnproven => {}
         }
     }
@@ -173,7 +191,7 @@ fn say(backend: &str, before: State, state: State, hold: Hold, findings: &[Strin
             };
             error!(backend, verdict, found, consequence, "OPEN RELAY: the backend relays for strangers");
         }
-        State::Latent => warn!(backend, verdict, found, "the backend trusts the gateway's address"),
+        State::Latent => warn!(backend, verdict, found, "the relay proof finds trust that must not be"),
         State::Inconclusive | State::NeverRun => warn!(backend, verdict, found, "the relay proof shows nothing"),
         State::Proven | State::SafeUnproven if before == state => debug!(backend, verdict, found, "relay proof"),
         State::Proven | State::SafeUnproven => info!(backend, verdict, found, "relay proof: strangers cannot relay"),

@@ -253,6 +253,7 @@ mod tests {
             state: State::Latent,
             level: 1,
             legs: vec![leg],
+            ask_again: None,
         }])
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use ipnet::IpNet;
 
 use crate::accept::Admission;
+use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
-use crate::backend::{BackendState, Health};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
@@ -18,11 +18,12 @@ use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::CounterSet;
 use crate::policy::bans::Cause;
-use crate::proof::{LastProof, LastProofs};
+use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
+use super::backends::{Backend, Backends};
 use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
@@ -33,14 +34,10 @@ const TOP_SOURCES: usize = 10;
 pub(super) struct View {
     pub(super) started: Instant,
     pub(super) listeners: Vec<ListenerStatus>,
-    pub(super) backends: Vec<Arc<BackendState>>,
+    pub(super) backends: Backends,
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
-    /// What the relay proof last found.
-    pub(super) proofs: LastProofs,
-    /// What backends are said to be, in the configuration's order.
-    pub(super) kinds: Vec<Option<ServerKind>>,
     /// If something is attached.
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
@@ -77,7 +74,7 @@ impl Answers for View {
                 found_total: totals.proofs_found_total,
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
-            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
+            backends: self.backends.iter().map(backend_status).collect(),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
@@ -116,27 +113,12 @@ impl Answers for View {
 }
 
 impl View {
-    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
-        let health = backend.health();
-        let unasked = || "it has not answered its first health check yet".to_owned();
-        let LastProof { state, checked_at, findings, .. } = self.proofs.of(index);
-        BackendStatus {
-            name: backend.name.clone(),
-            address: backend.address.to_string(),
-            healthy: health.healthy,
-            dialect: dialect(self.kinds[index], &health, backend.learned_ipv6_form()),
-            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-            identity: backend.identity.as_str().to_owned(),
-            proof: Proof { state, checked_at, findings },
-        }
-    }
-
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
             reason: ban.reason.clone(),
             by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Offences(_) => BannedBy::Offences,
                 Cause::Administrator => BannedBy::Administrator,
             },
             since: calendar.unix_seconds(ban.since),
@@ -170,6 +152,22 @@ impl Calendar {
 
     fn unix_seconds(self, at: Millis) -> u64 {
         self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
+    }
+}
+
+fn backend_status(backend: &Backend) -> BackendStatus {
+    let Backend { config, state, proof, .. } = backend;
+    let health = state.health();
+    let unasked = || "it has not answered its first health check yet".to_owned();
+    let LastProof { state: verdict, checked_at, findings, .. } = proof.last();
+    BackendStatus {
+        name: config.name.clone(),
+        address: config.address.to_string(),
+        healthy: health.healthy,
+        dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
+        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+        identity: config.identity.as_str().to_owned(),
+        proof: Proof { state: verdict, checked_at, findings },
     }
 }
 
