@@ -243,12 +243,14 @@ impl ProbeResult {
         ProbeOutcome::Unknown(self.why_unknown(core().collect()))
     }
 
-    /// How long it is to be left alone before it is asked again, if it put the question off.
+    /// How long the backend is to be left alone before it is asked again, if it put the question off. What the gateway itself
+    /// puts off is no greylisting.
     pub(super) fn ask_again(&self) -> Option<Duration> {
         if matches!(self.problem, Some(Problem::Busy(_))) {
             return Some(BUSY_PAUSE);
         }
-        if !matches!(self.outcome(), ProbeOutcome::Unknown(_)) {
+        let is_direct = matches!(self.kind, ProbeKind::Naked | ProbeKind::Outsider);
+        if !is_direct || !matches!(self.outcome(), ProbeOutcome::Unknown(_)) {
             return None;
         }
         self.cases.iter().filter_map(|result| result.answer.as_ref()?.put_off()).max()

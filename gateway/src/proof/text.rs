@@ -129,7 +129,9 @@ fn row(probe: &ProbeReport) -> [String; 5] {
                 "-".to_owned()
             }
             0 => "-".to_owned(),
-            of if probe.left > 0 && !probe.cut_short => format!("{} of {of}, {} later", probe.refused, probe.left),
+            of if probe.left > 0 && !probe.cut_short && probe.why.is_none() => {
+                format!("{} of {of}, {} later", probe.refused, probe.left)
+            }
             of if probe.cut_short => format!("{} of {of}, which was enough", probe.refused),
             of => format!("{} of {of}", probe.refused),
         },
