@@ -20,6 +20,7 @@ mod kernel_side;
 mod names;
 mod opensmtpd;
 mod postfix;
+mod privileges;
 mod proof_local;
 mod proof_nmap;
 mod proof_postfix;

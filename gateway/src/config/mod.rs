@@ -68,6 +68,8 @@ pub struct Config {
 pub struct Server {
     /// The name in greeting and EHLO reply, and towards the backend.
     pub hostname: String,
+    /// Whom a gateway that root started becomes once it listens; default: `smtp-gateway`, or else `nobody`.
+    pub user: Option<String>,
     /// Threads that carry sessions; default: one per core.
     pub workers: usize,
     /// What happens to a client that talks before it may. Default `reject`.

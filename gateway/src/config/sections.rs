@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
+use super::diagnostics::quoted;
 use super::read::{Complaint, Read, Section};
 use super::values::{boolean, duration, integer, size, text, word};
 use super::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
@@ -30,6 +31,7 @@ pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
         hostname: section
             .required("hostname", "\"mx.example.com\"", hostname)
             .map_or(String::new(), |hostname| hostname.value),
+        user: section.optional("user", user).map(|user| user.value),
         workers: section.or("workers", None, workers).unwrap_or_else(workers_default),
         early_talk: section.or(
             "early_talk",
@@ -45,6 +47,21 @@ pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     };
     section.finish();
     server
+}
+
+/// A name as useradd(8) takes it.
+fn user(value: &DeValue<'_>) -> Read<String> {
+    let name = text(value, "smtp-gateway")?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if name.is_empty() || name.len() > 32 || !is_plain || name.starts_with('-') {
+        let message = format!("is {}, which is no name of a user", quoted(name));
+        return Err(Complaint::new(message, "write a user of this host, such as `\"smtp-gateway\"`"));
+    }
+    if name == "root" {
+        let help = "write a user that owns nothing else, such as `\"smtp-gateway\"`, or delete the key";
+        return Err(Complaint::new("is `root`, which is what the gateway is not to stay", help));
+    }
+    Ok(name.to_owned())
 }
 
 /// `"auto"`, or how many.

@@ -43,6 +43,7 @@ fn defaults() -> Config {
     Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
+            user: None,
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,
@@ -122,6 +123,7 @@ fn every_key_has_its_effect() {
     let expected = Config {
         server: Server {
             hostname: "gw.example.net".to_owned(),
+            user: Some("mailgate".to_owned()),
             workers: 3,
             early_talk: EarlyTalk::Log,
             greet_delay: Duration::from_millis(1500),

@@ -66,6 +66,7 @@ fn config(settings: &Map) -> Result<Config, String> {
     let mut config = Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
+            user: None,
             workers: 1,
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,
