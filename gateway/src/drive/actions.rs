@@ -1,7 +1,7 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
 use crate::observe::log;
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::session::{Action, MessageOutcome};
 use crate::time::clock::now;
 
@@ -25,13 +25,16 @@ impl SessionTask {
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();
-                if let Some(finding) = self.session.finding_at_end() {
-                    self.report(finding);
+                if let Some(offence) = self.session.offence_at_end() {
+                    self.charge(offence);
                 }
             }
             Action::Message(report) => {
                 match report.outcome {
-                    MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
+                    MessageOutcome::Accepted => {
+                        counters.messages_accepted_total.increment();
+                        self.worker.verdicts.credit(self.session.client_addr(), true, now());
+                    }
                     MessageOutcome::Rejected => counters.messages_rejected_total.increment(),
                     MessageOutcome::Deferred | MessageOutcome::Aborted => counters.messages_deferred_total.increment(),
                 }
@@ -45,15 +48,15 @@ impl SessionTask {
                     &report,
                 );
             }
-            Action::RelayDenied => {
+            Action::RelayDenied(domain) => {
                 counters.relay_denied_total.increment();
-                self.report(Finding::RelayAttempt);
+                self.worker.verdicts.count_refused_domain(&domain, now());
             }
             Action::EarlyTalk => {
                 counters.early_talkers_total.increment();
-                self.report(Finding::EarlyTalk);
+                self.charge(Offence::EarlyTalk);
             }
-            Action::Finding(finding) => self.report(finding),
+            Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(why);
@@ -64,7 +67,7 @@ impl SessionTask {
         }
     }
 
-    fn report(&self, finding: Finding) {
-        self.worker.verdicts.report(self.session.client_addr(), self.peer, finding, now());
+    fn charge(&self, offence: Offence) {
+        self.worker.verdicts.charge(self.session.client_addr(), self.peer, offence, now());
     }
 }

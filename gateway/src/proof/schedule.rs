@@ -77,7 +77,13 @@ impl Schedule {
     /// By this prover, as `config` wants it; runs and verdicts are counted in `counters`.
     pub fn new(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        Self { prover: Arc::new(prover), turn, counters, interval: config.proof.interval, on_open: config.on_open }
+        Self {
+            prover: Arc::new(prover),
+            turn,
+            counters,
+            interval: config.proof.interval,
+            on_open: config.relay.on_open,
+        }
     }
 
     /// Proves the backend with this index in the configuration for ever: at once, on schedule, and when it changes.
