@@ -118,7 +118,7 @@ impl View {
             address: Shown(ban.network).to_string(),
             reason: ban.reason.clone(),
             by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Offences(_) => BannedBy::Offences,
                 Cause::Administrator => BannedBy::Administrator,
             },
             since: calendar.unix_seconds(ban.since),
