@@ -20,8 +20,9 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::names::Names;
-use crate::observe::counters::{CounterSet, Counters};
-use crate::observe::log;
+use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
+use crate::observe::events::{self, EventKind};
+use crate::observe::{log, refusals};
 use crate::proof::{Prover, Schedule};
 use crate::time::clock::now;
 use crate::verdicts::Verdicts;
@@ -32,6 +33,9 @@ use view::View;
 
 /// Between two rounds of housekeeping.
 const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two summaries of what was too much to tell one by one.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -128,6 +132,7 @@ impl Bound {
         let listeners = open(&config, &view, &names, &workers, listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
+        events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
         Ok(Gateway { view, listeners, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
 }
@@ -141,6 +146,7 @@ impl Gateway {
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");
+        events::emit(EventKind::Gateway, "gateway", "draining");
         self.listeners.clear();
         self.workers.drain(Drain::Gently);
         tokio::select! {
@@ -151,7 +157,11 @@ impl Gateway {
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
         let totals = self.view.counters.totals();
-        info!(sessions = totals.sessions_accepted_total, messages = totals.messages_accepted_total, "stopped");
+        info!(
+            sessions = totals.sessions_accepted_total,
+            messages = totals.messages_total.of(MessageOutcome::Accepted),
+            "stopped"
+        );
     }
 }
 
@@ -208,9 +218,16 @@ fn steer(
 
 /// The housekeeping that nobody waits for.
 async fn keep(view: Arc<View>) {
+    let mut since_summary = Instant::now();
     loop {
         view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
+        events::journal().gather();
+        if since_summary.elapsed() >= SUMMARY_INTERVAL {
+            since_summary = Instant::now();
+            refusals::sum_up();
+            log::sum_up();
+        }
         tokio::time::sleep(KEEPING_INTERVAL).await;
     }
 }

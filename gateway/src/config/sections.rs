@@ -9,6 +9,7 @@ use toml::de::DeValue;
 use super::addresses::{hostname, resolver_address};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
+use super::filter::{FilterError, LogFilter};
 use super::read::{Complaint, Read, Section};
 use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
 
@@ -136,8 +137,8 @@ table! {
     pub struct Log: Default {
         /// How an event is written.
         format: LogFormat = LogFormat::Text, word;
-        /// The least that is logged.
-        level: LogLevel = LogLevel::Info, word;
+        /// The least that is logged; a room may have its own level.
+        level: LogFilter = LogLevel::Info.into(), log_filter;
         /// Whether addresses of mailboxes appear at INFO, and not only their domains.
         mailboxes: bool = false, boolean;
     }
@@ -154,7 +155,7 @@ words! {
 }
 
 words! {
-    /// `log.level`
+    /// How much is logged.
     #[expect(missing_docs, reason = "the names are tracing's own")]
     pub enum LogLevel {
         Error = "error",
@@ -202,6 +203,10 @@ fn workers(value: &DeValue<'_>) -> Read<usize> {
 
 pub(super) fn workers_default() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {
+    text(value, "info")?.parse().map_err(|FilterError { message, help }| Complaint::new(message, help))
 }
 
 fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

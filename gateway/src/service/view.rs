@@ -16,7 +16,7 @@ use crate::control::{
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::policy::bans::Cause;
 use crate::proof::LastProof;
 use crate::time::Millis;
@@ -63,14 +63,14 @@ impl Answers for View {
             warnings: self.warnings.clone(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                active: totals.sessions_active(),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
             messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
+                accepted_total: totals.messages_total.of(MessageOutcome::Accepted),
+                rejected_total: totals.messages_total.of(MessageOutcome::Rejected),
+                deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
             },
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
