@@ -152,20 +152,15 @@ fn tiny_fragments() -> Vec<Frame> {
     let v6 = |extensions| Frame { extensions, ..Frame::syn(CLIENT_V6) };
     let mut frames: Vec<_> =
         [1, 2, MORE_FRAGMENTS | 1, 0x4001].map(|fragment| Frame { fragment, ..v4() }).into_iter().collect();
-    frames.extend((0..20).map(|octets| Frame {
-        fragment: MORE_FRAGMENTS,
-        claimed_length: Some(20 + octets),
-        ..v4()
-    }));
+    frames.extend((0..20).map(|octets| Frame { fragment: MORE_FRAGMENTS, claimed_length: Some(20 + octets), ..v4() }));
     frames.extend([8, 9, 16, 17].map(|offset_more| v6(vec![fragment(offset_more)])));
     for extensions in [vec![fragment(1)], vec![extension(0, 8), fragment(1), extension(60, 8)]] {
         let headers = u16::try_from(extensions.iter().map(|header| 1 + header.rest.len()).sum::<usize>()).unwrap();
         // From the fragment header's own end on: the chain itself may be torn apart as well.
         let first = if headers > 8 { 16 } else { 8 };
-        frames.extend((first..headers + 20).map(|length| Frame {
-            claimed_length: Some(length),
-            ..v6(extensions.clone())
-        }));
+        frames.extend(
+            (first..headers + 20).map(|length| Frame { claimed_length: Some(length), ..v6(extensions.clone()) }),
+        );
     }
     frames
 }

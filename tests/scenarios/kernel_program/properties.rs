@@ -98,8 +98,7 @@ fn ipv6(packet: &[u8]) -> Reading {
         0 if next == 0 => usize::MAX,
         payload => 40 + usize::from(payload),
     };
-    let beyond =
-        |is_first| if is_first { Unreadable(outcome::PASS_FRAGMENT) } else { Other(outcome::PASS_MALFORMED) };
+    let beyond = |is_first| if is_first { Unreadable(outcome::PASS_FRAGMENT) } else { Other(outcome::PASS_MALFORMED) };
     for _ in 0..8 {
         match next {
             6 => break,
