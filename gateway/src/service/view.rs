@@ -12,12 +12,13 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::policy::bans::Cause;
+use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
@@ -28,6 +29,8 @@ use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
+/// Refused domains that it shows.
+const REFUSED_DOMAINS: usize = 5;
 
 /// What a status snapshot is made of.
 #[derive(Debug)]
@@ -85,6 +88,7 @@ impl Answers for View {
                 ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
             },
             top_sources: self.busiest(TOP_SOURCES),
+            refused_domains: self.refused_domains(),
         }
     }
 
@@ -129,6 +133,17 @@ impl View {
             connections_refused: ban.refused,
             packets_dropped: self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(ban.network)),
         }
+    }
+
+    fn refused_domains(&self) -> Vec<RefusedDomainStatus> {
+        let calendar = Calendar::new(now());
+        let domains = self.verdicts.refused_domains(REFUSED_DOMAINS).into_iter();
+        let status = |refused: RefusedDomain| RefusedDomainStatus {
+            domain: refused.domain.into(),
+            refused_total: refused.count,
+            last_at: calendar.unix_seconds(refused.last),
+        };
+        domains.map(status).collect()
     }
 
     fn busiest(&self, limit: usize) -> Vec<TopSource> {
