@@ -5,6 +5,7 @@
 //!
 //! | room | for | must not know |
 //! | --- | --- | --- |
+//! | [`time`] | milliseconds, the date, and the one clock | anything else |
 //! | [`smtp`] | codecs: bytes to meaning and back | sessions, I/O, clocks |
 //! | [`session`] | the state machines of one session | I/O, clocks, executors |
 //! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | I/O, clocks |
@@ -38,5 +39,6 @@ pub mod service;
 pub mod session;
 pub mod sink;
 pub mod smtp;
+pub mod time;
 pub mod tls;
 pub mod verdicts;

@@ -3,37 +3,38 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod backends;
 mod kernel_side;
 mod view;
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::accept::{Admission, BindError, BoundListener, Parts, Workers, bind};
-use crate::backend::{BackendState, watch};
+use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, Parts, Workers, bind};
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
-use crate::drive::{Drain, now};
+use crate::drive::Drain;
 use crate::identity::names::Names;
-use crate::observe::counters::{CounterSet, Counters};
-use crate::observe::log;
-use crate::proof::{Prover, Standing};
+use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
+use crate::observe::events::{self, EventKind};
+use crate::observe::{log, refusals};
+use crate::proof::{Prover, Schedule};
+use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
+pub(crate) use backends::Backends;
 use kernel_side::{Attachment, KernelSide, attach};
 use view::View;
 
-/// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
-const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Between two rounds of housekeeping.
 const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Between two summaries of what was too much to tell one by one.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -48,39 +49,31 @@ pub struct Bound {
 #[derive(Debug)]
 pub struct Gateway {
     view: Arc<View>,
+    listeners: Vec<Listener>,
     workers: Workers,
     drain_timeout: Duration,
     _control: ControlSocket,
 }
 
 /// Why a gateway cannot start, in one sentence.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "each carries its sentence")]
+#[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    Control(SocketError),
-    Listener(BindError),
-    Threads(io::Error),
+    /// The control socket cannot be had.
+    #[error(transparent)]
+    Control(#[from] SocketError),
+    /// A listener cannot listen.
+    #[error(transparent)]
+    Listener(#[from] BindError),
+    /// The system has no more threads.
+    #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
+    Threads(#[source] io::Error),
 }
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Control(error) => error.fmt(f),
-            Self::Listener(error) => error.fmt(f),
-            Self::Threads(error) => {
-                write!(f, "cannot start worker threads: {error}; raise the limit of tasks or lower server.workers")
-            }
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
 
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
-        let control = ControlSocket::bind(&config.control).map_err(StartError::Control)?;
-        let listeners = bind(&config.listeners, config.server.workers).map_err(StartError::Listener)?;
+        let control = ControlSocket::bind(&config.control)?;
+        let listeners = bind(&config.listeners, config.server.workers)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
         Ok(Self { config, control, listeners, kernel })
@@ -104,12 +97,14 @@ impl Bound {
         if let Some(problem) = no_names {
             warn!("{problem}");
         }
-        let backends = watch_backends(&config).await;
+        let mut backends = Backends::watch(&config).await;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
-        let standing = standing(&config, &listeners, &backends, &names, counters.of(config.server.workers));
+        if config.proof.enabled {
+            backends.prove(&schedule(&config, &listeners, &backends, &names, counters.of(config.server.workers)));
+        }
         let view = Arc::new(View {
             started: Instant::now(),
             listeners: listener_statuses(&config, &listeners),
@@ -117,24 +112,15 @@ impl Bound {
             counters,
             verdicts,
             admission: Arc::new(Admission::new(&config.limits)),
-            standing,
-            kinds: config.backends.iter().map(|backend| backend.kind).collect(),
             kernel,
             kernel_problem,
         });
-        let parts = Parts {
-            config: &config,
-            backends: &view.backends,
-            names: &names,
-            counters: &view.counters,
-            verdicts: &view.verdicts,
-            admission: &view.admission,
-            record_messages: log::records_messages(),
-        };
-        let workers = Workers::start(&parts, listeners).map_err(StartError::Threads)?;
+        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
+        let listeners = open(&config, &view, &names, &workers, listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
-        Ok(Gateway { view, workers, drain_timeout: config.timeouts.drain, _control: control })
+        events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
+        Ok(Gateway { view, listeners, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
 }
 
@@ -147,6 +133,8 @@ impl Gateway {
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");
+        events::emit(EventKind::Gateway, "gateway", "draining");
+        self.listeners.clear();
         self.workers.drain(Drain::Gently);
         tokio::select! {
             () = self.workers.ended() => {}
@@ -156,47 +144,47 @@ impl Gateway {
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
         let totals = self.view.counters.totals();
-        info!(sessions = totals.sessions_accepted_total, messages = totals.messages_accepted_total, "stopped");
+        info!(
+            sessions = totals.sessions_accepted_total,
+            messages = totals.messages_total.of(MessageOutcome::Accepted),
+            "stopped"
+        );
     }
 }
 
-/// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
-pub(crate) async fn watch_backends(config: &Config) -> Vec<Arc<BackendState>> {
-    let hostname = &config.server.hostname;
-    let mut backends = Vec::new();
-    let mut checks = Vec::new();
-    for backend in &config.backends {
-        let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
-        let (first, checked) = oneshot::channel();
-        tokio::spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
-        backends.push(state);
-        checks.push(checked);
-    }
-    let all = async {
-        for checked in checks {
-            // A watch that ended has nothing to tell.
-            let _ = checked.await;
-        }
+/// The workers begin to accept.
+fn open(config: &Config, view: &View, names: &Names, workers: &Workers, bound: Vec<BoundListener>) -> Vec<Listener> {
+    let parts = Parts {
+        config,
+        names,
+        counters: &view.counters,
+        verdicts: &view.verdicts,
+        admission: &view.admission,
+        drain: workers.drain_state(),
+        record_messages: log::records_messages(),
     };
-    // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
-    let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
-    backends
+    let backends = view.backends.states();
+    let listeners = config.listeners.iter().zip(bound).enumerate().map(|(index, (configured, bound))| {
+        let entry = Entry::new(&parts, index, bound.address, backends[configured.backend].clone());
+        Listener::open(workers, bound, |worker| Gate::new(&parts, &entry, worker, true))
+    });
+    listeners.collect()
 }
 
-/// The standing proof begins. Where port 0 was asked for, it is told the port that the kernel chose.
-fn standing(
+/// When these backends are proven. Where port 0 was asked for, the prover is told the port that the kernel chose.
+fn schedule(
     config: &Config,
     listeners: &[BoundListener],
-    backends: &[Arc<BackendState>],
+    backends: &Backends,
     names: &Names,
     counters: Arc<Counters>,
-) -> Standing {
+) -> Schedule {
     let mut config = config.clone();
     for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
         listener.address = bound.address;
     }
     let config = Arc::new(config);
-    Standing::start(Prover::new(config.clone(), backends.to_vec(), names), &config, counters)
+    Schedule::new(Prover::new(config.clone(), backends.states(), names), &config, counters)
 }
 
 /// The kernel side that was attached begins to follow verdicts; a gateway without one works too.
@@ -217,9 +205,16 @@ fn steer(
 
 /// The housekeeping that nobody waits for.
 async fn keep(view: Arc<View>) {
+    let mut since_summary = Instant::now();
     loop {
-        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.addresses()));
+        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
+        events::journal().gather();
+        if since_summary.elapsed() >= SUMMARY_INTERVAL {
+            since_summary = Instant::now();
+            refusals::sum_up();
+            log::sum_up();
+        }
         tokio::time::sleep(KEEPING_INTERVAL).await;
     }
 }

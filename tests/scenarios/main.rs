@@ -18,6 +18,7 @@ mod invariants;
 mod kernel_program;
 mod kernel_side;
 mod names;
+mod observe;
 mod opensmtpd;
 mod postfix;
 mod proof_local;

@@ -49,7 +49,11 @@ impl fmt::Display for BindError {
     }
 }
 
-impl std::error::Error for BindError {}
+impl std::error::Error for BindError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
 
 /// Binds every listener `workers` times. Nothing stays bound after an error.
 pub fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<BoundListener>, BindError> {

@@ -7,14 +7,16 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 
+use crate::backend::BackendState;
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
 
-use super::gate::Gate;
-use super::workers::{Parts, gate_of};
+use super::gate::{Entry, Gate, Parts};
 
 const SMTP_PORT: u16 = 25;
 
@@ -29,11 +31,13 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
-    /// The door of the listener with this index. Of `parts`, the counters' first set is used.
-    pub fn new(parts: &Parts<'_>, listener: usize) -> Self {
+    /// The door of the listener with this index in the configuration, which leads to `backend`. Of `parts`, the counters'
+    /// first set is used. Sessions that come through it do not heed a hold: whether it is still needed is what they ask.
+    pub fn new(parts: &Parts<'_>, listener: usize, backend: Arc<BackendState>) -> Self {
         let configured = &parts.config.listeners[listener];
+        let entry = Entry::new(parts, listener, configured.address, backend);
         Self {
-            gate: gate_of(parts, listener),
+            gate: Gate::new(parts, &entry, 0, false),
             address: configured.address,
             balancer: configured.proxy_protocol_from.first().map(|network| network.addr()),
         }
@@ -53,7 +57,8 @@ impl FrontDoor {
             None => client,
         };
         let gate = Gate { destination: Some(destination), ..self.gate.clone() };
-        gate.open(far, PeerAddr::from_socket(peer));
+        let (alive, _) = mpsc::channel(1);
+        gate.open(far, PeerAddr::from_socket(peer), &alive);
         Ok(near)
     }
 

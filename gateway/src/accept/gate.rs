@@ -5,24 +5,32 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tracing::{debug, warn};
+use tracing::debug;
 
-use crate::drive::{Worker, now, serve_direct, serve_proxied};
+use crate::backend::BackendState;
+use crate::config::Config;
+use crate::drive::{DrainState, Worker, serve_direct, serve_proxied};
+use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
+use crate::observe::counters::CounterSet;
+use crate::observe::refusals::RefusalCause;
+use crate::session::Settings;
+use crate::time::clock::now;
+use crate::verdicts::Verdicts;
 
 use super::admission::{Admission, Place, Refusal};
 
 /// How long accepting pauses when the system has no more file descriptors or memory.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// Held by every session; when all are gone, so is the worker.
 pub(super) type Alive = mpsc::Sender<()>;
 
 /// What a connection must pass.
 #[derive(Debug, Clone)]
-pub(super) struct Gate {
+pub struct Gate {
     pub(super) worker: Arc<Worker>,
     pub(super) admission: Arc<Admission>,
     /// Not empty: only these, and only with a PROXY header.
@@ -30,38 +38,78 @@ pub(super) struct Gate {
     pub(super) greet_delay: Duration,
     /// The listener's address, unless that is every address of the host.
     pub(super) destination: Option<SocketAddr>,
-    pub(super) alive: Alive,
+}
+
+/// What the gates of one configuration have in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Parts<'a> {
+    /// The configuration.
+    pub config: &'a Config,
+    /// Reverse DNS.
+    pub names: &'a Names,
+    /// One set a worker.
+    pub counters: &'a CounterSet,
+    /// Who is banned.
+    pub verdicts: &'a Arc<Verdicts>,
+    /// Who is in.
+    pub admission: &'a Arc<Admission>,
+    /// What tells sessions to end.
+    pub drain: &'a Arc<DrainState>,
+    /// Whether envelopes are kept for the log.
+    pub record_messages: bool,
+}
+
+/// What leads from one listener to its backend; shared by the gates of all workers.
+#[derive(Debug)]
+pub struct Entry {
+    settings: Arc<Settings>,
+    backend: Arc<BackendState>,
+    address: SocketAddr,
+    proxy_protocol_from: Arc<[IpNet]>,
+}
+
+impl Entry {
+    /// For the listener with this index in the configuration, which really listens on `address`.
+    pub fn new(parts: &Parts<'_>, listener: usize, address: SocketAddr, backend: Arc<BackendState>) -> Self {
+        Self {
+            settings: Arc::new(Settings::new(parts.config, listener, parts.record_messages)),
+            backend,
+            address,
+            proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
+        }
+    }
 }
 
 impl Gate {
-    /// Accepts for ever.
-    pub(super) async fn accept(self, listener: TcpListener) {
-        let mut exhausted = false;
-        loop {
-            match listener.accept().await {
-                Ok((stream, peer)) => {
-                    exhausted = false;
-                    self.worker.counters.connections_total.increment();
-                    self.open(stream, PeerAddr::from_socket(peer));
-                }
-                // A client that was gone before it was accepted is nobody's fault.
-                Err(error) if is_of_the_connection(&error) => debug!(%error, "accept"),
-                Err(error) => {
-                    if !exhausted {
-                        warn!(%error, "cannot accept connections; raise the limit of open files or lower limits.sessions");
-                        exhausted = true;
-                    }
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
-                }
-            }
+    /// For connections of one listener on the worker with this index. `heeds_hold`: whether what the relay proof made of the
+    /// backend holds for their sessions.
+    pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
+        let Parts { config, names, counters, verdicts, admission, drain, record_messages: _ } = parts;
+        let Entry { settings, backend, address, proxy_protocol_from } = entry;
+        Self {
+            worker: Arc::new(Worker {
+                settings: settings.clone(),
+                backend: backend.clone(),
+                names: (*names).clone(),
+                verdicts: (*verdicts).clone(),
+                counters: counters.of(worker),
+                drain: (*drain).clone(),
+                log_mailboxes: config.log.mailboxes,
+                heeds_hold,
+            }),
+            admission: (*admission).clone(),
+            proxy_protocol_from: proxy_protocol_from.clone(),
+            greet_delay: config.server.greet_delay,
+            destination: (!address.ip().is_unspecified()).then_some(*address),
         }
     }
 
-    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr) {
-        let Self { worker, admission, proxy_protocol_from, greet_delay, destination, alive } = self;
+    /// A connection that was accepted; `alive` is kept as long as its session lasts.
+    pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr, alive: &Alive) {
+        let Self { worker, admission, proxy_protocol_from, greet_delay, destination } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
-            worker.counters.sessions_refused_total.increment();
+            worker.turned_away(RefusalCause::UnlistedBalancer, peer.ip());
             debug!(%peer, "not in proxy_protocol_from, closed unread");
             return;
         }
@@ -100,14 +148,9 @@ impl Gate {
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {
-        self.worker.counters.sessions_refused_total.increment();
+        self.worker.turned_away(refusal.cause(), peer.ip());
         debug!(%peer, ?refusal, "connection refused");
         // Whether it arrives is the client's concern.
         let _ = stream.try_write(refusal.reply());
     }
-}
-
-fn is_of_the_connection(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

@@ -8,9 +8,12 @@ mod admission;
 mod bind;
 mod front_door;
 mod gate;
+mod listener;
 mod workers;
 
 pub use admission::{Admission, Refusal};
 pub use bind::{BindError, BoundListener, bind};
 pub use front_door::FrontDoor;
-pub use workers::{Parts, Workers};
+pub use gate::{Entry, Gate, Parts};
+pub use listener::Listener;
+pub use workers::Workers;

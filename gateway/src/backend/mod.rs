@@ -2,6 +2,7 @@
 //! the address that a connection is to come from.
 
 mod health;
+pub mod recognise;
 mod state;
 
 pub use health::watch;

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::identity::names::Names;
 use crate::proof::report::{OutcomeWord, Report};
 use crate::proof::{Progress, Prover, text};
-use crate::service::watch_backends;
+use crate::service::Backends;
 
 use super::{DEFAULT_CONFIG, Failure, load};
 
@@ -76,8 +76,8 @@ fn wanted(config: &Config, name: Option<&str>) -> Result<Vec<usize>, String> {
 
 async fn prove(config: Config, wanted: &[usize]) -> Report {
     let (names, _) = Names::spawn(&config.dns);
-    let backends = watch_backends(&config).await;
-    let prover = Prover::new(Arc::new(config), backends, &names);
+    let backends = Backends::watch(&config).await;
+    let prover = Prover::new(Arc::new(config), backends.states(), &names);
     let mut reports = Vec::new();
     for &index in wanted {
         let mut bar = Bar::new(&prover.backends()[index].name);

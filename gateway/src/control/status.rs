@@ -204,7 +204,8 @@ pub struct BanStatus {
 #[serde(rename_all = "kebab-case")]
 pub enum BannedBy {
     /// The source's own doing.
-    Findings,
+    #[serde(rename = "findings")]
+    Offences,
     /// An administrator's.
     Administrator,
 }

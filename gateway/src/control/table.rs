@@ -1,7 +1,7 @@
 //! `status` as text.
 
+use crate::time::clock::since_1970;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{BackendStatus, Proof, ProofState, Status, XdpMode};
 
@@ -101,7 +101,7 @@ fn proof(proof: &Proof) -> String {
         ProofState::NeverRun => "never run",
         state => state.as_str(),
     };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = since_1970().as_secs();
     match proof.checked_at {
         Some(checked_at) => format!("{state}, {} ago", uptime(now.saturating_sub(checked_at))),
         None => state.to_owned(),
@@ -214,7 +214,7 @@ old       192.0.2.25:25  none      unhealthy  never run
     #[test]
     fn an_open_relay_is_not_to_be_overlooked() {
         let mut status = status();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        let now = since_1970().as_secs();
         status.backends[0].proof =
             Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
         let page = render(&status, true);

@@ -5,10 +5,11 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
-use crate::session::{End, Millis};
+use crate::session::End;
+use crate::time::Millis;
+use crate::time::clock::{instant, now};
 
 use super::buffers::Scratch;
-use super::clock::{instant, now};
 use super::task::SessionTask;
 
 /// How long a client may take none of what is left for it, and how long one whose session was ended for it may take to

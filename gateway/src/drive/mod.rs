@@ -10,13 +10,11 @@
 mod actions;
 mod backend_side;
 mod buffers;
-mod clock;
 mod closing;
 mod opening;
 mod task;
 mod worker;
 
-pub use clock::now;
 pub use worker::{Drain, DrainState, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

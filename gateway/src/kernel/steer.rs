@@ -20,7 +20,7 @@ use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::config::Xdp;
-use crate::drive::now;
+use crate::time::clock::{now, now_ns};
 use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 
 use super::errors::chain;
@@ -29,7 +29,7 @@ use super::impossible::impossible;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::tables::{KernelTables, Tables, typed};
-use super::time::{now_ns, ns_of};
+use super::time::ns_of;
 use super::translate::{ban_of, reason_of};
 use super::writer::Writer;
 use super::{KernelError, Program};

@@ -1,17 +1,8 @@
 //! The kernel side's time: nanoseconds of `CLOCK_MONOTONIC`, whose milliseconds are the core's.
 
-use rustix::time::{ClockId, clock_gettime};
-
-use crate::session::Millis;
+use crate::time::Millis;
 
 const NS_PER_MS: u64 = 1_000_000;
-
-/// Now.
-pub(super) fn now_ns() -> u64 {
-    let now = clock_gettime(ClockId::Monotonic);
-    let (seconds, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
-    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(ns.unwrap_or(0))
-}
 
 /// The kernel's time of the core's.
 pub(super) fn ns_of(at: Millis) -> u64 {
@@ -26,10 +17,11 @@ pub(super) fn millis_of(ns: u64) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::time::clock::now_ns;
 
     #[test]
     fn both_tell_the_same_time() {
-        let (before, core, after) = (now_ns(), crate::drive::now(), now_ns());
+        let (before, core, after) = (now_ns(), crate::time::clock::now(), now_ns());
         assert!(ns_of(core) <= after && before <= ns_of(core) + 2 * NS_PER_MS, "{before} {core:?} {after}");
         assert_eq!(millis_of(ns_of(core)), core);
     }

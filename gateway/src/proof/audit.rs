@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::config::ServerKind;
 
 use super::door::Door;
-use super::judge::Trouble;
+use super::judge::Finding;
 
 /// What may look like the end of a message, and is none: sent where CRLF.CRLF belongs.
 const LOOK_ALIKES: [&[u8]; 3] = [b"\n.\n", b"\n.\r\n", b"\r\n.\n"];
@@ -46,17 +46,17 @@ pub(super) async fn rights(door: &mut Door<'_>, kind: Option<ServerKind>, recipi
 }
 
 /// What the gateway's address is granted beyond a stranger's rights.
-pub(super) fn compare(naked: Rights, outsider: Rights) -> Vec<Trouble> {
-    let mut troubles = Vec::new();
+pub(super) fn compare(naked: Rights, outsider: Rights) -> Vec<Finding> {
+    let mut findings = Vec::new();
     match (naked.bare_newline, outsider.bare_newline) {
-        (_, Some(true)) => troubles.push(Trouble::BareNewline { outsider: true }),
-        (Some(true), Some(false)) => troubles.push(Trouble::BareNewline { outsider: false }),
+        (_, Some(true)) => findings.push(Finding::BareNewline { outsider: true }),
+        (Some(true), Some(false)) => findings.push(Finding::BareNewline { outsider: false }),
         _ => {}
     }
     if naked.errs_for_ever == Some(true) && outsider.errs_for_ever == Some(false) {
-        troubles.push(Trouble::NoErrorLimit);
+        findings.push(Finding::NoErrorLimit);
     }
-    troubles
+    findings
 }
 
 /// Whether the server takes `end` for the end of a message.
@@ -100,10 +100,10 @@ mod tests {
         let (yes, no) = (Some(true), Some(false));
         for (naked, outsider, expected) in [
             (rights(no, no), rights(no, no), vec![]),
-            (rights(yes, no), rights(no, no), vec![Trouble::BareNewline { outsider: false }]),
-            (rights(yes, no), rights(yes, no), vec![Trouble::BareNewline { outsider: true }]),
+            (rights(yes, no), rights(no, no), vec![Finding::BareNewline { outsider: false }]),
+            (rights(yes, no), rights(yes, no), vec![Finding::BareNewline { outsider: true }]),
             (rights(yes, no), rights(None, no), vec![]),
-            (rights(no, yes), rights(no, no), vec![Trouble::NoErrorLimit]),
+            (rights(no, yes), rights(no, no), vec![Finding::NoErrorLimit]),
             (rights(no, yes), rights(no, yes), vec![]),
             (rights(None, yes), rights(None, None), vec![]),
         ] {

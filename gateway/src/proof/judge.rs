@@ -11,7 +11,7 @@
 //! [`mend`](super::mend)'s.
 
 use super::answer::Outcome;
-use super::probe::{Family, Mark, ProbeKind, ProbeResult, Problem, Stand, State};
+use super::probe::{Family, Mark, ProbeKind, ProbeOutcome, ProbeResult, Problem, State};
 
 /// Everything that was asked on behalf of clients of one address family.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +23,12 @@ pub struct Leg {
     /// In the order they were put.
     pub probes: Vec<ProbeResult>,
     /// What else the backend grants to the gateway's address.
-    pub leaks: Vec<Trouble>,
+    pub leaks: Vec<Finding>,
 }
 
 /// What is wrong, or worth knowing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trouble {
+pub enum Finding {
     /// Foreign recipients are accepted from the gateway's address.
     TrustsGateway(Vec<Box<str>>),
     /// And from a stranger whom it was told of, or would be if there were an identity.
@@ -83,10 +83,10 @@ pub struct Verdict {
     /// In a word.
     pub state: State,
     /// What was found, the worst first.
-    pub troubles: Vec<Trouble>,
+    pub findings: Vec<Finding>,
 }
 
-impl Trouble {
+impl Finding {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
@@ -110,8 +110,8 @@ impl Leg {
         self.probes.iter().find(|probe| probe.kind == kind)
     }
 
-    fn stand(&self, kind: ProbeKind) -> Stand {
-        self.probe(kind).map_or(Stand::NotRun, ProbeResult::stand)
+    fn outcome(&self, kind: ProbeKind) -> ProbeOutcome {
+        self.probe(kind).map_or(ProbeOutcome::NotRun, ProbeResult::outcome)
     }
 
     /// Whether it was shown that the backend believes what it is told.
@@ -121,104 +121,106 @@ impl Leg {
             control(ProbeKind::Outsider) == Some(&Outcome::Accepted)
                 && control(ProbeKind::Shunned) == Some(&Outcome::Refused)
         };
-        matches!(self.stand(ProbeKind::Trusted), Stand::Accepts(_)) || shunned()
+        matches!(self.outcome(ProbeKind::Trusted), ProbeOutcome::Accepts(_)) || shunned()
     }
 }
 
 /// The table.
 pub fn judge(leg: &Leg) -> Verdict {
-    let naked = leg.stand(ProbeKind::Naked);
+    let naked = leg.outcome(ProbeKind::Naked);
     // Whoever is told nothing takes every stranger for the gateway.
-    let outsider = if leg.identity { leg.stand(ProbeKind::Outsider) } else { naked.clone() };
-    let mut troubles = leg.leaks.clone();
+    let outsider = if leg.identity { leg.outcome(ProbeKind::Outsider) } else { naked.clone() };
+    let mut findings = leg.leaks.clone();
     let mut state = match (&naked, &outsider) {
-        (Stand::Accepts(naked), Stand::Accepts(outsider)) => {
-            troubles.push(Trouble::IgnoresIdentity(outsider.clone()));
-            troubles.push(Trouble::TrustsGateway(naked.clone()));
+        (ProbeOutcome::Accepts(naked), ProbeOutcome::Accepts(outsider)) => {
+            findings.push(Finding::IgnoresIdentity(outsider.clone()));
+            findings.push(Finding::TrustsGateway(naked.clone()));
             State::Open
         }
-        (_, Stand::Accepts(ids)) => {
-            troubles.push(Trouble::IdentityGrantsTrust(ids.clone()));
+        (_, ProbeOutcome::Accepts(ids)) => {
+            findings.push(Finding::IdentityGrantsTrust(ids.clone()));
             State::Open
         }
-        (Stand::Accepts(ids), _) => {
-            troubles.push(Trouble::TrustsGateway(ids.clone()));
+        (ProbeOutcome::Accepts(ids), _) => {
+            findings.push(Finding::TrustsGateway(ids.clone()));
             State::Latent
         }
-        (Stand::Refuses, Stand::Refuses) if leg.is_believed() => State::Proven,
-        (Stand::Refuses, Stand::Refuses) => State::SafeUnproven,
+        (ProbeOutcome::Refuses, ProbeOutcome::Refuses) if leg.is_believed() => State::Proven,
+        (ProbeOutcome::Refuses, ProbeOutcome::Refuses) => State::SafeUnproven,
         _ => State::Inconclusive,
     };
     for kind in [ProbeKind::FrontDoor, ProbeKind::Outside] {
-        if let Stand::Accepts(ids) = leg.stand(kind) {
-            troubles.push(Trouble::FrontDoorRelays(ids));
+        if let ProbeOutcome::Accepts(ids) = leg.outcome(kind) {
+            findings.push(Finding::FrontDoorRelays(ids));
             state = State::Open;
         }
     }
-    if state == State::Open && leg.stand(ProbeKind::FrontDoor) == Stand::Refuses {
-        troubles.push(Trouble::GuardHolds);
+    if state == State::Open && leg.outcome(ProbeKind::FrontDoor) == ProbeOutcome::Refuses {
+        findings.push(Finding::GuardHolds);
     }
-    undecided(leg, &mut troubles);
-    let whole = [ProbeKind::FrontDoor, ProbeKind::Outside].map(|kind| leg.stand(kind));
-    if matches!(state, State::Proven | State::SafeUnproven) && whole.iter().any(|s| matches!(s, Stand::Unknown(_))) {
+    undecided(leg, &mut findings);
+    let whole = [ProbeKind::FrontDoor, ProbeKind::Outside].map(|kind| leg.outcome(kind));
+    if matches!(state, State::Proven | State::SafeUnproven)
+        && whole.iter().any(|s| matches!(s, ProbeOutcome::Unknown(_)))
+    {
         state = State::Inconclusive;
     }
-    identity(leg, &mut troubles);
-    users(leg, &mut troubles);
-    if troubles.contains(&Trouble::Forgeable) {
+    identity(leg, &mut findings);
+    users(leg, &mut findings);
+    if findings.contains(&Finding::Forgeable) {
         // Whoever can reach the backend can be anybody, a trusted client among them.
         state = state.worst(State::Latent);
     }
-    troubles.sort_by_key(|trouble| std::cmp::Reverse(trouble.severity()));
-    Verdict { state, troubles }
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
+    Verdict { state, findings }
 }
 
 /// Questions without an answer.
-fn undecided(leg: &Leg, troubles: &mut Vec<Trouble>) {
+fn undecided(leg: &Leg, findings: &mut Vec<Finding>) {
     for probe in &leg.probes {
-        match (probe.kind, probe.stand()) {
+        match (probe.kind, probe.outcome()) {
             (ProbeKind::Spoof | ProbeKind::Shunned | ProbeKind::Trusted, _) if probe.problem.is_none() => {}
             (ProbeKind::Spoof, _) => {}
-            (ProbeKind::Outsider, Stand::Unknown(_)) if matches!(probe.problem, Some(Problem::Identity(_))) => {
+            (ProbeKind::Outsider, ProbeOutcome::Unknown(_)) if matches!(probe.problem, Some(Problem::Identity(_))) => {
                 let why = probe.problem.as_ref().map(ToString::to_string).unwrap_or_default();
-                troubles.push(Trouble::IdentityUndeliverable(why));
+                findings.push(Finding::IdentityUndeliverable(why));
             }
-            (kind, Stand::Unknown(why)) => troubles.push(Trouble::Undecided(kind, why)),
+            (kind, ProbeOutcome::Unknown(why)) => findings.push(Finding::Undecided(kind, why)),
             _ => {}
         }
     }
 }
 
 /// Signs that the identity is ignored, or anybody's to claim.
-fn identity(leg: &Leg, troubles: &mut Vec<Trouble>) {
+fn identity(leg: &Leg, findings: &mut Vec<Finding>) {
     if leg.probe(ProbeKind::Outsider).is_some_and(|probe| probe.xclient_still_offered) {
-        troubles.push(Trouble::XclientStillOffered);
+        findings.push(Finding::XclientStillOffered);
     }
     // A spoof that was carried through, whatever its cases came to, had its identity taken.
     if leg.probe(ProbeKind::Spoof).is_some_and(|probe| probe.problem.is_none()) {
-        troubles.push(Trouble::Forgeable);
+        findings.push(Finding::Forgeable);
     }
     let asked = |kind| leg.probe(kind).is_some_and(|probe| probe.problem.is_none());
     if (asked(ProbeKind::Trusted) || asked(ProbeKind::Shunned)) && !leg.is_believed() {
-        troubles.push(Trouble::NotBelieved);
+        findings.push(Finding::NotBelieved);
     }
 }
 
 /// Who is taken for a local user.
-fn users(leg: &Leg, troubles: &mut Vec<Trouble>) {
+fn users(leg: &Leg, findings: &mut Vec<Finding>) {
     let unknown = |kind| leg.probe(kind).and_then(ProbeResult::control_refuse).map(|result| &result.outcome);
     let stranger = if leg.identity { ProbeKind::Outsider } else { ProbeKind::FrontDoor };
     let (naked, outsider) = (unknown(ProbeKind::Naked), unknown(stranger));
     if naked == Some(&Outcome::Accepted) && outsider == Some(&Outcome::Refused) && leg.identity {
-        troubles.push(Trouble::UnknownUsersFromGateway);
+        findings.push(Finding::UnknownUsersFromGateway);
     }
     if outsider == Some(&Outcome::Accepted) {
         // Odd local parts are then users like any other.
-        troubles.push(Trouble::CatchAll);
-    } else if let Some(probe) = leg.probe(stranger).filter(|probe| probe.stand() == Stand::Refuses) {
+        findings.push(Finding::CatchAll);
+    } else if let Some(probe) = leg.probe(stranger).filter(|probe| probe.outcome() == ProbeOutcome::Refuses) {
         let odd = probe.marked(Mark::Odd);
         if !odd.is_empty() {
-            troubles.push(Trouble::Backscatter(odd));
+            findings.push(Finding::Backscatter(odd));
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use crate::config::{IdentityMode, ServerKind};
 
-use super::judge::Trouble;
+use super::judge::Finding;
 
 /// What the advice must name.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,27 +19,27 @@ pub struct Facts {
 }
 
 /// The mend, where there is one at the backend.
-pub fn mend(trouble: &Trouble, facts: &Facts) -> Option<String> {
-    Some(match trouble {
-        Trouble::TrustsGateway(_) => trust(facts),
-        Trouble::IgnoresIdentity(_) if !facts.mode.tells() => {
+pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
+    Some(match finding {
+        Finding::TrustsGateway(_) => trust(facts),
+        Finding::IgnoresIdentity(_) if !facts.mode.tells() => {
             format!("give this backend an `identity` by which it can decide: {}", identity(facts))
         }
-        Trouble::IgnoresIdentity(_) | Trouble::IdentityUndeliverable(_) | Trouble::NotBelieved => identity(facts),
-        Trouble::IdentityGrantsTrust(_) => granted(facts),
-        Trouble::FrontDoorRelays(_) => {
+        Finding::IgnoresIdentity(_) | Finding::IdentityUndeliverable(_) | Finding::NotBelieved => identity(facts),
+        Finding::IdentityGrantsTrust(_) => granted(facts),
+        Finding::FrontDoorRelays(_) => {
             "mend the backend first; until then set `relay.on_open = \"defer\"`, and look through `relay.local_domains` \
              for domains that are not its own"
                 .to_owned()
         }
-        Trouble::Forgeable | Trouble::XclientStillOffered => forgeable(facts),
-        Trouble::UnknownUsersFromGateway => {
+        Finding::Forgeable | Finding::XclientStillOffered => forgeable(facts),
+        Finding::UnknownUsersFromGateway => {
             format!("as for trust in the gateway's address: {}", trust(facts))
         }
-        Trouble::CatchAll | Trouble::Backscatter(_) => recipients(facts),
-        Trouble::BareNewline { .. } => bare_newline(facts),
-        Trouble::NoErrorLimit => error_limit(facts),
-        Trouble::GuardHolds | Trouble::Undecided(..) => return None,
+        Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
+        Finding::BareNewline { .. } => bare_newline(facts),
+        Finding::NoErrorLimit => error_limit(facts),
+        Finding::GuardHolds | Finding::Undecided(..) => return None,
     })
 }
 
@@ -244,22 +244,22 @@ mod tests {
         for kind in KINDS {
             for mode in IdentityMode::ALL {
                 let facts = Facts { kind, mode, gateway: "198.51.100.1".into() };
-                for trouble in [
-                    Trouble::TrustsGateway(ids()),
-                    Trouble::IgnoresIdentity(ids()),
-                    Trouble::IdentityGrantsTrust(ids()),
-                    Trouble::FrontDoorRelays(ids()),
-                    Trouble::IdentityUndeliverable("why".into()),
-                    Trouble::Forgeable,
-                    Trouble::XclientStillOffered,
-                    Trouble::NotBelieved,
-                    Trouble::UnknownUsersFromGateway,
-                    Trouble::CatchAll,
-                    Trouble::Backscatter(ids()),
-                    Trouble::BareNewline { outsider: true },
-                    Trouble::NoErrorLimit,
+                for finding in [
+                    Finding::TrustsGateway(ids()),
+                    Finding::IgnoresIdentity(ids()),
+                    Finding::IdentityGrantsTrust(ids()),
+                    Finding::FrontDoorRelays(ids()),
+                    Finding::IdentityUndeliverable("why".into()),
+                    Finding::Forgeable,
+                    Finding::XclientStillOffered,
+                    Finding::NotBelieved,
+                    Finding::UnknownUsersFromGateway,
+                    Finding::CatchAll,
+                    Finding::Backscatter(ids()),
+                    Finding::BareNewline { outsider: true },
+                    Finding::NoErrorLimit,
                 ] {
-                    let mend = mend(&trouble, &facts).unwrap();
+                    let mend = mend(&finding, &facts).unwrap();
                     assert!(mend.len() > 20 && !mend.contains("  "), "{mend}");
                 }
             }
@@ -276,7 +276,7 @@ mod tests {
             (Some(ServerKind::Dovecot), "login_trusted_networks"),
         ] {
             let facts = Facts { kind, mode: IdentityMode::Xclient, gateway: "198.51.100.1".into() };
-            let mend = mend(&Trouble::TrustsGateway(Vec::new()), &facts).unwrap();
+            let mend = mend(&Finding::TrustsGateway(Vec::new()), &facts).unwrap();
             assert!(mend.contains(words) && mend.contains("198.51.100.1"), "{mend}");
         }
     }

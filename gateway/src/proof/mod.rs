@@ -19,12 +19,11 @@ pub mod probe;
 mod prove;
 pub mod report;
 mod run;
-pub mod server;
-mod standing;
+mod schedule;
 mod talk;
 pub mod text;
 mod words;
 
 pub use probe::State;
 pub use prove::{Progress, Prover, Watcher};
-pub use standing::{Known, Standing};
+pub use schedule::{LastProof, ProofRecord, Schedule};

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::backend::recognise::Greeting;
+
 use super::answer::{CaseResult, Outcome};
 use super::cases::{Case, Expect, Form, cases};
 
@@ -37,15 +39,6 @@ pub enum Family {
     /// IPv6.
     #[serde(rename = "IPv6")]
     V6,
-}
-
-/// What of a server's words says what it is.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Greeting {
-    /// The first line of the banner, without the code.
-    pub banner: String,
-    /// The EHLO reply, its first line first.
-    pub hello: Vec<String>,
 }
 
 /// One probe as it went.
@@ -84,7 +77,7 @@ pub enum Problem {
 
 /// What the cases of a probe come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stand {
+pub enum ProbeOutcome {
     /// These cases were accepted, and nothing but relaying explains it.
     Accepts(Vec<Box<str>>),
     /// Relaying was denied.
@@ -196,20 +189,20 @@ impl ProbeResult {
     }
 
     /// What it comes to.
-    pub fn stand(&self) -> Stand {
+    pub fn outcome(&self) -> ProbeOutcome {
         let relayed = self.marked(Mark::Relayed);
         if !relayed.is_empty() {
-            return Stand::Accepts(relayed);
+            return ProbeOutcome::Accepts(relayed);
         }
         if let Some(problem) = &self.problem {
-            return Stand::Unknown(problem.to_string());
+            return ProbeOutcome::Unknown(problem.to_string());
         }
         let control = self.control_accept();
         let core = || self.cases.iter().filter(|result| case_of(result).is_some_and(Case::is_core));
         if core().any(|result| result.is_clean_denial(control)) {
-            return Stand::Refuses;
+            return ProbeOutcome::Refuses;
         }
-        Stand::Unknown(self.why_unknown(core().collect()))
+        ProbeOutcome::Unknown(self.why_unknown(core().collect()))
     }
 
     /// The sentence that says why refusals, if there are any, prove nothing.

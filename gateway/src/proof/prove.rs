@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
-use crate::config::{Config, HostPort, IdentityMode};
+use crate::backend::recognise::recognise;
+use crate::config::{Config, HostPort, IdentityMode, Listener};
 use crate::identity::names::Names as Dns;
 use crate::observe::counters::CounterSet;
 use crate::verdicts::Verdicts;
@@ -20,12 +21,11 @@ use super::audit;
 use super::canary;
 use super::cases::Names;
 use super::door::Door;
-use super::judge::{Leg, Trouble, Verdict, judge};
+use super::judge::{Finding, Leg, Verdict, judge};
 use super::plan::{LegPlan, Probe, plan};
-use super::probe::{Family, Greeting, ProbeKind, ProbeResult, Problem, Stand};
+use super::probe::{Family, Greeting, ProbeKind, ProbeOutcome, ProbeResult, Problem};
 use super::report::{About, BackendReport, Sent};
-use super::run::{Manner, put};
-use super::server::recognise;
+use super::run::{ProbeSettings, put};
 
 /// For one reply. Servers that slow strangers down do it by seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -67,14 +67,18 @@ impl Prover {
         let verdicts = Arc::new(Verdicts::new(&lenient));
         let parts = Parts {
             config: &config,
-            backends: &backends,
             names,
             counters: &counters,
             verdicts: &verdicts,
             admission: &admission,
+            // They outlive no proof.
+            drain: &Arc::default(),
             record_messages: false,
         };
-        let doors = (0..config.listeners.len()).map(|listener| FrontDoor::new(&parts, listener)).collect();
+        let listeners = config.listeners.iter().enumerate();
+        let door =
+            |(index, listener): (usize, &Listener)| FrontDoor::new(&parts, index, backends[listener.backend].clone());
+        let doors = listeners.map(door).collect();
         Self { config, backends, doors }
     }
 
@@ -92,10 +96,10 @@ impl Prover {
             Err(why) => return self.unreachable(backend, &why),
         };
         let plans = plan(&self.config, backend, &addresses);
-        let mut course = Course::new(&plans, watcher);
+        let mut meter = ProgressMeter::new(&plans, watcher);
         let mut legs = Vec::new();
         for leg in &plans {
-            legs.push(self.leg(backend, leg, deadline, &mut course).await);
+            legs.push(self.leg(backend, leg, deadline, &mut meter).await);
         }
         let greeting = legs.iter().flat_map(|(leg, ..)| &leg.probes).find(|p| !p.greeting.banner.is_empty());
         let greeting = greeting.map_or_else(Greeting::default, |probe| probe.greeting.clone());
@@ -107,36 +111,37 @@ impl Prover {
         backend: usize,
         plan: &LegPlan,
         deadline: Instant,
-        course: &mut Course<'_, '_>,
+        meter: &mut ProgressMeter<'_, '_>,
     ) -> (Leg, Verdict, Vec<Sent>) {
         let leg_is_ipv6 = plan.family == Family::V6 && self.config.backends[backend].identity == IdentityMode::Xclient;
         let mut probes = Vec::new();
         for probe in &plan.probes {
             // What does not depend on the client's family is asked once.
             if probe.kind == ProbeKind::Naked
-                && let Some(known) = course.naked.get(&probe.server)
+                && let Some(known) = meter.naked.get(&probe.server)
             {
                 probes.push(known.clone());
                 continue;
             }
             let mut door = self.door(backend, probe, deadline);
             let names = self.names(probe);
-            let manner = Manner { names: &names, level: self.config.proof.level, pause: self.config.proof.pause };
+            let settings =
+                ProbeSettings { names: &names, level: self.config.proof.level, pause: self.config.proof.pause };
             let label = format!("{}, {}", probe.kind.as_str(), plan.family);
-            let planned = course.progress.done + probe.cases.len();
-            let result = put(&mut door, &manner, &mut |id| course.step(&label, id)).await;
+            let planned = meter.progress.done + probe.cases.len();
+            let result = put(&mut door, &settings, &mut |id| meter.step(&label, id)).await;
             if probe.kind == ProbeKind::Outsider && leg_is_ipv6 && result.problem.is_none() {
                 // Sessions write them so from now on; the front door, which is tried next, among them.
                 self.backends[backend].set_ipv6_form(door.ipv6_form);
             }
             // Those that were not tried will not be.
-            course.progress.done = planned;
+            meter.progress.done = planned;
             if probe.kind == ProbeKind::Naked {
-                course.naked.insert(probe.server, result.clone());
+                meter.naked.insert(probe.server, result.clone());
             }
             probes.push(result);
         }
-        let leaks = self.audit(backend, plan, &probes, deadline, course).await;
+        let leaks = self.audit(backend, plan, &probes, deadline, meter).await;
         let sent = self.canaries(backend, plan, &probes, deadline).await;
         let leg = Leg { family: plan.family, identity: plan.identity, probes, leaks };
         let verdict = judge(&leg);
@@ -150,8 +155,8 @@ impl Prover {
         plan: &LegPlan,
         probes: &[ProbeResult],
         deadline: Instant,
-        course: &mut Course<'_, '_>,
-    ) -> Vec<Trouble> {
+        meter: &mut ProgressMeter<'_, '_>,
+    ) -> Vec<Finding> {
         if self.config.proof.level < 2 {
             return Vec::new();
         }
@@ -163,7 +168,7 @@ impl Prover {
             let accepted = answered.control_accept().is_some_and(|control| control.outcome == Outcome::Accepted);
             let names = self.names(probe);
             let Some(domain) = names.local_domain.filter(|_| accepted) else { return Vec::new() };
-            course.tell(&format!("{}, {}, audit", kind.as_str(), plan.family));
+            meter.tell(&format!("{}, {}, audit", kind.as_str(), plan.family));
             let server = recognise(self.config.backends[backend].kind, &answered.greeting);
             let recipient = format!("{}@{domain}", names.local_user);
             let mut door = self.door(backend, probe, deadline);
@@ -183,7 +188,7 @@ impl Prover {
         };
         for (result, probe) in probes.iter().zip(&plan.probes) {
             let asks = matches!(probe.kind, ProbeKind::Naked | ProbeKind::Outsider | ProbeKind::FrontDoor);
-            if asks && matches!(result.stand(), Stand::Accepts(_)) {
+            if asks && matches!(result.outcome(), ProbeOutcome::Accepts(_)) {
                 sent.push(canary::send(&mut self.door(backend, probe, deadline), canary).await);
             }
         }
@@ -286,13 +291,13 @@ impl Prover {
 }
 
 /// How far a proof has come, and what it need not ask again.
-struct Course<'a, 'w> {
+struct ProgressMeter<'a, 'w> {
     watcher: &'a mut Watcher<'w>,
     progress: Progress,
     naked: HashMap<SocketAddr, ProbeResult>,
 }
 
-impl<'a, 'w> Course<'a, 'w> {
+impl<'a, 'w> ProgressMeter<'a, 'w> {
     fn new(plans: &[LegPlan], watcher: &'a mut Watcher<'w>) -> Self {
         let mut naked = Vec::new();
         let mut total = 0;

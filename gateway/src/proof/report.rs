@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
+use crate::backend::recognise::Recognised;
 use crate::config::IdentityMode;
 
-use super::judge::{Leg, Severity, Trouble, Verdict};
+use super::judge::{Finding, Leg, Severity, Verdict};
 use super::mend::{Facts, mend};
-use super::probe::{Family, Mark, ProbeKind, ProbeResult, Stand, State, case_of};
-use super::server::Recognised;
+use super::probe::{Family, Mark, ProbeKind, ProbeOutcome, ProbeResult, State, case_of};
 use super::words;
 
 /// Everything that one `selftest` found.
@@ -66,7 +66,7 @@ pub struct LegReport {
     /// The address that it was told and should believe.
     pub believe: Option<String>,
     /// The worst first.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<FindingReport>,
     /// In the order they were put.
     pub probes: Vec<ProbeReport>,
     /// Level 3: what was sent.
@@ -75,7 +75,7 @@ pub struct LegReport {
 
 /// Something found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
+pub struct FindingReport {
     /// How much it matters.
     pub severity: Severity,
     /// A sentence.
@@ -228,10 +228,10 @@ impl LegReport {
             gateway: gateway.clone().unwrap_or_else(|| "the gateway's address".to_owned()),
         };
         let believe = leg.probe(ProbeKind::Outsider).and_then(|probe| probe.identity);
-        let finding = |trouble: &Trouble| Finding {
-            severity: trouble.severity(),
-            text: words::trouble(trouble, &facts),
-            mend: mend(trouble, &facts),
+        let told = |finding: &Finding| FindingReport {
+            severity: finding.severity(),
+            text: words::finding(finding, &facts),
+            mend: mend(finding, &facts),
         };
         Self {
             family: leg.family,
@@ -239,7 +239,7 @@ impl LegReport {
             summary: words::summary(verdict.state, about.mode).to_owned(),
             gateway,
             believe: believe.map(|ip| ip.to_string()),
-            findings: verdict.troubles.iter().map(finding).collect(),
+            findings: verdict.findings.iter().map(told).collect(),
             probes: leg.probes.iter().map(ProbeReport::new).collect(),
             sent: sent.to_vec(),
         }
@@ -248,7 +248,7 @@ impl LegReport {
 
 impl ProbeReport {
     fn new(probe: &ProbeResult) -> Self {
-        let (answer, why) = match (probe.kind, probe.stand()) {
+        let (answer, why) = match (probe.kind, probe.outcome()) {
             // These two are not asked about relaying, but about whom the server believes.
             (ProbeKind::Spoof, _) if probe.problem.is_none() => ("accepts", None),
             (ProbeKind::Shunned, _) if probe.problem.is_none() => {
@@ -256,10 +256,10 @@ impl ProbeReport {
                 (if let_in { "accepts" } else { "refuses" }, None)
             }
             (ProbeKind::Spoof, _) => ("refuses", probe.problem.as_ref().map(ToString::to_string)),
-            (_, Stand::Accepts(_)) => ("accepts", None),
-            (_, Stand::Refuses) => ("refuses", None),
-            (_, Stand::Unknown(why)) => ("unknown", Some(why)),
-            (_, Stand::NotRun) => ("unknown", None),
+            (_, ProbeOutcome::Accepts(_)) => ("accepts", None),
+            (_, ProbeOutcome::Refuses) => ("refuses", None),
+            (_, ProbeOutcome::Unknown(why)) => ("unknown", Some(why)),
+            (_, ProbeOutcome::NotRun) => ("unknown", None),
         };
         let (refused, of) = probe.refused_of();
         Self {

@@ -29,7 +29,7 @@ const RELAYED_MAX: usize = 12;
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
 
 /// How a probe is put.
-pub(super) struct Manner<'a> {
+pub(super) struct ProbeSettings<'a> {
     pub(super) names: &'a Names,
     pub(super) level: u8,
     pub(super) pause: Duration,
@@ -45,7 +45,11 @@ struct Current {
 }
 
 /// Puts the probe; `tick` is called after each case.
-pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dyn FnMut(&str) + Send)) -> ProbeResult {
+pub(super) async fn put(
+    door: &mut Door<'_>,
+    settings: &ProbeSettings<'_>,
+    tick: &mut (dyn FnMut(&str) + Send),
+) -> ProbeResult {
     let mut result = ProbeResult {
         kind: door.probe.kind,
         server: door.probe.server,
@@ -58,7 +62,7 @@ pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dy
         cut_short: false,
         problem: None,
     };
-    let mut names = manner.names.clone();
+    let mut names = settings.names.clone();
     let mut session: Option<Current> = None;
     let mut lost = 0;
     let probe = door.probe;
@@ -68,7 +72,7 @@ pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dy
             tick(&case.id);
             continue;
         }
-        match try_case(door, manner, case, &mut names, &mut session, &mut result).await {
+        match try_case(door, settings, case, &mut names, &mut session, &mut result).await {
             Ok(done) => {
                 lost = if matches!(done.outcome, Outcome::Lost(_)) { lost + 1 } else { 0 };
                 result.cases.push(done);
@@ -90,7 +94,7 @@ pub(super) async fn put(door: &mut Door<'_>, manner: &Manner<'_>, tick: &mut (dy
             result.cut_short = true;
             break;
         }
-        sleep(manner.pause).await;
+        sleep(settings.pause).await;
     }
     if let Some(session) = session {
         session.talk.quit().await;
@@ -115,7 +119,7 @@ fn last_words(result: &ProbeResult) -> Option<String> {
 /// Tries a case in the session at hand or in a new one. An error: no session can be had.
 async fn try_case(
     door: &mut Door<'_>,
-    manner: &Manner<'_>,
+    settings: &ProbeSettings<'_>,
     case: &'static Case,
     names: &mut Names,
     session: &mut Option<Current>,
@@ -135,7 +139,7 @@ async fn try_case(
             Some(current) => (current, false),
             None => (open(door, names, result).await?, true),
         };
-        let asked = ask(&mut current.talk, manner, case, names).await;
+        let asked = ask(&mut current.talk, settings, case, names).await;
         let transcript = current.talk.take_transcript();
         current.cases += 1;
         match asked {
@@ -193,7 +197,12 @@ fn is_by_xclient(door: &Door<'_>) -> bool {
 }
 
 /// MAIL and RCPT, and at level 2 DATA.
-async fn ask(talk: &mut Talk, manner: &Manner<'_>, case: &'static Case, names: &Names) -> Result<CaseResult, Broken> {
+async fn ask(
+    talk: &mut Talk,
+    settings: &ProbeSettings<'_>,
+    case: &'static Case,
+    names: &Names,
+) -> Result<CaseResult, Broken> {
     let id = case.id.clone();
     let Some((from, to)) = case.fill(names) else { return Err(Broken("nothing to ask".to_owned())) };
     let mut stage = Stage::Mail;
@@ -201,7 +210,7 @@ async fn ask(talk: &mut Talk, manner: &Manner<'_>, case: &'static Case, names: &
     if answer.outcome(stage) == Outcome::Accepted {
         stage = Stage::Rcpt;
         answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(Broken)?.answer;
-        if manner.level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
+        if settings.level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
             stage = Stage::Data;
             answer = talk.ask("DATA").await.map_err(Broken)?.answer;
         }

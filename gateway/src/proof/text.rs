@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use super::probe::{ProbeKind, State};
-use super::report::{BackendReport, Finding, LegReport, OutcomeWord, ProbeReport, Report};
+use super::report::{BackendReport, FindingReport, LegReport, OutcomeWord, ProbeReport, Report};
 
 /// Columns of a page.
 const WIDTH: usize = 110;
@@ -106,7 +106,7 @@ fn leg_page(leg: &LegReport, before: Option<&LegReport>, level: u8, page: &mut S
     line(page, "");
 }
 
-fn finding_page(Finding { severity, text, mend }: &Finding, page: &mut String) {
+fn finding_page(FindingReport { severity, text, mend }: &FindingReport, page: &mut String) {
     wrapped(page, &format!("  {:<9} ", severity.as_str()), "            ", text);
     if let Some(mend) = mend {
         wrapped(page, "            mend: ", "                  ", mend);
@@ -233,7 +233,7 @@ mod tests {
             summary: "it trusts".into(),
             gateway: Some("192.0.2.1".into()),
             believe: Some("203.0.113.77".into()),
-            findings: vec![Finding { severity: Severity::High, text, mend: Some("mend it".into()) }],
+            findings: vec![FindingReport { severity: Severity::High, text, mend: Some("mend it".into()) }],
             probes: vec![naked, front],
             sent: Vec::new(),
         };

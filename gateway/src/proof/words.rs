@@ -2,7 +2,7 @@
 
 use crate::config::IdentityMode;
 
-use super::judge::{Severity, Trouble};
+use super::judge::{Finding, Severity};
 use super::mend::Facts;
 use super::probe::{ProbeKind, State};
 
@@ -44,72 +44,72 @@ pub(super) fn summary(state: State, mode: IdentityMode) -> &'static str {
 }
 
 /// One finding in a sentence, without its mend.
-pub(super) fn trouble(trouble: &Trouble, facts: &Facts) -> String {
+pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
     let Facts { gateway, mode, .. } = facts;
-    match trouble {
-        Trouble::TrustsGateway(ids) => {
+    match finding {
+        Finding::TrustsGateway(ids) => {
             format!("it accepts mail to foreign domains from {gateway} ({})", cases(ids))
         }
-        Trouble::IgnoresIdentity(_) if *mode == IdentityMode::None => {
+        Finding::IgnoresIdentity(_) if *mode == IdentityMode::None => {
             "it is told nothing of who the client is, so every stranger has the gateway's rights".to_owned()
         }
-        Trouble::IgnoresIdentity(_) if *mode == IdentityMode::TraceHeader => {
+        Finding::IgnoresIdentity(_) if *mode == IdentityMode::TraceHeader => {
             "it is told who the client is only in the message's header, so every stranger has the gateway's rights".to_owned()
         }
-        Trouble::IgnoresIdentity(ids) => format!(
+        Finding::IgnoresIdentity(ids) => format!(
             "told that the client is a stranger, it accepts mail to foreign domains all the same ({}): it ignores who the \
              client is",
             cases(ids)
         ),
-        Trouble::IdentityGrantsTrust(ids) => format!(
+        Finding::IdentityGrantsTrust(ids) => format!(
             "told that the client is a stranger, it accepts mail to foreign domains ({}), which it does not accept from \
              the gateway itself: the identity grants trust",
             cases(ids)
         ),
-        Trouble::FrontDoorRelays(ids) => {
+        Finding::FrontDoorRelays(ids) => {
             format!("a stranger at the gateway's own listener gets mail to foreign domains accepted ({})", cases(ids))
         }
-        Trouble::IdentityUndeliverable(why) => {
+        Finding::IdentityUndeliverable(why) => {
             format!("it cannot be told who the client is: {why}; the gateway therefore answers all mail 451")
         }
-        Trouble::Forgeable => {
+        Finding::Forgeable => {
             "it believes another host than the gateway about who the client is: whoever can reach it can be anybody".to_owned()
         }
-        Trouble::XclientStillOffered => "having been told by XCLIENT that the client is a stranger, it offers that stranger \
+        Finding::XclientStillOffered => "having been told by XCLIENT that the client is a stranger, it offers that stranger \
                                          XCLIENT: it ignores the address, or lets everybody use XCLIENT"
             .to_owned(),
-        Trouble::NotBelieved => "the identity that should have made a difference made none: it is not believed, or the \
+        Finding::NotBelieved => "the identity that should have made a difference made none: it is not believed, or the \
                                  address in `proof.trusted` or `proof.shunned` is not what it is said to be"
             .to_owned(),
-        Trouble::UnknownUsersFromGateway => format!(
+        Finding::UnknownUsersFromGateway => format!(
             "it accepts users who do not exist from {gateway}, and refuses them to a stranger: a second sign of trust"
         ),
-        Trouble::CatchAll => {
+        Finding::CatchAll => {
             "it accepts users who do not exist: a catch-all, or it bounces their mail later to whoever is named as sender \
              (backscatter)"
                 .to_owned()
         }
-        Trouble::Backscatter(ids) => format!(
+        Finding::Backscatter(ids) => format!(
             "it accepts local addresses in forms that were routes once ({}) although it refuses users who do not exist; \
              most servers bounce them later (backscatter), some relay",
             cases(ids)
         ),
-        Trouble::BareNewline { outsider: true } => {
+        Finding::BareNewline { outsider: true } => {
             "a line feed on its own ends a message there, for strangers too: messages can be smuggled in".to_owned()
         }
-        Trouble::BareNewline { outsider: false } => format!(
+        Finding::BareNewline { outsider: false } => format!(
             "a line feed on its own ends a message from {gateway}, though not from a stranger: trust lifts the protection \
              against smuggled messages"
         ),
-        Trouble::NoErrorLimit => {
+        Finding::NoErrorLimit => {
             format!("{gateway} may have any number of commands refused, a stranger may not: trust lifts its limits")
         }
-        Trouble::GuardHolds => {
+        Finding::GuardHolds => {
             "the gateway's guard holds meanwhile: strangers' foreign recipients are refused before the mail server hears \
              of them"
                 .to_owned()
         }
-        Trouble::Undecided(kind, why) => format!("{}: {why}", question(*kind)),
+        Finding::Undecided(kind, why) => format!("{}: {why}", question(*kind)),
     }
 }
 

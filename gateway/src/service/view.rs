@@ -2,28 +2,28 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
 use crate::accept::Admission;
-use crate::backend::{BackendState, Health};
+use crate::backend::Health;
+use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
     ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
-use crate::drive::now;
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::policy::bans::Cause;
-use crate::proof::probe::Greeting;
-use crate::proof::server::recognise;
-use crate::proof::{Known, Standing};
-use crate::session::Millis;
+use crate::proof::LastProof;
+use crate::time::Millis;
+use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
+use super::backends::{Backend, Backends};
 use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
@@ -34,14 +34,10 @@ const TOP_SOURCES: usize = 10;
 pub(super) struct View {
     pub(super) started: Instant,
     pub(super) listeners: Vec<ListenerStatus>,
-    pub(super) backends: Vec<Arc<BackendState>>,
+    pub(super) backends: Backends,
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
-    /// What the relay proof last found.
-    pub(super) standing: Standing,
-    /// What backends are said to be, in the configuration's order.
-    pub(super) kinds: Vec<Option<ServerKind>>,
     /// If something is attached.
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
@@ -64,21 +60,21 @@ impl Answers for View {
             uptime_seconds: self.started.elapsed().as_secs(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                active: totals.sessions_active(),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
             messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
+                accepted_total: totals.messages_total.of(MessageOutcome::Accepted),
+                rejected_total: totals.messages_total.of(MessageOutcome::Rejected),
+                deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
             },
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
                 found_total: totals.proofs_found_total,
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
-            backends: self.backends.iter().enumerate().map(|(index, backend)| self.backend(index, backend)).collect(),
+            backends: self.backends.iter().map(backend_status).collect(),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
@@ -117,27 +113,12 @@ impl Answers for View {
 }
 
 impl View {
-    fn backend(&self, index: usize, backend: &BackendState) -> BackendStatus {
-        let health = backend.health();
-        let unasked = || "it has not answered its first health check yet".to_owned();
-        let Known { state, checked_at, findings, .. } = self.standing.known(index);
-        BackendStatus {
-            name: backend.name.clone(),
-            address: backend.address.to_string(),
-            healthy: health.healthy,
-            dialect: dialect(self.kinds[index], &health, backend.learned_ipv6_form()),
-            problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
-            identity: backend.identity.as_str().to_owned(),
-            proof: Proof { state, checked_at, findings },
-        }
-    }
-
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
             reason: ban.reason.clone(),
             by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Offences(_) => BannedBy::Offences,
                 Cause::Administrator => BannedBy::Administrator,
             },
             since: calendar.unix_seconds(ban.since),
@@ -166,13 +147,27 @@ impl View {
 
 impl Calendar {
     fn new(now: Millis) -> Self {
-        // A machine whose clock stands before 1970 has other worries.
-        let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        Self { now, unix_ms: u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX) }
+        Self { now, unix_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX) }
     }
 
     fn unix_seconds(self, at: Millis) -> u64 {
         self.unix_ms.saturating_add(at.since(self.now)).saturating_sub(self.now.since(at)) / 1000
+    }
+}
+
+fn backend_status(backend: &Backend) -> BackendStatus {
+    let Backend { config, state, proof, .. } = backend;
+    let health = state.health();
+    let unasked = || "it has not answered its first health check yet".to_owned();
+    let LastProof { state: verdict, checked_at, findings, .. } = proof.last();
+    BackendStatus {
+        name: config.name.clone(),
+        address: config.address.to_string(),
+        healthy: health.healthy,
+        dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
+        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+        identity: config.identity.as_str().to_owned(),
+        proof: Proof { state: verdict, checked_at, findings },
     }
 }
 

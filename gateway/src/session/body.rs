@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use crate::config::{BareNewline, Limits};
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
 use crate::smtp::reply::EnhancedCode;
+use crate::time::Millis;
 
 use super::end::{End, Words};
 use super::pipeline::Expect;
@@ -20,7 +21,7 @@ use super::replies::Refusal;
 use super::report::{MessageOutcome, MessageReport};
 use super::trace::Trace;
 use super::transaction::{Open, Transaction};
-use super::{Action, Client, Millis, Output, Session, Taken};
+use super::{Action, Client, Output, Session, Taken};
 
 /// The dot and its CRLF, which end a message and are no part of it.
 const TERMINATOR_LENGTH: usize = 3;
@@ -167,11 +168,11 @@ impl Session {
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
             let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
-            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
-                out.actions.push(Action::Finding(Finding::BareNewline));
-            }
             let first = sent.first().copied();
             let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
+            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
+                self.offend(Offence::SmugglingAttempt, out);
+            }
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);

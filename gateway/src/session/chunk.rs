@@ -8,6 +8,7 @@ use crate::config::Limits;
 use crate::smtp::command::encode_bdat;
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
+use crate::time::Millis;
 
 use super::body::{Content, Fate, RateWindow, TOO_LARGE};
 use super::commands::{LOST, NO_MAIL, NO_RECIPIENTS};
@@ -17,7 +18,7 @@ use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Started, Transaction};
-use super::{Client, Millis, Output, Session, Taken};
+use super::{Client, Output, Session, Taken};
 
 /// Inside the octets of one BDAT.
 #[derive(Debug)]

@@ -4,12 +4,14 @@
 //! What passes here was offered to this client, is well-formed, and was let pass by the relay guard.
 
 use crate::policy::budget::Spent;
+use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
 use crate::smtp::address::{ForwardPath, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 use crate::smtp::xtext;
+use crate::time::Millis;
 
 use super::commands::{LOST, NO_MAIL};
 use super::end::{End, Words};
@@ -17,7 +19,7 @@ use super::handshake::Backend;
 use super::pipeline::Expect;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Open, Transaction};
-use super::{Action, Millis, Output, Session};
+use super::{Action, Output, Session};
 
 /// Recipients named in the log for one message.
 const RECIPIENTS_REPORTED: usize = 10;
@@ -82,6 +84,7 @@ impl Session {
             asked: 0,
             forwarded: 0,
             accepted: 0,
+            relay_denied: false,
             binary: needs.contains(Extensions::BINARYMIME),
             chunks: Chunks::None,
             report,
@@ -149,8 +152,7 @@ impl Session {
         }
         if let Err(words) = self.rcpt_allowed(path, params) {
             if matches!(words, RELAY_DENIED | ROUTED) {
-                self.totals.relay_denied += 1;
-                out.actions.push(Action::RelayDenied);
+                self.count_relay_denied(path, out);
             }
             return self.error(words, out);
         }
@@ -170,6 +172,21 @@ impl Session {
         }
         encode_rcpt(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Rcpt, now);
+    }
+
+    /// Counts a recipient that the guard refused. Its transaction is one attempt, however many there are: a stranger writes
+    /// as many into one message as he likes, and whoever relays it is not to blame for each.
+    fn count_relay_denied(&mut self, path: &ForwardPath<'_>, out: &mut Output) {
+        self.totals.relay_denied += 1;
+        if let ForwardPath::Mailbox(mailbox) = path {
+            let domain = mailbox.text.get(mailbox.local_part.len() + 1..).unwrap_or_default();
+            out.actions.push(Action::RelayDenied(domain.into()));
+        }
+        if let Some(open) = self.transaction.open_mut()
+            && !std::mem::replace(&mut open.relay_denied, true)
+        {
+            self.offend(Offence::RelayAttempt, out);
+        }
     }
 
     fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>) -> Result<(), Words> {

@@ -11,10 +11,11 @@ use crate::identity::proxy_out;
 use crate::identity::xclient::{ClientName, XclientFacts, encode_xclient};
 use crate::smtp::ehlo::{Extensions, Offer, XclientAttributes};
 use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::time::{Millis, WallClock};
 
 use super::end::Words;
 use super::replies::Refusal;
-use super::{Action, Millis, Output, Session, WallClock};
+use super::{Action, Output, Session};
 
 /// The backend's session, as far as it has come.
 #[derive(Debug)]

@@ -23,7 +23,6 @@ mod pipeline;
 mod replies;
 mod report;
 mod settings;
-mod time;
 mod trace;
 mod transaction;
 
@@ -34,13 +33,13 @@ use std::sync::Arc;
 use crate::identity::ClientAddr;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::policy::budget::Budget;
+use crate::policy::offences::{Offence, SessionOffences};
 use crate::policy::relay_guard::Hold;
-use crate::policy::reputation::Finding;
+use crate::time::{Millis, WallClock};
 
 pub use end::End;
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
 pub use settings::{Dialect, Settings};
-pub use time::{Millis, WallClock};
 
 use body::DataState;
 use chunk::ChunkState;
@@ -61,12 +60,12 @@ pub enum Action {
     CloseClient,
     /// A message is over, one way or another: for the log and the counters.
     Message(Box<MessageReport>),
-    /// A recipient was refused by the relay guard.
-    RelayDenied,
+    /// A recipient in this domain was refused by the relay guard.
+    RelayDenied(Box<str>),
     /// A client talked before it was asked.
     EarlyTalk,
     /// A client did something else that speaks against it.
-    Finding(Finding),
+    Offence(Offence),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
     /// The backend took the client's identity, and offers it XCLIENT as if it had not.
@@ -147,6 +146,7 @@ pub struct Session {
     destination: Option<SocketAddr>,
     clock: Option<WallClock>,
     budget: Budget,
+    offences: SessionOffences,
     flags: Flags,
     hold: Hold,
     ipv6_form: Ipv6Form,
@@ -175,6 +175,7 @@ impl Session {
             destination: None,
             clock: None,
             budget: Budget::default(),
+            offences: SessionOffences::default(),
             flags: Flags::default(),
             hold: Hold::None,
             ipv6_form: Ipv6Form::default(),

@@ -2,6 +2,7 @@
 
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
+use crate::time::Millis;
 
 use super::body::DataState;
 use super::end::{End, Words};
@@ -9,7 +10,7 @@ use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::{Action, Client, Millis, Output, Session};
+use super::{Action, Client, Output, Session};
 
 /// Longest reply in bytes, all lines together.
 const REPLY_MAX: usize = 16 * 1024;
@@ -141,7 +142,10 @@ impl Session {
                     open.accepted += 1;
                 }
             }
-            Expect::Rcpt if class == 5 => self.charge_error(out),
+            Expect::Rcpt if class == 5 => {
+                self.count_unknown_recipient(out);
+                self.charge_error(out);
+            }
             Expect::Data => self.data_answered(now, reply.code == 354, out),
             Expect::Chunk if class != 2 => {
                 if let Some(report) = self.break_chunks() {

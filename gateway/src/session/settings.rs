@@ -39,7 +39,7 @@ impl Settings {
             identity: backend.identity,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
-            relay: config.relay.clone(),
+            relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             bare_newline: config.server.bare_newline,
             record_messages,

@@ -13,8 +13,9 @@ use crate::config::IdentityMode;
 use crate::identity::xclient::ClientName;
 use crate::smtp::address::is_domain;
 use crate::smtp::ehlo::Extensions;
+use crate::time::Millis;
 
-use super::{Millis, Session};
+use super::Session;
 
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The mail transaction as the client has asked for it: what was said, not yet what was granted.
 
 use crate::smtp::ehlo::Extensions;
+use crate::time::Millis;
 
-use super::Millis;
 use super::body::Content;
 use super::report::MessageReport;
 
@@ -28,6 +28,8 @@ pub(super) struct Open {
     pub(super) forwarded: u32,
     /// RCPT commands the backend accepted.
     pub(super) accepted: u32,
+    /// The relay guard refused one.
+    pub(super) relay_denied: bool,
     /// BODY=BINARYMIME: only BDAT may carry it (RFC 3030 section 3).
     pub(super) binary: bool,
     /// How far BDAT has come.

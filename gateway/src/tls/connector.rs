@@ -1,6 +1,6 @@
 //! The gateway as a TLS client of a backend.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
@@ -120,10 +120,10 @@ fn system_roots() -> Result<RootCertStore, ConnectorFault> {
     if roots.is_empty() { Err(ConnectorFault::NoRoots) } else { Ok(roots) }
 }
 
-fn roots_of(path: &PathBuf) -> Result<RootCertStore, ConnectorFault> {
+fn roots_of(path: &Path) -> Result<RootCertStore, ConnectorFault> {
     let bytes = read(path, false)?;
-    let certificates = chain(&bytes).map_err(|problem| PairFault { path: path.clone(), problem })?;
+    let certificates = chain(&bytes).map_err(|problem| PairFault { path: path.to_owned(), problem })?;
     let mut roots = RootCertStore::empty();
     let (good, _) = roots.add_parsable_certificates(certificates);
-    if good == 0 { Err(ConnectorFault::NoAuthority(path.clone())) } else { Ok(roots) }
+    if good == 0 { Err(ConnectorFault::NoAuthority(path.to_owned())) } else { Ok(roots) }
 }

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, MessageReport, Millis, Output, Session, WallClock};
+use smtp_gateway::session::{Action, MessageReport, Output, Session};
+use smtp_gateway::time::{Millis, WallClock};
 
 use super::Packets;
 use super::settings::{self, Map};
@@ -275,9 +276,9 @@ impl Stage {
                     self.events.push_back(format!("{:?} {}", report.outcome, report.code).to_lowercase());
                     self.reports.push(*report);
                 }
-                Action::RelayDenied => self.events.push_back("relay denied".to_owned()),
+                Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
-                Action::Finding(finding) => self.events.push_back(format!("found: {finding}")),
+                Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}

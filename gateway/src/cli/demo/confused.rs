@@ -11,7 +11,7 @@ use crate::config::{Config, HostPort, IdentityMode};
 use crate::identity::names::Names;
 use crate::proof::report::{OutcomeWord, Report};
 use crate::proof::{Prover, text};
-use crate::service::{Bound, Gateway, watch_backends};
+use crate::service::{Backends, Bound, Gateway};
 use crate::sink::{self, Event, Observer, Options, Sink, SinkIdentity};
 
 use super::{CLIENT, DIALOG, INSIDER, configuration, converse, proven, saw, status_page};
@@ -110,8 +110,8 @@ async fn start(config: &Config) -> Result<(std::net::SocketAddr, Gateway), Failu
 async fn selftest(config: &Config) -> OutcomeWord {
     println!("   `smtp-gateway selftest` says:\n");
     let (names, _) = Names::spawn(&config.dns);
-    let backends = watch_backends(config).await;
-    let prover = Prover::new(Arc::new(config.clone()), backends, &names);
+    let backends = Backends::watch(config).await;
+    let prover = Prover::new(Arc::new(config.clone()), backends.states(), &names);
     let report = Report::new(vec![prover.prove(0, &mut |_| {}).await]);
     for line in text::brief(&report).trim_end().lines() {
         println!("  {line}");

@@ -9,7 +9,7 @@ use std::time::Instant;
 use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason, source_bit};
 
 use super::*;
-use crate::session::Millis;
+use crate::time::Millis;
 
 const CONFIG: &str = r#"
 [server]

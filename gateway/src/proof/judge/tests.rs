@@ -137,39 +137,39 @@ fn an_aborted_probe_is_not_safe() {
 #[test]
 fn what_is_found_is_said() {
     let ids = |ids: &[&str]| ids.iter().map(|id| Box::from(*id)).collect::<Vec<Box<str>>>();
-    let troubles = |naked, outsider, more: &[(ProbeKind, &str)]| judge(&leg(naked, outsider, more)).troubles;
+    let findings = |naked, outsider, more: &[(ProbeKind, &str)]| judge(&leg(naked, outsider, more)).findings;
     assert_eq!(
-        troubles(ACCEPTS, ACCEPTS, &[(ProbeKind::FrontDoor, REFUSES)]),
-        [Trouble::IgnoresIdentity(ids(&["A01"])), Trouble::TrustsGateway(ids(&["A01"])), Trouble::GuardHolds,]
+        findings(ACCEPTS, ACCEPTS, &[(ProbeKind::FrontDoor, REFUSES)]),
+        [Finding::IgnoresIdentity(ids(&["A01"])), Finding::TrustsGateway(ids(&["A01"])), Finding::GuardHolds,]
     );
-    assert_eq!(troubles(BOUNCES, BOUNCES, &[]), [Trouble::Backscatter(ids(&["B01"]))]);
-    assert_eq!(troubles(CATCHES_ALL, CATCHES_ALL, &[]), [Trouble::CatchAll]);
-    assert_eq!(troubles(CATCHES_ALL, REFUSES, &[]), [Trouble::UnknownUsersFromGateway]);
-    assert_eq!(troubles(REFUSES, REFUSES, &[(ProbeKind::Trusted, REFUSES)]), [Trouble::NotBelieved]);
-    assert_eq!(troubles(REFUSES, REFUSES, &[(ProbeKind::Trusted, ACCEPTS)]), []);
+    assert_eq!(findings(BOUNCES, BOUNCES, &[]), [Finding::Backscatter(ids(&["B01"]))]);
+    assert_eq!(findings(CATCHES_ALL, CATCHES_ALL, &[]), [Finding::CatchAll]);
+    assert_eq!(findings(CATCHES_ALL, REFUSES, &[]), [Finding::UnknownUsersFromGateway]);
+    assert_eq!(findings(REFUSES, REFUSES, &[(ProbeKind::Trusted, REFUSES)]), [Finding::NotBelieved]);
+    assert_eq!(findings(REFUSES, REFUSES, &[(ProbeKind::Trusted, ACCEPTS)]), []);
     assert_eq!(
-        troubles(ACCEPTS, NO_XCLIENT, &[]),
-        [Trouble::TrustsGateway(ids(&["A01"])), Trouble::IdentityUndeliverable("it does not offer XCLIENT".into())]
+        findings(ACCEPTS, NO_XCLIENT, &[]),
+        [Finding::TrustsGateway(ids(&["A01"])), Finding::IdentityUndeliverable("it does not offer XCLIENT".into())]
     );
     for (said, why) in
         [(GREYLISTS_ALL, "greylisting"), (BLOCKED, "the prober is blocked there"), (HIDDEN, "proof.foreign_domain")]
     {
-        let found = troubles(said, REFUSES, &[]);
-        let Some(Trouble::Undecided(ProbeKind::Naked, reason)) = found.first() else { panic!("{found:?}") };
+        let found = findings(said, REFUSES, &[]);
+        let Some(Finding::Undecided(ProbeKind::Naked, reason)) = found.first() else { panic!("{found:?}") };
         assert!(reason.contains(why), "{reason}");
     }
     let mut still = leg(REFUSES, REFUSES, &[]);
     still.probes[1].xclient_still_offered = true;
-    assert_eq!(judge(&still).troubles, [Trouble::XclientStillOffered]);
+    assert_eq!(judge(&still).findings, [Finding::XclientStillOffered]);
 }
 
 #[test]
 fn leaks_are_carried_into_the_verdict() {
     let mut leg = leg(REFUSES, REFUSES, &[]);
-    leg.leaks = vec![Trouble::BareNewline { outsider: false }];
+    leg.leaks = vec![Finding::BareNewline { outsider: false }];
     let verdict = judge(&leg);
     assert_eq!(
-        (verdict.state, verdict.troubles),
-        (State::SafeUnproven, vec![Trouble::BareNewline { outsider: false }])
+        (verdict.state, verdict.findings),
+        (State::SafeUnproven, vec![Finding::BareNewline { outsider: false }])
     );
 }

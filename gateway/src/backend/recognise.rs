@@ -1,11 +1,18 @@
 //! Which mail server it is, from its greeting.
 //!
 //! A guess for advice only; nothing is decided by it. What an administrator hides from the banner shows in the EHLO reply
-//! more often than not.
+//! more often than not. Health checks, the relay proof and `status` all ask here.
 
 use crate::config::ServerKind;
 
-use super::probe::Greeting;
+/// What of a server's words says what it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Greeting {
+    /// The first line of the banner, without the code.
+    pub banner: String,
+    /// The EHLO reply, its first line first.
+    pub hello: Vec<String>,
+}
 
 /// The kind of server, and what told.
 #[derive(Debug, Clone, PartialEq, Eq)]

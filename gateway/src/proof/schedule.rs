@@ -1,4 +1,4 @@
-//! The standing proof: the running gateway proves its backends at start, on a schedule, and when one comes back or greets
+//! Proofs on a schedule: the running gateway proves its backends at start, on a schedule, and when one comes back or greets
 //! otherwise than before; what was found last stands in `status`, and what follows from it is done.
 //!
 //! One proof at a time, on the runtime that serves no clients. Whoever was found to relay stays held until a proof has shown
@@ -6,7 +6,7 @@
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -14,7 +14,9 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, OnOpen};
 use crate::observe::counters::Counters;
+use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
+use crate::time::clock::since_1970;
 
 use super::probe::State;
 use super::prove::Prover;
@@ -25,9 +27,9 @@ const CHANGE_PAUSE: Duration = Duration::from_secs(15);
 /// What could not be shown is tried again after this, if the schedule is no sooner.
 const RETRY_PAUSE: Duration = Duration::from_secs(600);
 
-/// What is known of one backend.
+/// What the relay proof last found about one backend.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct LastProof {
     /// The last verdict.
     pub state: State,
     /// When, in seconds since 1970, UTC.
@@ -38,74 +40,83 @@ pub struct Known {
     relays: bool,
 }
 
-/// What is known of all of them, in the configuration's order.
+/// The same, for whoever asks and for who proves. Cheap to clone: all clones see the same.
 #[derive(Debug, Clone)]
-pub struct Standing(Arc<[Mutex<Known>]>);
+pub struct ProofRecord(Arc<Mutex<LastProof>>);
 
-impl Known {
-    fn nothing() -> Self {
-        Self { state: State::NeverRun, checked_at: None, findings: Vec::new(), relays: false }
-    }
-}
-
-impl Standing {
-    /// Begins on the current runtime, if the configuration wants it.
-    pub fn start(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
-        let known = prover.backends().iter().map(|_| Mutex::new(Known::nothing())).collect();
-        let standing = Self(known);
-        if !config.proof.enabled {
-            return standing;
-        }
-        let prover = Arc::new(prover);
-        let turn = Arc::new(Semaphore::new(1));
-        for index in 0..prover.backends().len() {
-            let guard = Guard {
-                standing: standing.clone(),
-                prover: prover.clone(),
-                index,
-                turn: turn.clone(),
-                counters: counters.clone(),
-                interval: config.proof.interval,
-                on_open: config.on_open,
-            };
-            tokio::spawn(guard.stand());
-        }
-        standing
-    }
-
-    /// What is known of the backend with this index.
-    pub fn known(&self, index: usize) -> Known {
-        self.0.get(index).map_or_else(Known::nothing, |known| lock(known).clone())
-    }
-}
-
-fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
-    known.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Stands before one backend.
-struct Guard {
-    standing: Standing,
+/// When the backends of one configuration are proven, and what follows.
+#[derive(Debug, Clone)]
+pub struct Schedule {
     prover: Arc<Prover>,
-    index: usize,
+    /// One at a time.
     turn: Arc<Semaphore>,
     counters: Arc<Counters>,
     interval: Duration,
     on_open: OnOpen,
 }
 
-impl Guard {
-    async fn stand(self) {
-        let backend = self.prover.backends()[self.index].clone();
+impl LastProof {
+    fn nothing() -> Self {
+        Self { state: State::NeverRun, checked_at: None, findings: Vec::new(), relays: false }
+    }
+}
+
+impl Default for ProofRecord {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LastProof::nothing())))
+    }
+}
+
+impl ProofRecord {
+    /// As it stands.
+    pub fn last(&self) -> LastProof {
+        lock(&self.0).clone()
+    }
+}
+
+impl Schedule {
+    /// By this prover, as `config` wants it; runs and verdicts are counted in `counters`.
+    pub fn new(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
+        let turn = Arc::new(Semaphore::new(1));
+        Self {
+            prover: Arc::new(prover),
+            turn,
+            counters,
+            interval: config.proof.interval,
+            on_open: config.relay.on_open,
+        }
+    }
+
+    /// Proves the backend with this index in the configuration for ever: at once, on schedule, and when it changes.
+    pub fn follow(&self, index: usize, record: ProofRecord) -> impl Future<Output = ()> + Send + use<> {
+        Proven { record, index, schedule: self.clone() }.follow()
+    }
+}
+
+fn lock(known: &Mutex<LastProof>) -> MutexGuard<'_, LastProof> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One backend and its schedule.
+struct Proven {
+    record: ProofRecord,
+    index: usize,
+    schedule: Schedule,
+}
+
+impl Proven {
+    async fn follow(self) {
+        let Schedule { prover, turn, interval, .. } = &self.schedule;
+        let backend = prover.backends()[self.index].clone();
         loop {
-            let Ok(turn) = self.turn.acquire().await else { return };
+            let Ok(turn) = turn.acquire().await else { return };
             debug!(backend = backend.name, "relay proof begins");
-            let report = self.prover.prove(self.index, &mut |_| {}).await;
+            let report = prover.prove(self.index, &mut |_| {}).await;
             drop(turn);
             self.file(&report);
             let proven_at = Instant::now();
             let inconclusive = report.state == State::Inconclusive;
-            let wait = if inconclusive { self.interval.min(RETRY_PAUSE) } else { self.interval };
+            let wait = if inconclusive { RETRY_PAUSE.min(*interval) } else { *interval };
             if timeout(jittered(wait), backend.changed()).await.is_ok() {
                 info!(backend = backend.name, "the backend came back or changed; it is proven again");
                 if !inconclusive {
@@ -119,10 +130,9 @@ impl Guard {
 
     /// Writes down what was found, says it, and does what follows.
     fn file(&self, report: &BackendReport) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = since_1970().as_secs();
         let mut findings = report.sentences();
-        let Some(place) = self.standing.0.get(self.index) else { return };
-        let mut known = lock(place);
+        let mut known = lock(&self.record.0);
         let before = known.state;
         let relays = match report.state {
             State::Open => true,
@@ -133,19 +143,20 @@ impl Guard {
             findings
                 .push("it relayed for strangers when it last could be asked; what follows from that stays".to_owned());
         }
-        let hold = hold(self.on_open, relays);
-        self.prover.backends()[self.index].set_hold(hold);
-        *known = Known { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
+        let hold = hold(self.schedule.on_open, relays);
+        self.schedule.prover.backends()[self.index].set_hold(hold);
+        *known = LastProof { state: report.state, checked_at: Some(now), findings: findings.clone(), relays };
         drop(known);
         self.count(report.state);
         say(&report.name, before, report.state, hold, &findings);
     }
 
     fn count(&self, state: State) {
-        self.counters.proofs_run_total.increment();
+        let counters = &self.schedule.counters;
+        counters.proofs_run_total.increment();
         match state {
-            State::Open | State::Latent => self.counters.proofs_found_total.increment(),
-            State::Inconclusive | State::NeverRun => self.counters.proofs_inconclusive_total.increment(),
+            State::Open | State::Latent => counters.proofs_found_total.increment(),
+            State::Inconclusive | State::NeverRun => counters.proofs_inconclusive_total.increment(),
             State::Proven | State::SafeUnproven => {}
         }
     }
@@ -163,6 +174,10 @@ fn hold(on_open: OnOpen, relays: bool) -> Hold {
 /// A verdict that did not change is said again if somebody must act on it.
 fn say(backend: &str, before: State, state: State, hold: Hold, findings: &[String]) {
     let (verdict, found) = (state.as_str(), findings.join("; "));
+    if before != state {
+        let text = if findings.is_empty() { verdict.to_owned() } else { format!("{verdict}: {found}") };
+        events::emit(EventKind::Proof, backend, text);
+    }
     match state {
         State::Open => {
             let consequence = match hold {

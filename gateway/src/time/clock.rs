@@ -1,12 +1,11 @@
-//! The core's time: milliseconds of the machine's monotonic clock, which began at boot. So what the kernel side remembers
-//! over a restart of the gateway still has its place in time.
+//! The clock itself. The pure rooms may not ask it.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
-use crate::session::{Millis, WallClock};
+use super::{Millis, WallClock};
 
 static START: LazyLock<Instant> = LazyLock::new(|| {
     let (now, since_boot) = (Instant::now(), clock_gettime(ClockId::Monotonic));
@@ -20,15 +19,26 @@ pub fn now() -> Millis {
     Millis(u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What the date is at this time.
-pub(super) fn wall_clock(at: Millis) -> WallClock {
+/// The wall clock: how long it is since 1970.
+pub fn since_1970() -> Duration {
     // A clock that shows a time before 1970 was never set.
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    WallClock { at, unix_seconds: i64::try_from(since.as_secs()).unwrap_or(i64::MAX) }
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// What the date is at this time.
+pub fn wall_clock(at: Millis) -> WallClock {
+    WallClock { at, unix_seconds: i64::try_from(since_1970().as_secs()).unwrap_or(i64::MAX) }
+}
+
+/// Nanoseconds of the same clock, as the kernel counts them.
+pub fn now_ns() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let (seconds, ns) = (u64::try_from(now.tv_sec), u64::try_from(now.tv_nsec));
+    seconds.unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(ns.unwrap_or(0))
 }
 
 /// As tokio's timers want it.
-pub(super) fn instant(at: Millis) -> tokio::time::Instant {
+pub fn instant(at: Millis) -> tokio::time::Instant {
     // Far beyond any deadline, and still representable.
     const FOREVER_MS: u64 = 1 << 40;
     tokio::time::Instant::from_std(*START + Duration::from_millis(at.0.min(FOREVER_MS)))

@@ -1,4 +1,10 @@
-//! Time as the session sees it: a number handed in.
+//! Time: the bottom of the house. The pure rooms are handed the time as a [`Millis`] and name these types only; whoever may
+//! look at a clock asks [`clock`], of which there is one for the whole process.
+//!
+//! Milliseconds of the machine's monotonic clock, which began at boot: what the kernel side remembers over a restart of the
+//! gateway still has its place in time, and no change of the date moves a deadline.
+
+pub mod clock;
 
 use std::time::Duration;
 
@@ -13,12 +19,12 @@ pub struct WallClock {
 
 impl WallClock {
     /// Seconds since 1970, at a time that is not before the look.
-    pub(super) fn unix_seconds(self, now: Millis) -> i64 {
+    pub fn unix_seconds(self, now: Millis) -> i64 {
         self.unix_seconds.saturating_add_unsigned(now.since(self.at) / 1000)
     }
 }
 
-/// Milliseconds since the driver's start of time.
+/// Milliseconds since the machine's boot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Millis(pub u64);
 

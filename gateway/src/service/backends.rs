@@ -1,0 +1,81 @@
+//! The backends of the running gateway. Each is one whole: its configuration, what is known of it, what the relay proof found,
+//! and the tasks that find both out; dropped, it ends them. They are known by name.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+
+use crate::backend::{BackendState, watch};
+use crate::config::{self, Config};
+use crate::proof::{ProofRecord, Schedule};
+
+/// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
+const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// One backend.
+#[derive(Debug)]
+pub(crate) struct Backend {
+    /// As it was configured.
+    pub(crate) config: config::Backend,
+    /// What is known of it; sessions hold this too, and may outlive the rest.
+    pub(crate) state: Arc<BackendState>,
+    /// What the relay proof last found.
+    pub(crate) proof: ProofRecord,
+    tasks: JoinSet<()>,
+}
+
+/// All of one configuration, in its order.
+#[derive(Debug)]
+pub(crate) struct Backends(Vec<Backend>);
+
+impl Backends {
+    /// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
+    pub(crate) async fn watch(config: &Config) -> Self {
+        let mut checks = Vec::new();
+        let backends = config.backends.iter().map(|backend| {
+            let (first, checked) = oneshot::channel();
+            checks.push(checked);
+            Backend::watch(backend, config, first)
+        });
+        let backends = Self(backends.collect());
+        let all = async {
+            for checked in checks {
+                // A watch that ended has nothing to tell.
+                let _ = checked.await;
+            }
+        };
+        // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
+        let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
+        backends
+    }
+
+    /// Proves each of them on schedule, on the current runtime.
+    pub(crate) fn prove(&mut self, schedule: &Schedule) {
+        for (index, backend) in self.0.iter_mut().enumerate() {
+            backend.tasks.spawn(schedule.follow(index, backend.proof.clone()));
+        }
+    }
+
+    /// In the configuration's order.
+    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Backend> {
+        self.0.iter()
+    }
+
+    /// What is known of each, in the configuration's order.
+    pub(crate) fn states(&self) -> Vec<Arc<BackendState>> {
+        self.0.iter().map(|backend| backend.state.clone()).collect()
+    }
+}
+
+impl Backend {
+    /// `first` hears of the first health check.
+    fn watch(backend: &config::Backend, config: &Config, first: oneshot::Sender<()>) -> Self {
+        let hostname = &config.server.hostname;
+        let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
+        Self { config: backend.clone(), state, proof: ProofRecord::default(), tasks }
+    }
+}
