@@ -9,6 +9,7 @@ mod view;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,7 @@ pub struct Bound {
     config: Config,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
+    warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
 }
 
@@ -76,12 +78,22 @@ impl Bound {
         let listeners = bind(&config.listeners, config.server.workers)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, kernel })
+        Ok(Self { config, control, listeners, warnings: Vec::new(), kernel })
     }
 
     /// The configuration it is bound for.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What was made on the host's file system; it must stay the gateway's when it becomes another user.
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        self.control.own_files()
+    }
+
+    /// Something that an administrator should know, for `status`.
+    pub fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
     }
 
     /// Where each listener listens.
@@ -92,7 +104,7 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners, kernel } = self;
+        let Self { config, mut control, listeners, warnings, kernel } = self;
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
@@ -107,6 +119,7 @@ impl Bound {
         }
         let view = Arc::new(View {
             started: Instant::now(),
+            warnings,
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters,

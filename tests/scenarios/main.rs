@@ -21,6 +21,7 @@ mod names;
 mod observe;
 mod opensmtpd;
 mod postfix;
+mod privileges;
 mod proof_local;
 mod proof_nmap;
 mod proof_postfix;

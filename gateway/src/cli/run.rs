@@ -16,9 +16,10 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let log = log::init(&config.log).map_err(Failure::new)?;
     privileges::raise_open_files(config.limits.sessions);
-    let bound = Bound::new(config).map_err(Failure::new)?;
-    // Before any thread starts, for capabilities belong to threads.
-    privileges::drop_needless(bound.config()).map_err(Failure::new)?;
+    let mut bound = Bound::new(config).map_err(Failure::new)?;
+    if let Some(remains) = privileges::drop_all(&bound).map_err(privileges::DropError::into_failure)? {
+        bound.warn(remains);
+    }
     log.start().map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(serve(bound))

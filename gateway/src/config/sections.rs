@@ -7,7 +7,8 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
-use super::declare::{Each, Required, table, words};
+use super::declare::{Each, Maybe, Required, table, words};
+use super::diagnostics::quoted;
 use super::filter::{FilterError, LogFilter};
 use super::read::{Complaint, Read, Section};
 use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
@@ -20,6 +21,8 @@ table! {
     pub struct Server {
         /// The name in greeting and EHLO reply, and towards the backend.
         hostname: String = String::new(), Required("\"mx.example.com\"", hostname);
+        /// Whom a gateway that root started becomes once it listens; if not given, `smtp-gateway` or else `nobody`.
+        user: Option<String> = None, Maybe(user);
         /// Threads that carry sessions; if not given, one per core.
         workers: usize = workers_default(), workers;
         /// What happens to a client that talks before it may.
@@ -171,6 +174,21 @@ pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     let server = Server::read(&mut section);
     section.finish();
     server
+}
+
+/// A name as useradd(8) takes it.
+fn user(value: &DeValue<'_>) -> Read<String> {
+    let name = text(value, "smtp-gateway")?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if name.is_empty() || name.len() > 32 || !is_plain || name.starts_with('-') {
+        let message = format!("is {}, which is no name of a user", quoted(name));
+        return Err(Complaint::new(message, "write a user of this host, such as `\"smtp-gateway\"`"));
+    }
+    if name == "root" {
+        let help = "write a user that owns nothing else, such as `\"smtp-gateway\"`, or delete the key";
+        return Err(Complaint::new("is `root`, which the gateway is not to stay", help));
+    }
+    Ok(name.to_owned())
 }
 
 /// `"auto"`, or how many.

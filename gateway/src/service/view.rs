@@ -33,6 +33,8 @@ const TOP_SOURCES: usize = 10;
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) started: Instant,
+    /// What was wrong at the start and still is.
+    pub(super) warnings: Vec<String>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) backends: Backends,
     pub(super) counters: CounterSet,
@@ -58,6 +60,7 @@ impl Answers for View {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            warnings: self.warnings.clone(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
                 active: totals.sessions_active(),
