@@ -9,10 +9,12 @@
 
 mod abuse;
 mod addresses;
+mod between;
 mod declare;
 mod diagnostics;
 mod endpoints;
 mod files;
+mod join;
 mod parse;
 mod proof;
 mod read;
@@ -23,8 +25,9 @@ mod syntax;
 mod values;
 
 pub use self::abuse::{Bans, Xdp, XdpMode};
+pub use self::addresses::HostPort;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, HostPort, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, IdentityMode, Listener, ServerKind};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};

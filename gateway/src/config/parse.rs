@@ -10,7 +10,9 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, Control, Dns, Limits, Log, Timeouts, abuse, endpoints, files, proof, relay, sections, syntax};
+use super::{
+    Config, Control, Dns, Limits, Log, Timeouts, abuse, endpoints, files, join, proof, relay, sections, syntax,
+};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
@@ -90,7 +92,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let xdp = abuse::xdp(top.table("[xdp]"));
     let control = alone(top.table("[control]"), Control::read);
     let log = alone(top.table("[log]"), Log::read);
-    let (listeners, backends) = endpoints::join(listeners, backends, names_domains, top.report());
+    let (listeners, backends) = join::join(listeners, backends, names_domains, top.report());
     top.refuse("tls", "this version has no TLS yet", "delete `[tls]`");
     top.refuse(
         "metrics",
