@@ -14,6 +14,7 @@ use tracing::warn;
 use crate::config::{Backend, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
+use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
 
@@ -120,8 +121,14 @@ impl BackendState {
         }
         if known.problem != health.problem {
             match &health.problem {
-                Some(problem) => warn!(backend = self.name, problem, "backend is unhealthy"),
-                None => tracing::info!(backend = self.name, "backend is healthy again"),
+                Some(problem) => {
+                    warn!(backend = self.name, problem, "backend is unhealthy");
+                    events::emit(EventKind::BackendDown, &self.name, problem);
+                }
+                None => {
+                    tracing::info!(backend = self.name, "backend is healthy again");
+                    events::emit(EventKind::BackendUp, &self.name, "healthy again");
+                }
             }
         }
         // A check that did not get as far as the greeting says nothing about it.
@@ -145,6 +152,7 @@ impl BackendState {
         let mut known = self.lock_health();
         if known.problem.as_deref() != Some(why) {
             warn!(backend = self.name, problem = why, "the backend cannot be told who clients are");
+            events::emit(EventKind::BackendDown, &self.name, why);
             known.problem = Some(why.to_owned());
         }
         known.healthy = false;

@@ -14,6 +14,9 @@ pub struct Status {
     pub version: String,
     /// Since start.
     pub uptime_seconds: u64,
+    /// What an administrator should know or mend, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// In the configuration's order.
     pub listeners: Vec<ListenerStatus>,
     /// Sessions with clients.

@@ -11,8 +11,18 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, listeners, sessions, messages, proofs, backends, xdp, top_sources: _ } =
-        status;
+    let Status {
+        version,
+        uptime_seconds,
+        warnings,
+        listeners,
+        sessions,
+        messages,
+        proofs,
+        backends,
+        xdp,
+        top_sources: _,
+    } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -50,6 +60,10 @@ pub fn render(status: &Status, colour: bool) -> String {
         line(format_args!("  {red}! {}{plain}", printable(problem)));
     }
     line(format_args!("bans       {}", xdp.bans));
+    for warning in warnings {
+        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
+        line(format_args!("{red}! {}{plain}", printable(warning)));
+    }
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
@@ -161,6 +175,7 @@ mod tests {
         Status {
             version: "1.2.3".into(),
             uptime_seconds: 3 * 3600 + 12 * 60,
+            warnings: vec!["this gateway is still root".into()],
             listeners: vec![ListenerStatus {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),
@@ -187,6 +202,7 @@ messages   4 accepted, 5 rejected, 6 deferred
 proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
 bans       0
+! this gateway is still root
 
 LISTENER  TAKES    BACKEND
 [::]:25   clients  exchange

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, OnOpen};
 use crate::observe::counters::Counters;
+use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::time::clock::since_1970;
 
@@ -173,6 +174,10 @@ fn hold(on_open: OnOpen, relays: bool) -> Hold {
 /// A verdict that did not change is said again if somebody must act on it.
 fn say(backend: &str, before: State, state: State, hold: Hold, findings: &[String]) {
     let (verdict, found) = (state.as_str(), findings.join("; "));
+    if before != state {
+        let text = if findings.is_empty() { verdict.to_owned() } else { format!("{verdict}: {found}") };
+        events::emit(EventKind::Proof, backend, text);
+    }
     match state {
         State::Open => {
             let consequence = match hold {

@@ -16,7 +16,7 @@ use crate::control::{
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::policy::bans::Cause;
 use crate::proof::LastProof;
 use crate::time::Millis;
@@ -33,6 +33,8 @@ const TOP_SOURCES: usize = 10;
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) started: Instant,
+    /// What was wrong at the start and still is.
+    pub(super) warnings: Vec<String>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) backends: Backends,
     pub(super) counters: CounterSet,
@@ -58,16 +60,17 @@ impl Answers for View {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            warnings: self.warnings.clone(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                active: totals.sessions_active(),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
             messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
+                accepted_total: totals.messages_total.of(MessageOutcome::Accepted),
+                rejected_total: totals.messages_total.of(MessageOutcome::Rejected),
+                deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
             },
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
