@@ -107,7 +107,8 @@ mod tests {
 
     #[test]
     fn each_thing_is_said_and_the_worst_first() {
-        let cases: [(fn(&mut Status), Severity, &str); 10] = [
+        type Change = fn(&mut Status);
+        let cases: [(Change, Severity, &str); 10] = [
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
             (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "trusts the gateway's address"),

@@ -94,9 +94,8 @@ fn sample_process(samples: &mut Vec<Sample>) {
         samples.push(Sample::plain(&gauges::MEMORY, number(pages * size_of_page())));
     }
     // Since Linux 6.2 the size of the folder is how many there are; before, it is 0.
-    match std::fs::metadata("/proc/self/fd").map(|folder| folder.len()) {
-        Ok(count @ 1..) => samples.push(Sample::plain(&gauges::OPEN_FILES, number(count))),
-        Ok(0) | Err(_) => {}
+    if let Ok(count @ 1..) = std::fs::metadata("/proc/self/fd").map(|folder| folder.len()) {
+        samples.push(Sample::plain(&gauges::OPEN_FILES, number(count)));
     }
 }
 
