@@ -15,12 +15,14 @@
 //! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, session, time, verdicts | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | config, identity, observe, policy, session, smtp, time | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | config, identity, policy, time | sockets, sessions |
+//! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, policy, session, smtp, time, verdicts | who started it |
-//! | [`control`] | the unix socket and its verbs | config, proof, time | sessions |
+//! | [`control`] | the unix socket and its verbs | config, observe, proof, time | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, why somebody is banned |
-//! | [`observe`] | logs and counters, each name declared once | config, identity, time | decisions |
-//! | [`service`] | the parts put together, in order, and taken apart | accept, backend, config, control, drive, identity, kernel, observe, policy, proof, session, time, verdicts | what any part does |
+//! | [`observe`] | numbers, log and events, each name declared once | config, identity, time | decisions, sessions |
+//! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | config, control, observe, time | how a number comes about |
+//! | [`service`] | the parts put together, in order, and taken apart | accept, backend, config, control, drive, identity, kernel, metrics, observe, policy, proof, session, time, verdicts | what any part does |
 //! | [`cli`] | arguments to exit codes | config, control, identity, observe, proof, service, sink, time | everything else's inside |
 //! | [`sink`] | a small development backend | nobody | the gateway |
 
@@ -32,6 +34,7 @@ pub mod control;
 pub mod drive;
 pub mod identity;
 pub mod kernel;
+pub mod metrics;
 pub mod observe;
 pub mod policy;
 pub mod proof;
@@ -40,6 +43,7 @@ pub mod session;
 pub mod sink;
 pub mod smtp;
 pub mod time;
+pub mod tls;
 pub mod verdicts;
 
 #[cfg(test)]

@@ -29,11 +29,11 @@ pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
 pub use self::diagnostics::Fault;
 pub use self::endpoints::{Backend, IdentityMode, Listener, ServerKind};
-pub use self::filter::{FilterError, LogFilter};
+pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
-pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
+pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
 pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
@@ -61,6 +61,8 @@ pub struct Config {
     pub xdp: Xdp,
     /// `[control]`
     pub control: Control,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[log]`
     pub log: Log,
 }
