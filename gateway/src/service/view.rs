@@ -17,6 +17,7 @@ use crate::control::{
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::observe::counters::{CounterSet, MessageOutcome};
+use crate::observe::refusals;
 use crate::policy::bans::Cause;
 use crate::proof::LastProof;
 use crate::time::Millis;
@@ -60,7 +61,7 @@ impl Answers for View {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
                 active: totals.sessions_active(),
@@ -116,6 +117,10 @@ impl Answers for View {
 }
 
 impl View {
+    fn warnings(&self) -> Vec<String> {
+        self.warnings.iter().cloned().chain(refusals::misfits()).collect()
+    }
+
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
