@@ -184,6 +184,13 @@ fn a_mail_server_is_not_banned_for_its_users() {
     }
     setting.client("203.0.113.10").quit();
     assert_eq!(setting.json(&["bans"])["bans"], Value::Array(Vec::new()));
+
+    // The administrator is asked whether the domain is one that was forgotten.
+    let status = setting.gateway.status();
+    let refused: Vec<_> =
+        status["refused_domains"].as_array().unwrap().iter().map(|d| (&d["domain"], &d["refused_total"])).collect();
+    assert_eq!(refused[1], (&"mail.example.com".into(), &15.into()));
+    assert!(said(&setting.run(&["status"]).stdout).contains("mail.example.com, 15×"));
 }
 
 /// Mail that comes in abundance speaks against nobody.

@@ -18,7 +18,7 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
 
-use super::recognise::fingerprint;
+use super::recognise::{Greeting, fingerprint};
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;
@@ -117,6 +117,13 @@ impl BackendState {
     /// What the last health check saw.
     pub fn health(&self) -> Health {
         self.lock_health().clone()
+    }
+
+    /// How it greets, as far as it has; by this it can be recognised.
+    pub fn greeting(&self) -> Greeting {
+        let health = self.lock_health();
+        let hello = std::iter::once(String::new()).chain(health.keywords.iter().cloned()).collect();
+        Greeting { banner: health.banner.clone(), hello }
     }
 
     /// Files what a check saw; a change is logged.

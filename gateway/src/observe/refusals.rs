@@ -58,7 +58,7 @@ label! {
 
 impl RefusalCause {
     /// What to write, or to do, if the client should have been served; `None` where the client alone can mend it.
-    fn mend(self) -> Option<&'static str> {
+    pub fn mend(self) -> Option<&'static str> {
         match self {
             Self::Sessions => Some("raise `limits.sessions`, or see with `smtp-gateway top` who takes the places"),
             Self::SessionsPerClient => {
@@ -151,6 +151,8 @@ struct Limiter {
     untold: [AtomicU64; RefusalCause::ALL.len()],
 }
 
+/// When each cause was last met, in seconds since [`START`], and one more; 0 for never.
+static LAST: [AtomicU64; RefusalCause::ALL.len()] = [const { AtomicU64::new(0) }; RefusalCause::ALL.len()];
 static LIMITER: LazyLock<Limiter> = LazyLock::new(Limiter::new);
 static MISFITS: LazyLock<Misfits> = LazyLock::new(Misfits::default);
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
@@ -188,11 +190,12 @@ pub fn misfits() -> Vec<String> {
 
 /// Tells of a refusal in the log and the events, unless enough was told of its kind this minute.
 pub fn tell(cause: RefusalCause, source: IpAddr) {
-    let minute = START.elapsed().as_secs() / 60;
+    let seconds = START.elapsed().as_secs();
+    LAST[cause.index()].store(seconds + 1, Ordering::Relaxed);
     if cause.words().is_some() {
-        MISFITS.note(cause, source.to_canonical(), minute);
+        MISFITS.note(cause, source.to_canonical(), seconds / 60);
     }
-    if !LIMITER.admits(cause, source.to_canonical(), minute) {
+    if !LIMITER.admits(cause, source.to_canonical(), seconds / 60) {
         return;
     }
     let why = cause.as_str();
@@ -200,6 +203,14 @@ pub fn tell(cause: RefusalCause, source: IpAddr) {
     match cause {
         cause if cause.is_of_the_setup() => warn!(cause = why, %source, mend = cause.mend(), "refused"),
         _ => info!(cause = why, %source, mend = cause.mend(), "refused"),
+    }
+}
+
+/// Whether something was refused for this cause within the last so many seconds.
+pub fn is_recent(cause: RefusalCause, seconds: u64) -> bool {
+    match LAST[cause.index()].load(Ordering::Relaxed) {
+        0 => false,
+        last => (START.elapsed().as_secs() + 1).saturating_sub(last) <= seconds,
     }
 }
 
