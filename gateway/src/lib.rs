@@ -10,6 +10,7 @@
 //! | [`session`] | the state machines of one session | I/O, clocks, executors |
 //! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | I/O, clocks |
 //! | [`identity`] | who the client is, and how the backend is told | SMTP transactions |
+//! | [`opening`] | from a connection to a backend's open session: TLS, identity, hello | clocks, who drives it |
 //! | [`drive`] | sockets and timers; does what `session` says | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | clients |
@@ -32,6 +33,7 @@ pub mod drive;
 pub mod identity;
 pub mod kernel;
 pub mod observe;
+pub mod opening;
 pub mod policy;
 pub mod proof;
 pub mod service;

@@ -6,7 +6,7 @@ use caps::{CapSet, Capability, CapsHashSet};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::warn;
 
-use crate::config::{Config, IdentityMode};
+use crate::config::Config;
 
 /// Files besides sessions': listeners, runtimes, the log, the control socket, look-ups.
 const OTHER_FILES: u64 = 256;
@@ -62,7 +62,7 @@ pub(super) fn raise_open_files(sessions: usize) {
 pub(super) fn drop_needless(config: &Config) -> Result<(), DropError> {
     let error = |error: &dyn fmt::Display| DropError::Other(error.to_string());
     let mut kept = CapsHashSet::new();
-    if let Some(backend) = config.backends.iter().find(|backend| backend.identity == IdentityMode::Transparent) {
+    if let Some(backend) = config.backends.iter().find(|backend| backend.identity.is_transparent()) {
         if !caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW).map_err(|e| error(&e))? {
             return Err(DropError::NoNetRaw(backend.name.clone()));
         }

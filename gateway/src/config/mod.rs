@@ -24,7 +24,7 @@ mod values;
 
 pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, HostPort, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, BackendTls, HostPort, IdentityMode, Listener, ServerKind};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};

@@ -54,10 +54,12 @@ impl SessionTask {
                 self.report(Finding::EarlyTalk);
             }
             Action::Finding(finding) => self.report(finding),
-            Action::IdentityFailed(why) => {
+            Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
-                backend.identity_refused(why);
+                backend.identity_refused(&fault.to_string());
             }
+            Action::BackendTlsFailed(why) => backend.tls_failed(&why),
+            Action::SecureBackend(nothing) => self.backend.secure(nothing),
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),

@@ -67,6 +67,11 @@ impl ClientAddr {
     pub fn is_named(self) -> bool {
         self.named
     }
+
+    /// What a backend may be told: never the address of a load balancer, which it may trust, in a client's stead.
+    pub fn told(self) -> Option<SocketAddr> {
+        self.named.then_some(self.addr)
+    }
 }
 
 impl fmt::Display for PeerAddr {

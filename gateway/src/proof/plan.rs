@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Config, IdentityMode};
+use crate::config::Config;
 
 use super::cases::{Case, cases};
 use super::probe::{Family, ProbeKind};
@@ -76,7 +76,7 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
         let shunned = of_family(&proof.shunned);
         probes.extend(shunned.map(|shunned| told(ProbeKind::Shunned, Some(shunned), few(&["H04"]))));
         // Nobody can hold a connection under an address whose packets go elsewhere.
-        let is_claimed = config.backends[backend].identity != IdentityMode::Transparent;
+        let is_claimed = !config.backends[backend].identity.is_transparent();
         let spoof = proof.spoof_from.iter().copied().find(|ip| is_claimed && ip.is_ipv4() == server.is_ipv4());
         probes.extend(spoof.zip(outsider).map(|(bind, outsider)| Probe {
             bind: Some(bind),

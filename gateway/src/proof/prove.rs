@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
 use crate::backend::recognise::recognise;
-use crate::config::{Config, HostPort, IdentityMode, Listener};
+use crate::config::{BackendTls, Config, HostPort, Listener};
 use crate::identity::names::Names as Dns;
 use crate::observe::counters::CounterSet;
 use crate::verdicts::Verdicts;
@@ -113,7 +113,7 @@ impl Prover {
         deadline: Instant,
         meter: &mut ProgressMeter<'_, '_>,
     ) -> (Leg, Verdict, Vec<Sent>) {
-        let leg_is_ipv6 = plan.family == Family::V6 && self.config.backends[backend].identity == IdentityMode::Xclient;
+        let leg_is_ipv6 = plan.family == Family::V6 && self.config.backends[backend].identity.is_xclient();
         let mut probes = Vec::new();
         for probe in &plan.probes {
             // What does not depend on the client's family is asked once.
@@ -197,9 +197,12 @@ impl Prover {
 
     fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
         let timeouts = &self.config.timeouts;
+        let configured = &self.config.backends[backend];
+        let is_own_door = matches!(probe.kind, ProbeKind::FrontDoor | ProbeKind::Outside);
         Door {
             probe,
-            mode: self.config.backends[backend].identity,
+            mode: configured.identity,
+            tls: if is_own_door { BackendTls::Off } else { configured.tls },
             hostname: &self.config.server.hostname,
             front: probe.listener.and_then(|listener| self.doors.get(listener)),
             connect_timeout: timeouts.connect,

@@ -193,7 +193,7 @@ async fn open(door: &mut Door<'_>, names: &mut Names, result: &mut ProbeResult) 
 }
 
 fn is_by_xclient(door: &Door<'_>) -> bool {
-    door.mode == crate::config::IdentityMode::Xclient
+    door.mode.is_xclient()
 }
 
 /// MAIL and RCPT, and at level 2 DATA.
@@ -206,13 +206,13 @@ async fn ask(
     let id = case.id.clone();
     let Some((from, to)) = case.fill(names) else { return Err(Broken("nothing to ask".to_owned())) };
     let mut stage = Stage::Mail;
-    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(Broken)?.answer;
+    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(Broken)?;
     if answer.outcome(stage) == Outcome::Accepted {
         stage = Stage::Rcpt;
-        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(Broken)?.answer;
+        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(Broken)?;
         if settings.level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
             stage = Stage::Data;
-            answer = talk.ask("DATA").await.map_err(Broken)?.answer;
+            answer = talk.ask("DATA").await.map_err(Broken)?;
         }
     }
     if answer.code == 421 {
@@ -227,5 +227,5 @@ async fn reset(talk: &mut Talk) -> bool {
     let heard = talk.ask("RSET").await;
     // Not worth a line in every transcript.
     let _ = talk.take_transcript();
-    heard.is_ok_and(|heard| heard.answer.code == 250)
+    heard.is_ok_and(|heard| heard.code == 250)
 }
