@@ -15,6 +15,7 @@
 //! | [`accept`] | listeners, admission, drain | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
+//! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
@@ -41,4 +42,5 @@ pub mod session;
 pub mod sink;
 pub mod smtp;
 pub mod time;
+pub mod tls;
 pub mod verdicts;

@@ -8,6 +8,7 @@ use dashmap::mapref::entry::Entry;
 
 use crate::config::Limits;
 use crate::identity::{ClientAddr, PeerAddr, Source};
+use crate::observe::refusals::RefusalCause;
 
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
@@ -54,6 +55,15 @@ pub(super) struct Place {
 }
 
 impl Refusal {
+    /// What it is counted as.
+    pub(super) fn cause(self) -> RefusalCause {
+        match self {
+            Self::Full => RefusalCause::Sessions,
+            Self::ClientFull => RefusalCause::SessionsPerClient,
+            Self::Banned => RefusalCause::Banned,
+        }
+    }
+
     /// The reply, and the end.
     pub(super) fn reply(self) -> &'static [u8] {
         match self {

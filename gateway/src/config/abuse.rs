@@ -10,7 +10,7 @@ use super::addresses::network;
 use super::declare::{Each, table, words};
 use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
-use super::values::{DAY, HOUR, MINUTE, SECOND, boolean, duration, integer, text, word};
+use super::values::{DAY, MINUTE, SECOND, boolean, duration, integer, text, word};
 
 /// `IFNAMSIZ` of linux/if.h, its final NUL taken off.
 const INTERFACE_NAME_MAX: usize = 15;
@@ -25,7 +25,7 @@ table! {
         /// Points at which a source is banned.
         threshold: u32 = 100, integer(10..=10_000);
         /// In which `threshold` points are forgotten, steadily.
-        memory: Duration = HOUR, duration(MINUTE..=30 * DAY);
+        memory: Duration = 30 * MINUTE, duration(MINUTE..=30 * DAY);
         /// A source's first ban; each further one lasts four times as long as the last. If it is not given, no longer than
         /// `maximum`.
         first: Duration = 10 * MINUTE, duration(SECOND..=30 * DAY);

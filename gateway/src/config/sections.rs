@@ -7,7 +7,9 @@ use std::time::Duration;
 use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
-use super::declare::{Each, Required, table, words};
+use super::declare::{Each, Maybe, Required, table, words};
+use super::diagnostics::quoted;
+use super::filter::{FilterError, LogFilter};
 use super::read::{Complaint, Read, Section};
 use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
 
@@ -19,6 +21,8 @@ table! {
     pub struct Server {
         /// The name in greeting and EHLO reply, and towards the backend.
         hostname: String = String::new(), Required("\"mx.example.com\"", hostname);
+        /// Whom a gateway that root started becomes once it listens; if not given, `smtp-gateway` or else `nobody`.
+        user: Option<String> = None, Maybe(user);
         /// Threads that carry sessions; if not given, one per core.
         workers: usize = workers_default(), workers;
         /// What happens to a client that talks before it may.
@@ -133,8 +137,8 @@ table! {
     pub struct Log: Default {
         /// How an event is written.
         format: LogFormat = LogFormat::Text, word;
-        /// The least that is logged.
-        level: LogLevel = LogLevel::Info, word;
+        /// The least that is logged; a room may have its own level.
+        level: LogFilter = LogLevel::Info.into(), log_filter;
         /// Whether addresses of mailboxes appear at INFO, and not only their domains.
         mailboxes: bool = false, boolean;
     }
@@ -151,7 +155,7 @@ words! {
 }
 
 words! {
-    /// `log.level`
+    /// How much is logged.
     #[expect(missing_docs, reason = "the names are tracing's own")]
     pub enum LogLevel {
         Error = "error",
@@ -172,6 +176,21 @@ pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     server
 }
 
+/// A name as useradd(8) takes it.
+fn user(value: &DeValue<'_>) -> Read<String> {
+    let name = text(value, "smtp-gateway")?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if name.is_empty() || name.len() > 32 || !is_plain || name.starts_with('-') {
+        let message = format!("is {}, which is no name of a user", quoted(name));
+        return Err(Complaint::new(message, "write a user of this host, such as `\"smtp-gateway\"`"));
+    }
+    if name == "root" {
+        let help = "write a user that owns nothing else, such as `\"smtp-gateway\"`, or delete the key";
+        return Err(Complaint::new("is `root`, which the gateway is not to stay", help));
+    }
+    Ok(name.to_owned())
+}
+
 /// `"auto"`, or how many.
 fn workers(value: &DeValue<'_>) -> Read<usize> {
     if value.as_str() == Some("auto") {
@@ -184,6 +203,10 @@ fn workers(value: &DeValue<'_>) -> Read<usize> {
 
 pub(super) fn workers_default() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {
+    text(value, "info")?.parse().map_err(|FilterError { message, help }| Complaint::new(message, help))
 }
 
 fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

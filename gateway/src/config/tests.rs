@@ -45,6 +45,7 @@ fn defaults() -> Config {
     Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
+            user: None,
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,

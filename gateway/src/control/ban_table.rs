@@ -16,7 +16,7 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
     }
     let rows = bans.iter().map(|ban| {
         let by = match ban.by {
-            BannedBy::Findings => "findings",
+            BannedBy::Offences => "findings",
             BannedBy::Administrator => "administrator",
         };
         [
@@ -83,7 +83,7 @@ mod tests {
         let findings = BanStatus {
             address: "192.0.2.1".into(),
             reason: "10 × relay attempt".into(),
-            by: BannedBy::Findings,
+            by: BannedBy::Offences,
             since: 1000,
             until: 1600,
             connections_refused: 7,

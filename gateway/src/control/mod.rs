@@ -16,7 +16,7 @@ pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
     BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals, Proof,
-    ProofState, ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 pub use table::render;
 

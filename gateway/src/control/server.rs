@@ -62,6 +62,8 @@ pub trait Answers: Send + Sync + 'static {
 pub struct ControlSocket {
     listener: Option<StdListener>,
     path: PathBuf,
+    /// The folder that was made for it.
+    made: Option<PathBuf>,
     allowed_uids: Vec<u32>,
 }
 
@@ -107,7 +109,8 @@ impl ControlSocket {
         let path = &control.socket;
         let system = |error| SocketError::System(path.clone(), error);
         clear(path)?;
-        if let Some(directory) = path.parent() {
+        let missing = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists());
+        if let Some(directory) = missing {
             fs::create_dir_all(directory).map_err(system)?;
         }
         let listener = StdListener::bind(path).map_err(system)?;
@@ -115,7 +118,17 @@ impl ControlSocket {
         let mode = if control.allowed_uids.is_empty() { 0o600 } else { 0o666 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
-        Ok(Self { listener: Some(listener), path: path.clone(), allowed_uids: control.allowed_uids.clone() })
+        Ok(Self {
+            listener: Some(listener),
+            path: path.clone(),
+            made: missing.map(Path::to_owned),
+            allowed_uids: control.allowed_uids.clone(),
+        })
+    }
+
+    /// What was made for it: the socket, and perhaps its folder.
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.path).chain(&self.made).cloned().collect()
     }
 
     /// Answers for ever, on the current runtime.
@@ -131,7 +144,10 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        // A user that root became may not be allowed to; whoever comes next takes a dead socket away.
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::PermissionDenied
+        {
             warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }
     }

@@ -14,6 +14,9 @@ pub struct Status {
     pub version: String,
     /// Since start.
     pub uptime_seconds: u64,
+    /// What an administrator should know or mend, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// In the configuration's order.
     pub listeners: Vec<ListenerStatus>,
     /// Sessions with clients.
@@ -28,6 +31,20 @@ pub struct Status {
     pub xdp: XdpStatus,
     /// Busiest sources as the kernel side counts them; while it is off, those with most sessions.
     pub top_sources: Vec<TopSource>,
+    /// Domains that the relay guard refused recipients in most often since the start, the most often refused first: one of
+    /// the administrator's own that `relay.local_domains` lacks stands out there.
+    pub refused_domains: Vec<RefusedDomainStatus>,
+}
+
+/// A domain that the relay guard refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedDomainStatus {
+    /// In lower case.
+    pub domain: String,
+    /// Recipients refused, at least.
+    pub refused_total: u64,
+    /// When the last was: seconds since 1970, UTC.
+    pub last_at: u64,
 }
 
 /// One listener.
@@ -204,7 +221,8 @@ pub struct BanStatus {
 #[serde(rename_all = "kebab-case")]
 pub enum BannedBy {
     /// The source's own doing.
-    Findings,
+    #[serde(rename = "findings")]
+    Offences,
     /// An administrator's.
     Administrator,
 }

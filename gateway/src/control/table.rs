@@ -11,8 +11,19 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, listeners, sessions, messages, proofs, backends, xdp, top_sources: _ } =
-        status;
+    let Status {
+        version,
+        uptime_seconds,
+        warnings,
+        listeners,
+        sessions,
+        messages,
+        proofs,
+        backends,
+        xdp,
+        top_sources: _,
+        refused_domains,
+    } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -50,6 +61,16 @@ pub fn render(status: &Status, colour: bool) -> String {
         line(format_args!("  {red}! {}{plain}", printable(problem)));
     }
     line(format_args!("bans       {}", xdp.bans));
+    if !refused_domains.is_empty() {
+        let domains =
+            refused_domains.iter().map(|domain| format!("{}, {}×", printable(&domain.domain), domain.refused_total));
+        line(format_args!("refused    {}", domains.collect::<Vec<_>>().join("; ")));
+        line(format_args!("           is one of these domains yours? then add it to relay.local_domains"));
+    }
+    for warning in warnings {
+        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
+        line(format_args!("{red}! {}{plain}", printable(warning)));
+    }
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
@@ -142,7 +163,7 @@ fn uptime(seconds: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{ListenerStatus, MessageTotals, ProofTotals, SessionTotals, XdpStatus};
+    use super::super::{ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, XdpStatus};
     use super::*;
 
     fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
@@ -161,6 +182,7 @@ mod tests {
         Status {
             version: "1.2.3".into(),
             uptime_seconds: 3 * 3600 + 12 * 60,
+            warnings: vec!["this gateway is still root".into()],
             listeners: vec![ListenerStatus {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),
@@ -175,6 +197,11 @@ mod tests {
             ],
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
+            refused_domains: vec![RefusedDomainStatus {
+                domain: "mail.example.com".into(),
+                refused_total: 10,
+                last_at: 0,
+            }],
         }
     }
 
@@ -187,6 +214,9 @@ messages   4 accepted, 5 rejected, 6 deferred
 proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
 bans       0
+refused    mail.example.com, 10×
+           is one of these domains yours? then add it to relay.local_domains
+! this gateway is still root
 
 LISTENER  TAKES    BACKEND
 [::]:25   clients  exchange

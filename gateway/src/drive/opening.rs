@@ -12,6 +12,7 @@ use tracing::debug;
 
 use crate::identity::proxy_in::{HeaderParse, ProxyHeader, V2_MAX, parse_header};
 use crate::identity::{ClientAddr, PeerAddr};
+use crate::observe::refusals::RefusalCause;
 
 use super::task::SessionTask;
 use super::worker::Worker;
@@ -70,7 +71,7 @@ pub(crate) async fn serve_proxied<G: Send + 'static>(
         Ok(Err(error)) => error.to_string(),
         Err(_) => "none in time".to_owned(),
     };
-    worker.counters.sessions_refused_total.increment();
+    worker.turned_away(RefusalCause::ProxyHeader, peer.ip());
     debug!(%peer, problem, "no usable PROXY header");
 }
 

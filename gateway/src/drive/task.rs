@@ -301,6 +301,7 @@ impl SessionTask {
             self.act(action);
         }
         if !out.to_client.is_empty() {
+            self.worker.counters.count_replies(&out.to_client);
             self.send_client(cx, &out.to_client);
             out.to_client.clear();
         }
@@ -416,17 +417,28 @@ impl<H> Future for Holding<H> {
 impl Drop for SessionTask {
     fn drop(&mut self) {
         unregister(self.id);
-        self.worker.counters.sessions_closed_total.increment();
-        log::session_closed(&SessionRecord {
+        let (counters, totals) = (&self.worker.counters, self.session.totals());
+        let record = SessionRecord {
             id: self.id,
             client: self.session.client_addr(),
             peer: self.peer,
             helo: self.session.hello(),
             backend: &self.worker.backend.name,
-            totals: self.session.totals(),
+            accepted: totals.accepted,
+            rejected: totals.rejected,
+            deferred: totals.deferred,
+            relay_denied: totals.relay_denied,
+            errors: totals.errors,
             bytes_in: self.bytes_in,
             duration_ms: now().since(self.started),
             end: self.session.end().map_or("gateway stopped", End::as_str),
-        });
+        };
+        counters.sessions_closed_total.increment();
+        counters.client_bytes_total.add(self.bytes_in);
+        counters.session_seconds.observe(record.duration_ms);
+        if record.is_empty() {
+            counters.sessions_empty_total.increment();
+        }
+        log::session_closed(&record);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::Waker;
@@ -9,6 +10,7 @@ use std::task::Waker;
 use crate::backend::BackendState;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
+use crate::observe::refusals::{self, RefusalCause};
 use crate::session::Settings;
 use crate::verdicts::Verdicts;
 
@@ -31,6 +33,22 @@ pub struct Worker {
     pub log_mailboxes: bool,
     /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
     pub heeds_hold: bool,
+}
+
+impl Worker {
+    /// Counts what was refused to this source, and tells of it unless the relay proof had asked for it.
+    pub fn refused(&self, cause: RefusalCause, source: IpAddr) {
+        self.counters.refusals_total.increment(cause);
+        if self.heeds_hold {
+            refusals::tell(cause, source);
+        }
+    }
+
+    /// A connection was turned away before a session began.
+    pub fn turned_away(&self, cause: RefusalCause, source: IpAddr) {
+        self.counters.sessions_refused_total.increment();
+        self.refused(cause, source);
+    }
 }
 
 /// How far the way down is.

@@ -4,5 +4,7 @@
 pub mod bans;
 pub mod budget;
 pub mod header;
+pub mod offences;
+pub mod refused_domains;
 pub mod relay_guard;
 pub mod reputation;

@@ -28,6 +28,7 @@ const CLIENT_PORT: u16 = 50_025;
 const NOT_PROXY: &str = "it takes the PROXY header for a command";
 
 /// The way to a server, for one probe.
+#[derive(Clone)]
 pub(super) struct Door<'a> {
     pub(super) probe: &'a Probe,
     /// The backend's.
@@ -36,11 +37,13 @@ pub(super) struct Door<'a> {
     pub(super) tls: BackendTls,
     /// The gateway's.
     pub(super) hostname: &'a str,
-    /// For [`ProbeKind::FrontDoor`].
+    /// For [`ProbeKind::FrontDoor`] and [`ProbeKind::Hidden`].
     pub(super) front: Option<&'a FrontDoor>,
     pub(super) connect_timeout: Duration,
     pub(super) reply_timeout: Duration,
     pub(super) deadline: Instant,
+    /// What an identity given by XCLIENT is called.
+    pub(super) client_name: ClientName,
     /// How this backend is told nothing, once that is known.
     pub(super) nobody: Option<Header>,
     /// How IPv6 addresses are written in XCLIENT.
@@ -72,9 +75,9 @@ impl Door<'_> {
     pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
         let proxied = self.mode.is_proxy();
         match (self.probe.kind, self.probe.identity) {
-            (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
+            (ProbeKind::FrontDoor | ProbeKind::Hidden | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
-            (ProbeKind::Naked, _) | (_, None) => self.greet(Header::None).await,
+            (_, None) => self.greet(Header::None).await,
             _ if self.shows_address() => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
@@ -138,7 +141,7 @@ impl Door<'_> {
         let identity = match named {
             Some((ip, ipv6_form)) => Identity::Xclient {
                 client: ClientAddr::direct(PeerAddr::from_socket((ip, CLIENT_PORT).into())),
-                name: Some(&ClientName::Unavailable),
+                name: Some(&self.client_name),
                 destination,
                 ipv6_form,
             },
@@ -156,7 +159,7 @@ impl Door<'_> {
             to_send.clear();
             progress = match progress {
                 Progress::Open(offer) => {
-                    let source = if self.probe.kind == ProbeKind::FrontDoor { None } else { source };
+                    let source = if self.front.is_some() { None } else { source };
                     let banner = record.greeting().to_owned();
                     let greeting = Greeting { banner, hello: record.hello };
                     return Ok(Opened { talk, greeting, source, offer });
@@ -274,6 +277,9 @@ fn problem(failure: &Failure, record: &Record, source: Option<IpAddr>) -> Proble
         }
         Failure::Identity(IdentityFault::OutOfStep) => Problem::Other("its replies are out of step".to_owned()),
         Failure::Tls(fault) => Problem::Other(fault.to_string()),
+        Failure::Refused(_) if record.banner_is_last() && code == 421 => {
+            Problem::Busy(format!("it greets with {code} {text}"))
+        }
         Failure::Refused(_) | Failure::Unexpected if record.banner_is_last() => {
             Problem::Other(format!("it greets with {code} {text}"))
         }

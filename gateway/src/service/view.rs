@@ -12,12 +12,13 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::observe::counters::CounterSet;
+use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::policy::bans::Cause;
+use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
@@ -28,11 +29,15 @@ use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
+/// Refused domains that it shows.
+const REFUSED_DOMAINS: usize = 5;
 
 /// What a status snapshot is made of.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) started: Instant,
+    /// What was wrong at the start and still is.
+    pub(super) warnings: Vec<String>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) backends: Backends,
     pub(super) counters: CounterSet,
@@ -58,16 +63,17 @@ impl Answers for View {
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
+            warnings: self.warnings.clone(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
+                active: totals.sessions_active(),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
             messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
+                accepted_total: totals.messages_total.of(MessageOutcome::Accepted),
+                rejected_total: totals.messages_total.of(MessageOutcome::Rejected),
+                deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
             },
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
@@ -82,6 +88,7 @@ impl Answers for View {
                 ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
             },
             top_sources: self.busiest(TOP_SOURCES),
+            refused_domains: self.refused_domains(),
         }
     }
 
@@ -118,7 +125,7 @@ impl View {
             address: Shown(ban.network).to_string(),
             reason: ban.reason.clone(),
             by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Offences(_) => BannedBy::Offences,
                 Cause::Administrator => BannedBy::Administrator,
             },
             since: calendar.unix_seconds(ban.since),
@@ -126,6 +133,17 @@ impl View {
             connections_refused: ban.refused,
             packets_dropped: self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(ban.network)),
         }
+    }
+
+    fn refused_domains(&self) -> Vec<RefusedDomainStatus> {
+        let calendar = Calendar::new(now());
+        let domains = self.verdicts.refused_domains(REFUSED_DOMAINS).into_iter();
+        let status = |refused: RefusedDomain| RefusedDomainStatus {
+            domain: refused.domain.into(),
+            refused_total: refused.count,
+            last_at: calendar.unix_seconds(refused.last),
+        };
+        domains.map(status).collect()
     }
 
     fn busiest(&self, limit: usize) -> Vec<TopSource> {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::{BareNewline, Limits};
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
 use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
@@ -168,11 +168,11 @@ impl Session {
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
             let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
-            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
-                out.actions.push(Action::Finding(Finding::BareNewline));
-            }
             let first = sent.first().copied();
             let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
+            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
+                self.offend(Offence::SmugglingAttempt, out);
+            }
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);

@@ -5,7 +5,7 @@
 
 use crate::config::EarlyTalk;
 use crate::policy::budget::Spent;
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::command::{Command, CommandError, Verb, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
@@ -125,7 +125,7 @@ impl Session {
             Command::StartTls => self.error(Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"), out),
             Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
             Command::IdentityClaim => {
-                out.actions.push(Action::Finding(Finding::IdentityClaim));
+                self.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
             }
             Command::Unknown => self.error(Words(500, EnhancedCode(5, 5, 2), "Command not recognised"), out),

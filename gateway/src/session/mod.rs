@@ -34,8 +34,8 @@ use crate::identity::ClientAddr;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::opening::IdentityFault;
 use crate::policy::budget::Budget;
+use crate::policy::offences::{Offence, SessionOffences};
 use crate::policy::relay_guard::Hold;
-use crate::policy::reputation::Finding;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::{Millis, WallClock};
 
@@ -62,12 +62,12 @@ pub enum Action {
     CloseClient,
     /// A message is over, one way or another: for the log and the counters.
     Message(Box<MessageReport>),
-    /// A recipient was refused by the relay guard.
-    RelayDenied,
+    /// A recipient in this domain was refused by the relay guard.
+    RelayDenied(Box<str>),
     /// A client talked before it was asked.
     EarlyTalk,
     /// A client did something else that speaks against it.
-    Finding(Finding),
+    Offence(Offence),
     /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
     /// [`Session::backend_not_secured`].
     SecureBackend(NothingBuffered),
@@ -153,6 +153,7 @@ pub struct Session {
     destination: Option<SocketAddr>,
     clock: Option<WallClock>,
     budget: Budget,
+    offences: SessionOffences,
     flags: Flags,
     hold: Hold,
     ipv6_form: Ipv6Form,
@@ -181,6 +182,7 @@ impl Session {
             destination: None,
             clock: None,
             budget: Budget::default(),
+            offences: SessionOffences::default(),
             flags: Flags::default(),
             hold: Hold::None,
             ipv6_form: Ipv6Form::default(),

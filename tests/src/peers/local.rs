@@ -82,14 +82,16 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
-/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself.
+/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself; without a `[log]`
+/// every session has its line, also one that brought nothing.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
     let dns = if more.contains("[dns]") { "" } else { "[dns]\nenabled = false\n" };
     let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
+    let log = if more.contains("[log]") { "" } else { "[log]\nlevel = \"info,observe=debug\"\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         {dns}{proof}[control]\nsocket = \"control.sock\"\n{more}"
+         {dns}{proof}{log}[control]\nsocket = \"control.sock\"\n{more}"
     )
 }
 

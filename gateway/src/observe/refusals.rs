@@ -1,0 +1,168 @@
+//! What the gateway itself refuses, by cause: counted always, told in the log and the events at a bounded rate.
+//!
+//! A flood of refused connections must not become a flood of lines: of each cause only the first few sources a minute get
+//! a line of their own, each one, and the rest is summed up when the minute is over.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::declare::{Label, label};
+use super::events::{self, EventKind};
+
+/// Sources of one cause that get a line of their own in one minute.
+const LINES_MAX: usize = 10;
+
+label! {
+    /// Why the gateway refused something.
+    RefusalCause {
+        /// The source is banned.
+        Banned = "ban",
+        /// `limits.sessions` is reached.
+        Sessions = "sessions-limit",
+        /// A limit of one client's sessions is reached.
+        SessionsPerClient = "client-limit",
+        /// No usable PROXY header came.
+        ProxyHeader = "proxy-header",
+        /// A connection to a listener for load balancers came from none of them.
+        UnlistedBalancer = "unlisted-balancer",
+        /// The client talked before it was asked.
+        EarlyTalk = "early-talk",
+        /// A recipient that the relay guard does not let through.
+        Relay = "relay",
+        /// The client cannot do TLS as it is asked for.
+        Tls = "tls",
+        /// Too many refused commands, or too many that send no mail.
+        Errors = "errors",
+        /// More data than any limit allows.
+        Flood = "flood",
+        /// A deadline or the minimum rate was missed.
+        Timeout = "timeout",
+    }
+}
+
+impl RefusalCause {
+    /// What to write, or to do, if the client should have been served; `None` where the client alone can mend it.
+    fn mend(self) -> Option<&'static str> {
+        match self {
+            Self::Sessions => Some("raise `limits.sessions`, or see with `smtp-gateway top` who takes the places"),
+            Self::SessionsPerClient => {
+                Some("if this is a host of your own with much mail, raise `limits.sessions_per_client`")
+            }
+            Self::ProxyHeader => Some(
+                "have the load balancer send a PROXY header (HAProxy: `send-proxy-v2`), or take it out of \
+                 `proxy_protocol_from`",
+            ),
+            Self::UnlistedBalancer => Some(
+                "if this is a load balancer, add it to the listener's `proxy_protocol_from`; if it is a client, have it come \
+                 through one",
+            ),
+            Self::Banned => Some("`smtp-gateway bans` says why; `smtp-gateway unban` lets it in"),
+            Self::EarlyTalk | Self::Relay | Self::Tls | Self::Errors | Self::Flood | Self::Timeout => None,
+        }
+    }
+}
+
+/// What was told in the current minute.
+#[derive(Debug, Default)]
+struct Told {
+    minute: u64,
+    sources: HashSet<(RefusalCause, IpAddr)>,
+    lines: [usize; RefusalCause::ALL.len()],
+}
+
+/// Bounds how much is told.
+#[derive(Debug)]
+struct Limiter {
+    told: Mutex<Told>,
+    /// Of each cause, what got no line since the last sum.
+    untold: [AtomicU64; RefusalCause::ALL.len()],
+}
+
+static LIMITER: LazyLock<Limiter> = LazyLock::new(Limiter::new);
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+impl Limiter {
+    fn new() -> Self {
+        Self { told: Mutex::default(), untold: Default::default() }
+    }
+
+    /// Whether this one gets a line. Nobody waits for another: who finds the book in use is counted, and not told.
+    fn admits(&self, cause: RefusalCause, source: IpAddr, minute: u64) -> bool {
+        if let Ok(mut told) = self.told.try_lock() {
+            if told.minute != minute {
+                *told = Told { minute, ..Told::default() };
+            }
+            if told.sources.contains(&(cause, source)) {
+                // It has its line.
+                return false;
+            }
+            if told.lines[cause.index()] < LINES_MAX {
+                told.lines[cause.index()] += 1;
+                told.sources.insert((cause, source));
+                return true;
+            }
+        }
+        self.untold[cause.index()].fetch_add(1, Ordering::Relaxed);
+        false
+    }
+}
+
+/// Tells of a refusal in the log and the events, unless enough was told of its kind this minute.
+pub fn tell(cause: RefusalCause, source: IpAddr) {
+    if !LIMITER.admits(cause, source.to_canonical(), START.elapsed().as_secs() / 60) {
+        return;
+    }
+    let why = cause.as_str();
+    events::emit(EventKind::Refusal, source.to_canonical(), why);
+    match cause {
+        // These are about the set-up, the others about the client.
+        RefusalCause::Sessions | RefusalCause::ProxyHeader | RefusalCause::UnlistedBalancer => {
+            warn!(cause = why, %source, mend = cause.mend(), "refused");
+        }
+        _ => info!(cause = why, %source, mend = cause.mend(), "refused"),
+    }
+}
+
+/// One line for each cause of which more happened than was told. To be called about once a minute.
+pub fn sum_up() {
+    for cause in RefusalCause::ALL {
+        let count = LIMITER.untold[cause.index()].swap(0, Ordering::Relaxed);
+        if count > 0 {
+            info!(cause = cause.as_str(), count, "more were refused");
+        }
+    }
+    // What was told is not kept longer than it is of use.
+    let minute = START.elapsed().as_secs() / 60;
+    let mut told = LIMITER.told.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.minute != minute {
+        *told = Told { minute, ..Told::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        [192, 0, 2, last].into()
+    }
+
+    #[test]
+    fn each_source_gets_one_line_a_minute_and_a_flood_gets_few() {
+        let limiter = Limiter::new();
+        let admitted = |cause, last, minute| limiter.admits(cause, address(last), minute);
+        assert!(admitted(RefusalCause::Banned, 1, 0));
+        assert!(!admitted(RefusalCause::Banned, 1, 0));
+        assert!(admitted(RefusalCause::Relay, 1, 0));
+        let told = (2..=200).filter(|last| admitted(RefusalCause::Banned, *last, 0)).count();
+        assert_eq!(told, LINES_MAX - 1);
+        let untold = limiter.untold[RefusalCause::Banned.index()].load(Ordering::Relaxed);
+        assert_eq!(untold, 199 - (LINES_MAX as u64 - 1));
+        assert!(admitted(RefusalCause::Banned, 1, 1));
+    }
+}
