@@ -20,7 +20,8 @@
 //! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
-//! | [`observe`] | logs and counters, each name declared once | decisions |
+//! | [`observe`] | numbers, log and events, each name declared once | decisions, sessions |
+//! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | how a number comes about |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |
 //! | [`sink`] | a small development backend | the gateway |
@@ -33,6 +34,7 @@ pub mod control;
 pub mod drive;
 pub mod identity;
 pub mod kernel;
+pub mod metrics;
 pub mod observe;
 pub mod opening;
 pub mod policy;

@@ -5,12 +5,15 @@
 
 mod backends;
 mod kernel_side;
+mod numbers;
 mod view;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -20,6 +23,7 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::names::Names;
+use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
 use crate::observe::{log, refusals};
@@ -43,6 +47,7 @@ pub struct Bound {
     config: Config,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
+    metrics: Option<MetricsSocket>,
     warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
 }
@@ -66,6 +71,9 @@ pub enum StartError {
     /// A listener cannot listen.
     #[error(transparent)]
     Listener(#[from] BindError),
+    /// The metrics listener cannot listen.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::BindError),
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
@@ -76,9 +84,10 @@ impl Bound {
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control)?;
         let listeners = bind(&config.listeners, config.server.workers)?;
+        let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, warnings: Vec::new(), kernel })
+        Ok(Self { config, control, listeners, metrics, warnings: Vec::new(), kernel })
     }
 
     /// The configuration it is bound for.
@@ -104,7 +113,7 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners, warnings, kernel } = self;
+        let Self { config, mut control, listeners, metrics, warnings, kernel } = self;
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
@@ -127,11 +136,17 @@ impl Bound {
             admission: Arc::new(Admission::new(&config.limits)),
             kernel,
             kernel_problem,
+            sessions_limit: u64::try_from(config.limits.sessions).unwrap_or(u64::MAX),
+            config_digest: digest(&config),
+            draining: AtomicBool::new(false),
         });
         let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let listeners = open(&config, &view, &names, &workers, listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
+        if let Some(metrics) = metrics {
+            metrics.serve(view.clone()).map_err(StartError::Threads)?;
+        }
         events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
         Ok(Gateway { view, listeners, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
@@ -146,6 +161,7 @@ impl Gateway {
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");
+        self.view.draining.store(true, Ordering::Relaxed);
         events::emit(EventKind::Gateway, "gateway", "draining");
         self.listeners.clear();
         self.workers.drain(Drain::Gently);
@@ -230,6 +246,13 @@ async fn keep(view: Arc<View>) {
         }
         tokio::time::sleep(KEEPING_INTERVAL).await;
     }
+}
+
+/// A number that differs where configurations do.
+fn digest(config: &Config) -> String {
+    let mut hasher = DefaultHasher::new();
+    format!("{config:?}").hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {

@@ -30,7 +30,9 @@ pub use self::filter::{FilterError, LogFilter};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
-pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
+pub use self::sections::{
+    BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Metrics, Server, Timeouts,
+};
 pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
@@ -58,6 +60,8 @@ pub struct Config {
     pub xdp: Xdp,
     /// `[control]`
     pub control: Control,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[log]`
     pub log: Log,
 }

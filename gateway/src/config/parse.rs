@@ -10,7 +10,9 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, Control, Dns, Limits, Log, Timeouts, abuse, endpoints, files, proof, relay, sections, syntax};
+use super::{
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, proof, relay, sections, syntax,
+};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
@@ -89,16 +91,12 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let dns = alone(top.table("[dns]"), Dns::read);
     let xdp = abuse::xdp(top.table("[xdp]"));
     let control = alone(top.table("[control]"), Control::read);
+    let metrics = alone(top.table("[metrics]"), Metrics::read);
     let log = alone(top.table("[log]"), Log::read);
     let (listeners, backends) = endpoints::join(listeners, backends, names_domains, top.report());
     top.refuse("tls", "this version has no TLS yet", "delete `[tls]`");
-    top.refuse(
-        "metrics",
-        "this version serves no metrics yet",
-        "delete `[metrics]`; `smtp-gateway status` shows the counters",
-    );
     top.finish();
-    Config { server, listeners, backends, relay, proof, limits, timeouts, bans, dns, xdp, control, log }
+    Config { server, listeners, backends, relay, proof, limits, timeouts, bans, dns, xdp, control, metrics, log }
 }
 
 /// A table whose keys have nothing to do with one another.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::addresses::{hostname, resolver_address};
+use super::addresses::{hostname, listen_address, resolver_address};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::filter::{FilterError, LogFilter};
@@ -133,6 +133,16 @@ table! {
 }
 
 table! {
+    /// `[metrics]`
+    pub struct Metrics: Default {
+        /// Where numbers, answers for probes and the page are served; nowhere unless it is given.
+        address: Option<SocketAddr> = None, Maybe(metrics_address);
+        /// Names besides `localhost` and `server.hostname` by which it may be asked.
+        hosts: Vec<String> = Vec::new(), Each(hostname);
+    }
+}
+
+table! {
     /// `[log]`
     pub struct Log: Default {
         /// How an event is written.
@@ -203,6 +213,11 @@ fn workers(value: &DeValue<'_>) -> Read<usize> {
 
 pub(super) fn workers_default() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn metrics_address(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let example = "127.0.0.1:9525";
+    listen_address(value).map_err(|complaint| Complaint::new(complaint.message, format!("write `\"{example}\"`")))
 }
 
 fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {

@@ -71,6 +71,7 @@ fn defaults() -> Config {
         dns: Dns::default(),
         xdp: Xdp::default(),
         control: Control::default(),
+        metrics: Metrics::default(),
         log: Log::default(),
     }
 }

@@ -6,6 +6,7 @@
 
 mod ban_table;
 mod client;
+mod problems;
 mod server;
 mod status;
 mod table;
@@ -13,10 +14,12 @@ mod table;
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
 pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
+pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals, Proof,
-    ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals,
+    Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, Status, TopList, TopSource,
+    XdpMode, XdpStatus,
 };
 pub use table::render;
 

@@ -18,8 +18,8 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use crate::config::Control;
+use crate::observe::show::printable;
 
-use super::table::printable;
 use super::{BanList, BanStatus, REQUEST_MAX, Status, TOP_MAX, TopList};
 
 /// Conversations at once; more wait.

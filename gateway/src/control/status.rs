@@ -14,6 +14,8 @@ pub struct Status {
     pub version: String,
     /// Since start.
     pub uptime_seconds: u64,
+    /// What needs the administrator, the worst first.
+    pub problems: Vec<Problem>,
     /// What an administrator should know or mend, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -23,6 +25,10 @@ pub struct Status {
     pub sessions: SessionTotals,
     /// Messages by the answer their end of data got.
     pub messages: MessageTotals,
+    /// What the gateway itself refused, by cause.
+    pub refusals_total: BTreeMap<String, u64>,
+    /// Log lines that were lost because nobody read fast enough.
+    pub log_lines_lost_total: u64,
     /// Relay proofs of all backends.
     pub proofs: ProofTotals,
     /// In the configuration's order.
@@ -47,6 +53,40 @@ pub struct RefusedDomainStatus {
     pub last_at: u64,
 }
 
+/// Something that needs the administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without its stop.
+    pub what: String,
+    /// What to do, in the same form.
+    pub mend: Option<String>,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Mail does not flow, or flows where it must not.
+    Critical,
+    /// It will, if nobody looks.
+    Warning,
+}
+
+impl Severity {
+    /// Every one, the worst first.
+    pub const ALL: [Self; 2] = [Self::Critical, Self::Warning];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+        }
+    }
+}
+
 /// One listener.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ListenerStatus {
@@ -63,6 +103,8 @@ pub struct ListenerStatus {
 pub struct SessionTotals {
     /// Now.
     pub active: u64,
+    /// As many as there may be.
+    pub limit: u64,
     /// Connections that became sessions.
     pub accepted_total: u64,
     /// Connections turned away.

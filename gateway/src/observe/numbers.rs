@@ -169,7 +169,7 @@ impl<S: Scale> HistogramTotals<S> {
 
     /// Upper bounds in the unit that is shown, and how many were in each bucket; the last has no bound.
     pub fn buckets(&self) -> impl Iterator<Item = (f64, u64)> + '_ {
-        let bounds = S::BOUNDS.iter().map(|bound| scaled::<S>(*bound)).chain([f64::MAX]);
+        let bounds = S::BOUNDS.iter().map(|bound| scaled::<S>(*bound)).chain([f64::INFINITY]);
         bounds.zip(self.buckets)
     }
 }
@@ -213,7 +213,7 @@ mod tests {
         let mut totals = HistogramTotals::default();
         totals.add(&histogram);
         let buckets: Vec<_> = totals.buckets().filter(|(_, count)| *count > 0).collect();
-        assert_eq!(buckets, [(0.001, 2), (0.005, 1), (600.0, 1), (f64::MAX, 1)]);
+        assert_eq!(buckets, [(0.001, 2), (0.005, 1), (600.0, 1), (f64::INFINITY, 1)]);
         assert_eq!((totals.count(), totals.sum()), (5, 1200.004));
         assert_eq!(totals.buckets().count(), Durations::BOUNDS.len() + 1);
     }

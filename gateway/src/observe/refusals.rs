@@ -47,7 +47,7 @@ label! {
 
 impl RefusalCause {
     /// What to write, or to do, if the client should have been served; `None` where the client alone can mend it.
-    fn mend(self) -> Option<&'static str> {
+    pub fn mend(self) -> Option<&'static str> {
         match self {
             Self::Sessions => Some("raise `limits.sessions`, or see with `smtp-gateway top` who takes the places"),
             Self::SessionsPerClient => {
@@ -83,6 +83,8 @@ struct Limiter {
     untold: [AtomicU64; RefusalCause::ALL.len()],
 }
 
+/// When each cause was last met, in seconds since [`START`], and one more; 0 for never.
+static LAST: [AtomicU64; RefusalCause::ALL.len()] = [const { AtomicU64::new(0) }; RefusalCause::ALL.len()];
 static LIMITER: LazyLock<Limiter> = LazyLock::new(Limiter::new);
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
@@ -114,7 +116,9 @@ impl Limiter {
 
 /// Tells of a refusal in the log and the events, unless enough was told of its kind this minute.
 pub fn tell(cause: RefusalCause, source: IpAddr) {
-    if !LIMITER.admits(cause, source.to_canonical(), START.elapsed().as_secs() / 60) {
+    let seconds = START.elapsed().as_secs();
+    LAST[cause.index()].store(seconds + 1, Ordering::Relaxed);
+    if !LIMITER.admits(cause, source.to_canonical(), seconds / 60) {
         return;
     }
     let why = cause.as_str();
@@ -125,6 +129,14 @@ pub fn tell(cause: RefusalCause, source: IpAddr) {
             warn!(cause = why, %source, mend = cause.mend(), "refused");
         }
         _ => info!(cause = why, %source, mend = cause.mend(), "refused"),
+    }
+}
+
+/// Whether something was refused for this cause within the last so many seconds.
+pub fn is_recent(cause: RefusalCause, seconds: u64) -> bool {
+    match LAST[cause.index()].load(Ordering::Relaxed) {
+        0 => false,
+        last => (START.elapsed().as_secs() + 1).saturating_sub(last) <= seconds,
     }
 }
 

@@ -335,6 +335,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Proven, Self::SafeUnproven, Self::Latent, Self::Open, Self::Inconclusive, Self::NeverRun];
+
     /// As it is written in `status`.
     pub fn as_str(self) -> &'static str {
         match self {
