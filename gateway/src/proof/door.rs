@@ -269,6 +269,10 @@ fn problem(failure: &Failure, record: &Record, source: Option<IpAddr>) -> Proble
             let whom = source.map_or_else(|| "the gateway".to_owned(), |source| source.to_string());
             Problem::Identity(format!("it does not offer XCLIENT to {whom}"))
         }
+        // Some count the client that is named, and not the gateway.
+        Failure::Identity(IdentityFault::XclientRefused) if code == 421 => {
+            Problem::Busy(format!("it refuses XCLIENT with {code} {text}"))
+        }
         Failure::Identity(IdentityFault::XclientRefused) => {
             Problem::Identity(format!("it refuses XCLIENT with {code} {text}"))
         }
