@@ -20,6 +20,7 @@ use crate::session::Dialect;
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
 
+use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
 
 /// A check that was asked for comes no sooner than this after the last.
@@ -61,7 +62,18 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
         debug!(%address, %error, "cannot be resolved");
     }
     let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    let mut session = open(stream, backend, hostname).await?;
+    let mut session = match open(stream, backend, hostname).await {
+        Ok(session) => session,
+        Err(NotOpen::Down(problem)) => return Err(problem),
+        Err(NotOpen::Busy(problem)) => {
+            return Ok(Health {
+                healthy: backend.health().was_well(),
+                checked_at: Some(Instant::now()),
+                problem: Some(problem),
+                ..Health::default()
+            });
+        }
+    };
     let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords);
     backend.set_dialect(dialect);
     session.quit().await.map_err(|error| not_smtp(address, &error))?;
@@ -79,10 +91,17 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     })
 }
 
-/// Opens a session for the gateway itself, which tells of no client; an error says what is wrong, for people.
-async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, String> {
+/// What is wrong, for people.
+enum NotOpen {
+    /// It takes no connection now, but will.
+    Busy(String),
+    Down(String),
+}
+
+/// Opens a session for the gateway itself, which tells of no client.
+async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
-    let lost = |error: io::Error| not_smtp(address, &error);
+    let lost = |error: io::Error| NotOpen::Down(not_smtp(address, &error));
     let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
     let script = Script {
         hostname,
@@ -98,9 +117,16 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
         to_send.clear();
         progress = match progress {
             Progress::Open(_) => return Ok(session),
-            Progress::Failed(failure) => return Err(problem(&failure, backend, &session.record)),
+            Progress::Failed(failure) => {
+                return Err(match &session.record.last {
+                    Some((code, text)) if session.record.banner_is_last() && is_busy(*code) => {
+                        NotOpen::Busy(busy::sentence(address, *code, text))
+                    }
+                    _ => NotOpen::Down(problem(&failure, backend, &session.record)),
+                });
+            }
             Progress::Secure(_) => {
-                return Err(format!("{address} is to be spoken to over TLS, which this version cannot"));
+                return Err(NotOpen::Down(format!("{address} is to be spoken to over TLS, which this version cannot")));
             }
             // The gateway's own name is known.
             Progress::Name => opening.named(&script, &mut to_send),

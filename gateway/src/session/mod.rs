@@ -66,6 +66,8 @@ pub enum Action {
     RelayDenied(Box<str>),
     /// A client talked before it was asked.
     EarlyTalk,
+    /// A PROXY header came where none is taken: perhaps a load balancer's that is not listed. No offence.
+    ProxyHeader,
     /// A client did something else that speaks against it.
     Offence(Offence),
     /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
