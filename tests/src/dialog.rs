@@ -10,6 +10,7 @@
 //! S: 250 …                 the client receives this line; `…` at the end stands for any text;  S>> the same, raw
 //! B+                       the gateway dials the backend, and the connection stands
 //! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it (yet)
+//! B*                       the gateway begins TLS with the backend, and it stands;   B* why   … and it does not, for this reason
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
 //! B> MAIL FROM:<a@b.c>     the backend receives this line;  B>> the same, raw
 //! B-                       the gateway closes the backend's connection;   B! the backend closes it
@@ -109,6 +110,7 @@ fn step<'a>(
         "S-" => return stage.expect_client_closed(),
         "L:" => return stage.expect_event(rest),
         "B+" => return stage.dialled(rest),
+        "B*" => return stage.secured(rest),
         _ => stage.quiet()?,
     }
     match mark {

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use crate::config::{Config, IdentityMode};
+use crate::config::Config;
 use crate::service::Bound;
 
 use super::{BAD_CONFIG, Failure};
@@ -116,7 +116,7 @@ pub(super) fn drop_all(bound: &Bound) -> Result<Option<String>, DropError> {
 /// The capabilities that are needed after the start.
 fn kept(config: &Config) -> Result<CapsHashSet, DropError> {
     let mut kept = CapsHashSet::new();
-    if let Some(backend) = config.backends.iter().find(|backend| backend.identity == IdentityMode::Transparent) {
+    if let Some(backend) = config.backends.iter().find(|backend| backend.identity.is_transparent()) {
         if !caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW)? {
             return Err(DropError::NoNetRaw(backend.name.clone()));
         }

@@ -49,10 +49,12 @@ impl SessionTask {
                 self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
             }
             Action::Offence(offence) => self.charge(offence),
-            Action::IdentityFailed(why) => {
+            Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
-                backend.identity_refused(why);
+                backend.identity_refused(&fault.to_string());
             }
+            Action::BackendTlsFailed(why) => backend.tls_failed(&why),
+            Action::SecureBackend(nothing) => self.backend.secure(nothing),
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),

@@ -9,19 +9,23 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::smtp::starttls::NothingBuffered;
+
 use super::buffers::Pending;
 
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
 
-type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The connection as it stands.
 #[derive(Default)]
 pub(super) enum BackendSide {
     #[default]
     None,
-    Dialing(Dialing),
+    Dialing(Connecting),
+    /// The connection stands, and TLS is being begun on it.
+    Securing(Connecting),
     Open(Box<Connection>),
 }
 
@@ -41,7 +45,7 @@ impl BackendSide {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(_) => None,
+            Self::None | Self::Dialing(_) | Self::Securing(_) => None,
         }
     }
 
@@ -49,7 +53,7 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(_) => true,
+            Self::None | Self::Dialing(_) | Self::Securing(_) => true,
         }
     }
 
@@ -58,9 +62,28 @@ impl BackendSide {
         let Self::Dialing(dialing) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
         *self = Self::None;
-        Poll::Ready(dialed.map(|stream| {
-            *self = Self::Open(Box::new(Connection { stream, unread: Vec::new(), pending: Pending::default() }));
-        }))
+        Poll::Ready(dialed.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
+    }
+}
+
+impl BackendSide {
+    /// Begins TLS on the open connection.
+    pub(super) fn secure(&mut self, _nothing: NothingBuffered) {
+        if let Self::Open(connection) = std::mem::take(self) {
+            let unsupported = async move {
+                drop(connection);
+                Err(io::Error::new(io::ErrorKind::Unsupported, "this version speaks no TLS with backends"))
+            };
+            *self = Self::Securing(Box::pin(unsupported));
+        }
+    }
+
+    /// Ready once, when TLS stands or does not come about.
+    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self::Securing(securing) = self else { return Poll::Pending };
+        let secured = ready!(securing.as_mut().poll(cx));
+        *self = Self::None;
+        Poll::Ready(secured.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
     }
 }
 
@@ -75,6 +98,10 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 }
 
 impl Connection {
+    fn over(stream: TcpStream) -> Self {
+        Self { stream, unread: Vec::new(), pending: Pending::default() }
+    }
+
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
     /// as soon as they are gone.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {

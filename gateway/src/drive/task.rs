@@ -148,6 +148,14 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
+        if let Poll::Ready(secured) = self.backend.poll_secured(cx) {
+            match secured {
+                Ok(()) => self.session.backend_secured(now, &mut scratch.out),
+                Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
+            }
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+            moved = true;
+        }
         let Some(connection) = self.backend.connection() else { return moved };
         if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
             self.backend_broken(cx, now, &error, &mut scratch.out);

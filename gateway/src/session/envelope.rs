@@ -15,7 +15,7 @@ use crate::time::Millis;
 
 use super::commands::{LOST, NO_MAIL};
 use super::end::{End, Words};
-use super::handshake::Backend;
+use super::handshake::{Backend, NO_IDENTITY};
 use super::pipeline::Expect;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Open, Transaction};
@@ -69,6 +69,10 @@ impl Session {
         let needs = self.mail_needs(esmtp, path, params)?;
         if self.hold == Hold::Defer {
             self.answer(HELD, out);
+            return Ok(());
+        }
+        if !self.can_be_told() {
+            self.answer(NO_IDENTITY, out);
             return Ok(());
         }
         if self.budget.message(&self.settings.limits) == Spent::Exhausted {

@@ -32,9 +32,11 @@ use std::sync::Arc;
 
 use crate::identity::ClientAddr;
 use crate::identity::xclient::{ClientName, Ipv6Form};
+use crate::opening::IdentityFault;
 use crate::policy::budget::Budget;
 use crate::policy::offences::{Offence, SessionOffences};
 use crate::policy::relay_guard::Hold;
+use crate::smtp::starttls::NothingBuffered;
 use crate::time::{Millis, WallClock};
 
 pub use end::End;
@@ -68,8 +70,13 @@ pub enum Action {
     ProxyHeader,
     /// A client did something else that speaks against it.
     Offence(Offence),
+    /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
+    /// [`Session::backend_not_secured`].
+    SecureBackend(NothingBuffered),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
-    IdentityFailed(&'static str),
+    IdentityFailed(IdentityFault),
+    /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.
+    BackendTlsFailed(String),
     /// The backend took the client's identity, and offers it XCLIENT as if it had not.
     IdentityDoubted,
     /// The backend took the client's identity, and its session is open.

@@ -1,7 +1,7 @@
 //! The backend half once its session is open: each reply finds the command it answers.
 
 use crate::smtp::ehlo::Extensions;
-use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
+use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, read_reply};
 use crate::time::Millis;
 
 use super::body::DataState;
@@ -12,12 +12,9 @@ use super::report::MessageReport;
 use super::transaction::Transaction;
 use super::{Action, Client, Output, Session};
 
-/// Longest reply in bytes, all lines together.
-const REPLY_MAX: usize = 16 * 1024;
-
 const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
-const CONFUSED: Words =
+pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 
 const RESET: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
@@ -59,17 +56,20 @@ impl Session {
             if let Backend::None = self.backend {
                 return input.len();
             }
-            match parse_reply(&input[used..]) {
-                ReplyParse::Complete { reply, used: length } if length <= REPLY_MAX => {
-                    used += length;
-                    match self.backend {
-                        Backend::Opening(_) => self.opening_reply(now, &reply, used < input.len(), out),
-                        Backend::Ready(_) => self.ready_reply(now, &reply, out),
-                        Backend::None => {}
-                    }
+            if self.backend.is_opening() {
+                match self.opening_bytes(now, &input[used..], out) {
+                    0 => break,
+                    taken => used += taken,
                 }
-                ReplyParse::Incomplete if input.len() - used < REPLY_MAX => break,
-                ReplyParse::Complete { .. } | ReplyParse::Incomplete | ReplyParse::Faulty(_) => {
+                continue;
+            }
+            match read_reply(&input[used..]) {
+                ReplyParse::Complete { reply, used: length } => {
+                    used += length;
+                    self.ready_reply(now, &reply, out);
+                }
+                ReplyParse::Incomplete => break,
+                ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
                     return input.len();
                 }
@@ -91,16 +91,18 @@ impl Session {
     /// hear, but nothing said before can accept a message whose end did not reach it.
     pub fn backend_broken(&mut self, now: Millis, last_words: &[u8], out: &mut Output) {
         let mut rest = last_words;
-        while let ReplyParse::Complete { reply, used } = parse_reply(rest) {
+        while let ReplyParse::Complete { reply, used } = read_reply(rest) {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            rest = &rest[used..];
             match self.backend {
-                Backend::Opening(_) => self.opening_reply(now, &reply, !rest.is_empty(), out),
+                Backend::Opening(_) => {
+                    self.opening_bytes(now, rest, out);
+                }
                 Backend::Ready(_) => self.ready_reply(now, &reply, out),
                 Backend::None => break,
             }
+            rest = &rest[used..];
         }
         self.backend_closed(now, out);
         self.after_backend(now, out);

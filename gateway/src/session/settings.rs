@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use crate::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
 use crate::policy::relay_guard::RelayGuard;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 
@@ -15,6 +15,8 @@ pub struct Settings {
     pub(super) greeting: Box<[u8]>,
     /// How the backend is told who the client is.
     pub identity: IdentityMode,
+    /// Whether the connection to the backend is encrypted.
+    pub backend_tls: BackendTls,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -37,6 +39,7 @@ impl Settings {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
+            backend_tls: backend.tls,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),

@@ -9,7 +9,6 @@ use std::net::{IpAddr, SocketAddr};
 
 use mail_parser::DateTime;
 
-use crate::config::IdentityMode;
 use crate::identity::xclient::ClientName;
 use crate::smtp::address::is_domain;
 use crate::smtp::ehlo::Extensions;
@@ -36,7 +35,7 @@ impl Trace {
 impl Session {
     /// For a message that begins now and uses these extensions; `None` for backends that are told otherwise.
     pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<Trace> {
-        if self.settings.identity != IdentityMode::TraceHeader {
+        if !self.settings.identity.is_trace_header() {
             return None;
         }
         let hello = self.hello.as_ref()?;

@@ -39,6 +39,8 @@ pub struct Stage {
     /// The transcript knows of the dial, and has not said how it went.
     hanging: bool,
     greeted: bool,
+    /// The gateway wants TLS with the backend.
+    securing: bool,
     client_in: Vec<u8>,
     client_eof: bool,
     backend_in: Vec<u8>,
@@ -60,9 +62,14 @@ impl Stage {
             out: Output::default(),
             packets,
             now,
-            name: settings.get("name").map_or(ClientName::Unavailable, |name| ClientName::verified(name)),
+            name: match (settings.get("name"), settings.get("reverse")) {
+                (Some(name), _) => ClientName::verified(name),
+                (None, Some(name)) => ClientName::Unconfirmed { reverse: name.as_str().into(), temporary: false },
+                (None, None) => ClientName::Unavailable,
+            },
             hanging: false,
             greeted: false,
+            securing: false,
             client_in: Vec::new(),
             client_eof: false,
             backend_in: Vec::new(),
@@ -162,6 +169,18 @@ impl Stage {
         Ok(())
     }
 
+    /// The gateway was asked to begin TLS with the backend; `how` it went: "" or why not.
+    pub fn secured(&mut self, how: &str) -> Result<(), String> {
+        take_flag(&mut self.securing, "TLS with the backend was not begun")?;
+        self.quiet()?;
+        match how {
+            "" => self.session.backend_secured(self.now, &mut self.out),
+            why => self.session.backend_not_secured(self.now, why.to_owned(), &mut self.out),
+        }
+        self.pump();
+        Ok(())
+    }
+
     /// Nothing has happened that was not expected.
     pub fn quiet(&self) -> Result<(), String> {
         let left = |side: &str, bytes: &[u8]| {
@@ -171,6 +190,7 @@ impl Stage {
         left("the backend", &self.to_backend)?;
         for (flag, what) in [
             (self.dialling, "the backend was dialled"),
+            (self.securing, "TLS with the backend was begun"),
             (self.backend_closed, "the backend's connection was closed"),
             (self.client_closed, "the client's connection was closed"),
         ] {
@@ -269,6 +289,7 @@ impl Stage {
                     self.backend_closed = true;
                     self.dialling = false;
                     self.hanging = false;
+                    self.securing = false;
                     self.backend_in.clear();
                 }
                 Action::CloseClient => self.client_closed = true,
@@ -278,6 +299,8 @@ impl Stage {
                 }
                 Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::SecureBackend(_) => self.securing = true,
+                Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
