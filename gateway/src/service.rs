@@ -4,6 +4,7 @@
 //! is the part's own affair.
 
 mod backends;
+pub mod certificates;
 mod kernel_side;
 mod numbers;
 mod view;
@@ -29,6 +30,7 @@ use crate::observe::events::{self, EventKind};
 use crate::observe::{log, refusals};
 use crate::proof::{Prover, Schedule};
 use crate::time::clock::now;
+use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
@@ -50,6 +52,7 @@ pub struct Bound {
     metrics: Option<MetricsSocket>,
     warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
+    acceptor: Option<Acceptor>,
 }
 
 /// A gateway that runs.
@@ -74,6 +77,9 @@ pub enum StartError {
     /// The metrics listener cannot listen.
     #[error(transparent)]
     Metrics(#[from] crate::metrics::BindError),
+    /// TLS cannot be set up.
+    #[error("{0}")]
+    Certificates(certificates::Faults),
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
@@ -82,13 +88,19 @@ pub enum StartError {
 impl StartError {
     /// Whether starting again cannot mend it.
     pub fn is_of_the_configuration(&self) -> bool {
-        matches!(self, Self::Listener(error) if error.is_of_the_configuration())
+        match self {
+            Self::Listener(error) => error.is_of_the_configuration(),
+            Self::Certificates(_) => true,
+            _ => false,
+        }
     }
 }
 
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
+        // Before privileges go: only root may be able to read keys.
+        let acceptor = certificates::acceptor(&config).map_err(StartError::Certificates)?;
         let control = ControlSocket::bind(&config.control)?;
         let (listeners, warnings) = bind(&config.listeners, config.server.workers)?;
         for warning in &warnings {
@@ -97,7 +109,7 @@ impl Bound {
         let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, metrics, warnings, kernel })
+        Ok(Self { config, control, listeners, metrics, warnings, kernel, acceptor })
     }
 
     /// The configuration it is bound for.
@@ -123,7 +135,10 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners, metrics, warnings, kernel } = self;
+        let Self { config, mut control, listeners, metrics, warnings, kernel, acceptor } = self;
+        if let Some(acceptor) = &acceptor {
+            certificates::watch(acceptor.certificates().clone());
+        }
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
@@ -151,7 +166,7 @@ impl Bound {
             draining: AtomicBool::new(false),
         });
         let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
-        let listeners = open(&config, &view, &names, &workers, listeners);
+        let listeners = open(&config, &view, &names, &workers, acceptor.as_ref(), listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
         if let Some(metrics) = metrics {
@@ -192,9 +207,17 @@ impl Gateway {
 }
 
 /// The workers begin to accept.
-fn open(config: &Config, view: &View, names: &Names, workers: &Workers, bound: Vec<BoundListener>) -> Vec<Listener> {
+fn open(
+    config: &Config,
+    view: &View,
+    names: &Names,
+    workers: &Workers,
+    acceptor: Option<&Acceptor>,
+    bound: Vec<BoundListener>,
+) -> Vec<Listener> {
     let parts = Parts {
         config,
+        acceptor,
         names,
         counters: &view.counters,
         verdicts: &view.verdicts,

@@ -129,9 +129,15 @@ fn socket(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ListenerTls;
 
     fn listener(address: &str) -> Listener {
-        Listener { address: address.parse().unwrap(), backend: 0, proxy_protocol_from: Vec::new() }
+        Listener {
+            address: address.parse().unwrap(),
+            backend: 0,
+            tls: ListenerTls::Off,
+            proxy_protocol_from: Vec::new(),
+        }
     }
 
     #[test]

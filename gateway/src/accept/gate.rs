@@ -10,14 +10,15 @@ use tokio::sync::mpsc;
 use tracing::debug;
 
 use crate::backend::BackendState;
-use crate::config::Config;
-use crate::drive::{DrainState, Worker, serve_direct, serve_proxied};
+use crate::config::{Config, ListenerTls};
+use crate::drive::{ClientTls, DrainState, Worker, serve_direct, serve_proxied};
 use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
 use crate::observe::refusals::RefusalCause;
 use crate::session::Settings;
 use crate::time::clock::now;
+use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
 use super::admission::{Admission, Place, Refusal};
@@ -51,6 +52,8 @@ pub struct Parts<'a> {
     pub counters: &'a CounterSet,
     /// Who is banned.
     pub verdicts: &'a Arc<Verdicts>,
+    /// What begins clients' TLS; none where no certificate is there, and for the relay proof, which is in this process.
+    pub acceptor: Option<&'a Acceptor>,
     /// Who is in.
     pub admission: &'a Arc<Admission>,
     /// What tells sessions to end.
@@ -64,6 +67,7 @@ pub struct Parts<'a> {
 pub struct Entry {
     settings: Arc<Settings>,
     backend: Arc<BackendState>,
+    tls: Option<ClientTls>,
     address: SocketAddr,
     proxy_protocol_from: Arc<[IpNet]>,
 }
@@ -74,22 +78,37 @@ impl Entry {
         Self {
             settings: Arc::new(Settings::new(parts.config, listener, parts.record_messages)),
             backend,
+            tls: parts.acceptor.and_then(|acceptor| client_tls(parts.config, listener, acceptor)),
             address,
             proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
         }
     }
 }
 
+fn client_tls(config: &Config, listener: usize, acceptor: &Acceptor) -> Option<ClientTls> {
+    let implicit = match config.listeners[listener].tls {
+        ListenerTls::Off => return None,
+        ListenerTls::StartTls => false,
+        ListenerTls::Implicit => true,
+    };
+    Some(ClientTls {
+        acceptor: acceptor.clone(),
+        implicit,
+        not_offered_to: config.tls.not_offered_to.as_slice().into(),
+    })
+}
+
 impl Gate {
     /// For connections of one listener on the worker with this index. `heeds_hold`: whether what the relay proof made of the
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
-        let Parts { config, names, counters, verdicts, admission, drain, record_messages: _ } = parts;
-        let Entry { settings, backend, address, proxy_protocol_from } = entry;
+        let Parts { config, names, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
+        let Entry { settings, backend, tls, address, proxy_protocol_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 settings: settings.clone(),
                 backend: backend.clone(),
+                tls: tls.clone(),
                 names: (*names).clone(),
                 verdicts: (*verdicts).clone(),
                 counters: counters.of(worker),

@@ -8,7 +8,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -19,6 +18,7 @@ use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress,
 use crate::session::Dialect;
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
+use crate::tls::TlsStream;
 
 use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
@@ -109,6 +109,7 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
         identity: Identity::of_the_gateway(*identity, own, peer),
         hello: Hello::of_the_gateway(hostname),
     };
+    let stream = TlsStream::plain(stream);
     let mut session = Session { stream, unread: Vec::new(), record: Record::default() };
     let (mut opening, mut to_send) = (Opening::new(), Vec::new());
     let mut progress = opening.connected(&script, &mut to_send);
@@ -126,7 +127,12 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
                 });
             }
             Progress::Secure(_) => {
-                return Err(NotOpen::Down(format!("{address} is to be spoken to over TLS, which this version cannot")));
+                if let Err(error) = backend.secure_stream(&mut session.stream).await {
+                    return Err(NotOpen::Down(format!(
+                        "{address}: no TLS with it, so all mail is answered 451: {error}"
+                    )));
+                }
+                opening.secured(&script, &mut to_send)
             }
             // The gateway's own name is known.
             Progress::Name => opening.named(&script, &mut to_send),
@@ -178,7 +184,7 @@ fn no_xclient(address: &HostPort) -> String {
 
 /// An open session of the gateway's own.
 struct Session {
-    stream: TcpStream,
+    stream: TlsStream,
     unread: Vec<u8>,
     record: Record,
 }

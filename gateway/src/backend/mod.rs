@@ -7,4 +7,4 @@ pub mod recognise;
 mod state;
 
 pub use health::watch;
-pub use state::{BackendState, Health};
+pub use state::{BackendState, Health, connector};

@@ -11,12 +11,13 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::config::{Backend, BackendTls, HostPort, IdentityMode};
+use crate::config::{Backend, BackendTls, HostPort, IdentityMode, TlsVerify};
 use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
 use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
+use crate::tls::{Connector, ConnectorFault, Pin, SecuredStream, TlsStream, Verify};
 
 use super::recognise::{Greeting, fingerprint};
 
@@ -36,6 +37,8 @@ pub struct BackendState {
     pub identity: IdentityMode,
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
+    /// Begins TLS with it; the error is why it cannot, as a sentence.
+    connector: Option<Result<Connector, String>>,
     connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     health: Mutex<Health>,
@@ -88,6 +91,7 @@ impl BackendState {
             address: backend.address.clone(),
             identity: backend.identity,
             tls: backend.tls,
+            connector: connector(backend).map(|made| made.map_err(|fault| fault.to_string())),
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             health: Mutex::default(),
@@ -320,6 +324,33 @@ impl BackendState {
         Ok(stream)
     }
 
+    /// What begins TLS with it, if that can be had.
+    pub fn connector(&self) -> Option<&Connector> {
+        self.connector.as_ref().and_then(|made| made.as_ref().ok())
+    }
+
+    /// Begins TLS on a connection to it.
+    ///
+    /// # Errors
+    /// The socket's, or the handshake's.
+    pub async fn secure(&self, socket: TcpStream) -> io::Result<SecuredStream> {
+        let mut stream = TlsStream::plain(socket);
+        self.secure_stream(&mut stream).await?;
+        Ok(stream.into_parts())
+    }
+
+    /// The same, for whoever goes on with the stream.
+    ///
+    /// # Errors
+    /// The socket's, or the handshake's.
+    pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
+        match &self.connector {
+            Some(Ok(connector)) => stream.secure(connector).await,
+            Some(Err(why)) => Err(io::Error::other(why.clone())),
+            None => Err(io::Error::other("TLS was not asked for")),
+        }
+    }
+
     /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver.
     pub(super) async fn resolve(&self) -> io::Result<Arc<[SocketAddr]>> {
         let HostPort::Name(name, port) = &self.address else { return Ok(self.known_addresses()) };
@@ -341,6 +372,28 @@ impl BackendState {
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What begins TLS with a backend; `None` where it is spoken to in clear.
+///
+/// # Errors
+/// Its authorities' file is no good, or it has no name that a certificate could have.
+pub fn connector(backend: &Backend) -> Option<Result<Connector, ConnectorFault>> {
+    if backend.tls == BackendTls::Off {
+        return None;
+    }
+    let name = match (&backend.tls_name, &backend.address) {
+        (Some(name), _) => name.clone(),
+        (None, HostPort::Name(name, _)) => name.clone(),
+        (None, HostPort::Address(address)) => address.ip().to_string(),
+    };
+    let verify = match (backend.verifies(), &backend.tls_ca) {
+        (TlsVerify::Ca, Some(path)) => Verify::Ca(path.clone()),
+        (TlsVerify::Roots | TlsVerify::Ca, _) => Verify::Roots,
+        (TlsVerify::Pin, _) => Verify::Pins(backend.tls_pins.iter().map(|digest| Pin(*digest)).collect()),
+        (TlsVerify::None, _) => Verify::Nothing,
+    };
+    Some(Connector::new(&name, &verify, backend.tls != BackendTls::Opportunistic, None))
 }
 
 fn no_address(message: String) -> io::Error {

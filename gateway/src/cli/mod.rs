@@ -4,6 +4,7 @@
 //! sysexits.h); those of `selftest` are its verdict.
 
 mod bans;
+mod cert;
 mod demo;
 mod network;
 mod notify;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::service::certificates;
 
 /// Where the configuration is unless `-c` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
@@ -63,6 +65,8 @@ enum Verb {
     Network(network::NetworkArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
     Sink(sink::SinkArguments),
+    /// Make a self-signed certificate for a first start; never over an existing file
+    Cert(cert::CertArguments),
     /// Gateway and sink on loopback, one message through
     Demo(demo::DemoArguments),
 }
@@ -105,6 +109,7 @@ pub fn main() -> ExitCode {
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
+        Verb::Cert(arguments) => cert::cert(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };
     match done {
@@ -124,6 +129,7 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
+    certificates::check(&config).map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
     Ok(())
 }

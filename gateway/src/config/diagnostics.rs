@@ -40,6 +40,13 @@ struct Excerpt {
     carets: String,
 }
 
+impl Fault {
+    /// What was found at this place later.
+    pub fn found(self, message: String, help: String) -> Self {
+        Self { message, help, ..self }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { file, line, column, message, help, excerpt } = self;
@@ -176,6 +183,11 @@ impl<'t> Report<'t> {
         if !is_broken {
             self.push(Some(span), message.into(), help.into());
         }
+    }
+
+    /// A fault at `span` that is yet to be found; its message and help are empty.
+    pub(super) fn place(&self, span: &Span) -> Fault {
+        self.source.fault(span, String::new(), String::new())
     }
 
     /// This key is not there and must be; `span` is the table that should hold it, if that is there.

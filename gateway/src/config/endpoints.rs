@@ -1,14 +1,16 @@
 //! `[[listener]]` and `[[backend]]`, each for itself. How they are put together is `join`'s.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::addresses::{HostPort, backend_address, listen_address, network};
+use super::addresses::{HostPort, backend_address, hostname, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::{Span, quoted};
 use super::read::{Complaint, Located, Read, Section};
+use super::tls::{ListenerTls, TlsVerify, path, pin};
 use super::values::{text, word};
 
 const NAME_MAX: usize = 63;
@@ -23,6 +25,8 @@ table! {
         /// If not empty, a PROXY header is required, and only from these.
         proxy_protocol_from: Vec<IpNet> = Vec::new(), Each(network);
     } and {
+        /// Whether clients are offered TLS; if not given, where `[tls]` has a certificate.
+        tls: ListenerTls = ListenerTls::Off;
         /// Index into `Config::backends`; the key is the backend's name, the default the first backend.
         backend: usize = 0;
     }
@@ -39,9 +43,16 @@ table! {
         identity: IdentityMode = IdentityMode::Xclient, word;
         /// What it is, where it should not be guessed from its greeting.
         kind: Option<ServerKind> = None, Maybe(word);
-    } and {
         /// Whether the connection to it is encrypted.
-        tls: BackendTls = BackendTls::Off;
+        tls: BackendTls = BackendTls::Off, word;
+        /// Whose certificate it may show; if not given, `roots` where TLS is demanded, and `none` where it is not.
+        tls_verify: Option<TlsVerify> = None, Maybe(word);
+        /// The name to ask for and to check; if not given, the host name in `address`.
+        tls_name: Option<String> = None, Maybe(hostname);
+        /// Certificate authorities, for `tls_verify = "ca"`.
+        tls_ca: Option<PathBuf> = None, Maybe(path);
+        /// Digests of public keys, for `tls_verify = "pin"`.
+        tls_pins: Vec<[u8; 32]> = Vec::new(), Each(pin);
     }
 }
 
@@ -143,6 +154,8 @@ pub(super) struct ReadListener {
     pub(super) listener: Listener,
     pub(super) address: Option<Located<SocketAddr>>,
     pub(super) backend: Option<Located<String>>,
+    /// As it is written.
+    pub(super) tls: Option<Located<ListenerTls>>,
 }
 
 /// A `[[backend]]`. What is `None` is faulty, or not there.
@@ -158,11 +171,11 @@ pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
     let listener = Listener::read(&mut section);
     check_load_balancers(&mut section);
     let backend = section.optional("backend", |value| text(value, "backend").map(str::to_owned));
-    section.optional("tls", |value| no_tls(value, &["starttls", "implicit"]));
+    let tls = section.optional("tls", word);
     section.optional("service", service);
     let address = section.locate("address", listener.address);
     section.finish();
-    ReadListener { listener, address, backend }
+    ReadListener { listener, address, backend, tls }
 }
 
 /// The networks that must send a PROXY header. To name none, or everybody, is to let the header be forged.
@@ -195,19 +208,50 @@ fn service(value: &DeValue<'_>) -> Read<()> {
     }
 }
 
-fn no_tls(value: &DeValue<'_>, to_come: &[&str]) -> Read<()> {
-    let help = "write `\"off\"`, or delete the key";
-    match text(value, "off")? {
-        "off" => Ok(()),
-        word if to_come.contains(&word) => {
-            Err(Complaint::new(format!("is `{word}`, but this version has no TLS yet"), help))
+/// What the `tls_…` keys of a backend must have beside each other.
+fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
+    let verify = backend.verifies();
+    let is_written = section.locate("tls", ()).is_some();
+    let mut fault = |key: &'static str, message: &str, help: &str| {
+        if let Some(Located { span, .. }) = section.locate(key, ()) {
+            section.report().fault(&span, message, help);
         }
-        other => Err(Complaint::new(format!("cannot be {}", quoted(other)), help)),
+    };
+    if backend.tls == BackendTls::Off {
+        for key in ["tls_verify", "tls_name", "tls_ca", "tls_pins"].into_iter().filter(|_| !is_written) {
+            let message = format!("`backend.{key}` is given, and there is no `backend.tls`");
+            fault(key, &message, "write `tls = \"required\"` too, or delete the key");
+        }
+        return;
+    }
+    if verify == TlsVerify::Ca && backend.tls_ca.is_none() {
+        fault(
+            "tls_verify",
+            "`backend.tls_verify` is `ca`, and there is no `tls_ca`",
+            "write `tls_ca = \"ca.pem\"` too",
+        );
+    }
+    if verify == TlsVerify::Pin && backend.tls_pins.is_empty() {
+        let help = "write `tls_pins = [\"…\"]` too, with the SHA-256 of the server's public key";
+        fault("tls_verify", "`backend.tls_verify` is `pin`, and there are no `tls_pins`", help);
+    }
+    let checks_name = matches!(verify, TlsVerify::Roots | TlsVerify::Ca);
+    if checks_name && backend.tls_name.is_none() && matches!(backend.address, HostPort::Address(_)) {
+        let help = "write the name in its certificate, `tls_name = \"mail.example.com\"`, or `tls_verify = \"pin\"`";
+        fault("tls", "the backend's certificate is to be checked, and `address` has no name for it", help);
+    }
+}
+
+impl Backend {
+    /// Whose certificate it may show.
+    pub fn verifies(&self) -> TlsVerify {
+        let default = if self.tls == BackendTls::Opportunistic { TlsVerify::None } else { TlsVerify::Roots };
+        self.tls_verify.unwrap_or(default)
     }
 }
 
 /// `index` counts from 0.
-pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize) -> ReadBackend {
+pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory: &Path) -> ReadBackend {
     let mut backend = Backend::read(&mut section);
     let name = match section.locate("name", ()) {
         Some(name) => name.span,
@@ -216,7 +260,8 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize) -> ReadBac
             section.header().unwrap_or_default()
         }
     };
-    section.optional("tls", |value| no_tls(value, &["opportunistic", "required", "implicit"]));
+    backend.tls_ca = backend.tls_ca.map(|path| directory.join(path));
+    check_tls(&mut section, &backend);
     let address = section.locate("address", backend.address.clone());
     let identity = section.locate("identity", backend.identity);
     section.finish();

@@ -8,6 +8,7 @@ use super::diagnostics::{Report, Span, quoted};
 use super::endpoints::{Backend, Listener, ReadBackend, ReadListener};
 use super::read::Located;
 use super::suggest::nearest;
+use super::tls::ListenerTls;
 use super::values::choice;
 
 /// Puts both together. What is faulty is reported.
@@ -15,6 +16,7 @@ pub(super) fn join(
     listeners: Vec<ReadListener>,
     backends: Vec<ReadBackend>,
     names_domains: bool,
+    has_certificates: bool,
     report: &mut Report<'_>,
 ) -> (Vec<Listener>, Vec<Backend>) {
     if listeners.is_empty() {
@@ -27,7 +29,7 @@ pub(super) fn join(
     }
     let indices = backend_indices(&backends, report);
     between::check(&listeners, &backends, &indices, names_domains, report);
-    let listeners = resolve(listeners, &indices, report);
+    let listeners = resolve(listeners, &indices, has_certificates, report);
     (listeners, backends.into_iter().map(|read| read.backend).collect())
 }
 
@@ -44,10 +46,15 @@ fn backend_indices(backends: &[ReadBackend], report: &mut Report<'_>) -> HashMap
     indices
 }
 
-fn resolve(listeners: Vec<ReadListener>, indices: &HashMap<String, usize>, report: &mut Report<'_>) -> Vec<Listener> {
+fn resolve(
+    listeners: Vec<ReadListener>,
+    indices: &HashMap<String, usize>,
+    has_certificates: bool,
+    report: &mut Report<'_>,
+) -> Vec<Listener> {
     let mut seen = HashSet::new();
     let mut resolved = Vec::new();
-    for ReadListener { listener, address, backend } in listeners {
+    for ReadListener { listener, address, backend, tls } in listeners {
         let index = match &backend {
             None => 0,
             Some(Located { value, span }) => indices.get(value).copied().unwrap_or_else(|| {
@@ -61,7 +68,18 @@ fn resolve(listeners: Vec<ReadListener>, indices: &HashMap<String, usize>, repor
             let help = "delete one of the two, or give it another address or port";
             report.fault(&span, format!("there are two listeners on `{address}`"), help);
         }
-        resolved.push(Listener { backend: index, ..listener });
+        if let Some(Located { value: wanted, span }) = &tls
+            && *wanted != ListenerTls::Off
+            && !has_certificates
+        {
+            let message = format!("`listener.tls` is `{}`, and `[tls]` has no certificate", wanted.as_str());
+            let help = "write `[tls]`, and under it `certificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]`; \
+                        `smtp-gateway cert` makes one";
+            report.misfit(span, message, help);
+        }
+        let default = if has_certificates { ListenerTls::StartTls } else { ListenerTls::Off };
+        let tls = tls.map_or(default, |tls| tls.value);
+        resolved.push(Listener { backend: index, tls, ..listener });
     }
     resolved
 }

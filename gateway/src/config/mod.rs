@@ -23,6 +23,7 @@ mod relay;
 mod sections;
 mod suggest;
 mod syntax;
+mod tls;
 mod values;
 
 pub use self::abuse::{Bans, Xdp, XdpMode};
@@ -34,6 +35,7 @@ pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
+pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
 pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.
@@ -49,6 +51,8 @@ pub struct Config {
     pub relay: Relay,
     /// `[proof]`
     pub proof: Proof,
+    /// `[tls]`
+    pub tls: Tls,
     /// `[limits]`
     pub limits: Limits,
     /// `[timeouts]`

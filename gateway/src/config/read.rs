@@ -55,8 +55,6 @@ pub(super) struct Section<'v, 'r, 't> {
     title: &'static str,
     header: Option<Span>,
     entries: Option<&'v DeTable<'v>>,
-    /// Keys with a complaint of their own.
-    refused: Vec<&'static str>,
     /// Keys that were read without fault, and where their values stand.
     sound: Vec<(&'static str, Span)>,
     keys: &'r mut Keys,
@@ -71,7 +69,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         report: &'r mut Report<'t>,
     ) -> Self {
         let (entries, header) = table.map(|Located { value, span }| (value, span)).unzip();
-        Self { title, header, entries, refused: Vec::new(), sound: Vec::new(), keys, report }
+        Self { title, header, entries, sound: Vec::new(), keys, report }
     }
 
     pub(super) fn report(&mut self) -> &mut Report<'t> {
@@ -226,21 +224,13 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         }
     }
 
-    /// A key of versions to come: refused with a sentence of its own.
-    pub(super) fn refuse(&mut self, key: &'static str, message: &str, help: &str) {
-        if let Some((key, _)) = self.entries.and_then(|entries| entries.get_key_value(key)) {
-            self.report.fault(&key.span(), message, help);
-        }
-        self.refused.push(key);
-    }
-
     /// Ends the reading: keys that were not asked for are unknown.
     pub(super) fn finish(self) {
         let known = self.keys.known.entry(self.title).or_default();
         let entries = self.entries.into_iter().flatten();
         let unknown = entries.filter(|(key, _)| {
             let key = key.get_ref().as_ref();
-            !known.contains(key) && !self.refused.contains(&key)
+            !known.contains(key)
         });
         let unknown = unknown.map(|(key, _)| Located { value: key.get_ref().to_string(), span: key.span() });
         self.keys.unknown.extend(unknown.map(|key| (self.title, key)));

@@ -96,6 +96,8 @@ table! {
         connect: Duration = 10 * SECOND, duration(TENTH..=5 * MINUTE);
         /// Greeting, EHLO and identity of a backend, together.
         handshake: Duration = MINUTE, duration(TENTH..=10 * MINUTE);
+        /// A client's TLS handshake.
+        tls_handshake: Duration = 30 * SECOND, duration(SECOND..=5 * MINUTE);
         /// A backend's reply to a command.
         reply: Duration = 5 * MINUTE, duration(TENTH..=HOUR);
         /// A backend's reply to the end of data.

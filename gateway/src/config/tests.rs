@@ -55,16 +55,22 @@ fn defaults() -> Config {
             address: "0.0.0.0:25".parse().unwrap(),
             backend: 0,
             proxy_protocol_from: Vec::new(),
+            tls: ListenerTls::Off,
         }],
         backends: vec![Backend {
             name: "backend".to_owned(),
             address: HostPort::Address("192.0.2.25:25".parse().unwrap()),
             identity: IdentityMode::Xclient,
             tls: BackendTls::Off,
+            tls_verify: None,
+            tls_name: None,
+            tls_ca: None,
+            tls_pins: Vec::new(),
             kind: None,
         }],
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
+        tls: Tls::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
         bans: Bans::default(),
@@ -120,7 +126,7 @@ fn every_identity_is_taken_as_it_is_written() {
 }
 
 /// Keys that are read to say that they can have one value only.
-const WITHOUT_EFFECT: [&str; 2] = ["tls", "service"];
+const WITHOUT_EFFECT: [&str; 1] = ["service"];
 
 #[test]
 fn every_key_has_its_effect() {

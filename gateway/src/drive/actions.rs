@@ -53,8 +53,10 @@ impl SessionTask {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(&fault.to_string());
             }
+            // Done where what precedes it is written.
+            Action::SecureClient(nothing) => self.secure_client(nothing),
             Action::BackendTlsFailed(why) => backend.tls_failed(&why),
-            Action::SecureBackend(nothing) => self.backend.secure(nothing),
+            Action::SecureBackend(nothing) => self.backend.secure(nothing, backend.clone()),
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),

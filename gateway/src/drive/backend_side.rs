@@ -3,20 +3,25 @@
 use std::future::Future;
 use std::io::{self, Read as _};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use rustix::net::SendFlags;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::backend::BackendState;
 use crate::smtp::starttls::NothingBuffered;
+use crate::tls::{Channel, Received, SecuredStream, TlsFault, Wire};
 
 use super::buffers::Pending;
+use super::client_tls::{self, Read};
 
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Securing = Pin<Box<dyn Future<Output = io::Result<SecuredStream>> + Send>>;
 
 /// The connection as it stands.
 #[derive(Default)]
@@ -25,7 +30,7 @@ pub(super) enum BackendSide {
     None,
     Dialing(Connecting),
     /// The connection stands, and TLS is being begun on it.
-    Securing(Connecting),
+    Securing(Securing),
     Open(Box<Connection>),
 }
 
@@ -35,6 +40,10 @@ pub(super) struct Connection {
     /// A reply whose end has not come.
     pub(super) unread: Vec<u8>,
     pending: Pending,
+    /// Once TLS stands.
+    tls: Option<Box<Channel>>,
+    /// Text that came with the end of the handshake.
+    early: Vec<u8>,
 }
 
 impl BackendSide {
@@ -67,14 +76,14 @@ impl BackendSide {
 }
 
 impl BackendSide {
-    /// Begins TLS on the open connection.
-    pub(super) fn secure(&mut self, _nothing: NothingBuffered) {
+    /// Begins TLS on the open connection, behind what was said in clear.
+    pub(super) fn secure(&mut self, _nothing: NothingBuffered, backend: Arc<BackendState>) {
         if let Self::Open(connection) = std::mem::take(self) {
-            let unsupported = async move {
-                drop(connection);
-                Err(io::Error::new(io::ErrorKind::Unsupported, "this version speaks no TLS with backends"))
-            };
-            *self = Self::Securing(Box::pin(unsupported));
+            *self = Self::Securing(Box::pin(async move {
+                let Connection { mut stream, pending, .. } = *connection;
+                stream.write_all(pending.as_slice()).await?;
+                backend.secure(stream).await
+            }));
         }
     }
 
@@ -83,7 +92,11 @@ impl BackendSide {
         let Self::Securing(securing) = self else { return Poll::Pending };
         let secured = ready!(securing.as_mut().poll(cx));
         *self = Self::None;
-        Poll::Ready(secured.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
+        Poll::Ready(secured.map(|secured| {
+            let SecuredStream { socket, channel, early } = secured;
+            let (tls, early) = (channel.map(Box::new), early);
+            *self = Self::Open(Box::new(Connection { tls, early, ..Connection::over(socket) }));
+        }))
     }
 }
 
@@ -99,12 +112,16 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 
 impl Connection {
     fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new(), pending: Pending::default() }
+        Self { stream, unread: Vec::new(), pending: Pending::default(), tls: None, early: Vec::new() }
     }
 
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
     /// as soon as they are gone.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
+        if let Some(channel) = &mut self.tls {
+            let sent = client_tls::send(channel, &mut self.stream, cx, &[head, body], last, &mut self.pending);
+            return sent.map_err(io::Error::other);
+        }
         let mut sent = 0;
         if self.pending.is_empty() {
             let slices = [io::IoSlice::new(head), io::IoSlice::new(body)];
@@ -134,15 +151,38 @@ impl Connection {
     }
 
     pub(super) fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if self.tls.is_some() {
+            return self.poll_read_tls(cx, buffer);
+        }
         let mut buffer = ReadBuf::new(buffer);
         ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
     }
 
+    fn poll_read_tls(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        if !self.early.is_empty() {
+            let early = std::mem::take(&mut self.early);
+            buffer[..early.len()].copy_from_slice(&early);
+            return Poll::Ready(Ok(early.len()));
+        }
+        let Some(channel) = &mut self.tls else { return Poll::Pending };
+        loop {
+            match ready!(client_tls::poll_receive(channel, &mut self.stream, cx, buffer, &mut self.pending))? {
+                Read::End => return Poll::Ready(Err(io::Error::other(TlsFault::Truncated))),
+                Read::Fault(fault) => return Poll::Ready(Err(io::Error::other(fault))),
+                Read::Received(Received { plain: 0, closed: false, .. }) => {}
+                Read::Received(received) => return Poll::Ready(Ok(received.plain)),
+            }
+        }
+    }
+
     /// What it said before it hung up, as far as that was not read yet. The runtime may not have heard of it yet, so the
     /// socket itself is asked.
     pub(super) fn last_words(&mut self) -> Vec<u8> {
-        let mut words = std::mem::take(&mut self.unread);
+        let mut words = match &self.tls {
+            None => std::mem::take(&mut self.unread),
+            Some(channel) => channel.held().to_vec(),
+        };
         let mut end = words.len();
         words.resize(end + LAST_WORDS_MAX, 0);
         let socket = socket2::SockRef::from(&self.stream);
@@ -150,6 +190,18 @@ impl Connection {
             end += count;
         }
         words.truncate(end);
-        words
+        match &mut self.tls {
+            None => words,
+            Some(channel) => decrypted(channel, words),
+        }
     }
+}
+
+/// The text of what was read at the last.
+fn decrypted(channel: &mut Channel, mut cipher: Vec<u8>) -> Vec<u8> {
+    let mut plain = vec![0; cipher.len()];
+    let mut wire = Wire::default();
+    let received = channel.receive(&mut cipher, &mut plain, &mut wire).unwrap_or_default();
+    plain.truncate(received.plain);
+    plain
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 
 use crate::session::Output;
+use crate::tls::Wire;
 
 /// Bytes read at once. Bulk costs halve from 8 KiB to 64 KiB; beyond, little is won.
 pub(super) const READ_MAX: usize = 64 * 1024;
@@ -29,6 +30,28 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     actions.clear();
     if to_client.capacity().max(to_backend.capacity()) <= KEPT_MAX {
         SCRATCH.with(|cell| *cell.borrow_mut() = Some(scratch));
+    }
+    result
+}
+
+/// What TLS needs besides: bytes as they came, and bytes as they go.
+pub(super) struct TlsScratch {
+    pub(super) cipher: Box<[u8]>,
+    pub(super) wire: Wire,
+}
+
+thread_local! {
+    static TLS_SCRATCH: RefCell<Option<Box<TlsScratch>>> = const { RefCell::new(None) };
+}
+
+/// Runs `work` with the worker's scratch space for TLS, which a worker without TLS never has.
+pub(super) fn with_tls_scratch<T>(work: impl FnOnce(&mut TlsScratch) -> T) -> T {
+    let fresh = || Box::new(TlsScratch { cipher: vec![0; 2 * READ_MAX].into(), wire: Wire::default() });
+    let mut scratch = TLS_SCRATCH.with(|cell| cell.borrow_mut().take()).unwrap_or_else(fresh);
+    let result = work(&mut scratch);
+    scratch.wire.clear();
+    if scratch.wire.capacity() <= KEPT_MAX {
+        TLS_SCRATCH.with(|cell| *cell.borrow_mut() = Some(scratch));
     }
     result
 }

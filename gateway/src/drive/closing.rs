@@ -9,7 +9,7 @@ use crate::session::End;
 use crate::time::Millis;
 use crate::time::clock::{instant, now};
 
-use super::buffers::Scratch;
+use super::buffers::{Scratch, with_tls_scratch};
 use super::task::SessionTask;
 
 /// How long a client may take none of what is left for it, and how long one whose session was ended for it may take to
@@ -47,6 +47,12 @@ fn linger_end() -> Millis {
 impl SessionTask {
     /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
+        if let Some(mut channel) = self.tls.take() {
+            with_tls_scratch(|scratch| {
+                channel.close(&mut scratch.wire);
+                self.to_client.push(scratch.wire.as_slice());
+            });
+        }
         if let Closing::Flushing { until } = self.closing {
             let left = self.to_client.len();
             if self.poll_flush_client(cx).is_pending() {

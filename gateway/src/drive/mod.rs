@@ -10,11 +10,13 @@
 mod actions;
 mod backend_side;
 mod buffers;
+mod client_tls;
 mod closing;
+mod holding;
 mod opening;
 mod task;
 mod worker;
 
-pub use worker::{Drain, DrainState, Shortage, Worker, wake_sessions};
+pub use worker::{ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

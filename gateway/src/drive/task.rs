@@ -15,16 +15,18 @@ use tracing::debug;
 
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
-use crate::observe::log::{self, SessionRecord};
 use crate::session::{Action, End, Output, Session};
 use crate::time::Millis;
 use crate::time::clock::{instant, now, wall_clock};
+use crate::tls::Channel;
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
+use super::client_tls;
 use super::closing::Closing;
+use super::holding::Holding;
 use super::opening::Early;
-use super::worker::{Drain, Worker, register, unregister};
+use super::worker::{Drain, Worker, register};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -36,18 +38,20 @@ pub(crate) struct SessionTask {
     pub(super) peer: PeerAddr,
     pub(super) client: TcpStream,
     /// Read from the client, not yet used by the core.
-    unread: Vec<u8>,
+    pub(super) unread: Vec<u8>,
     pub(super) to_client: Pending,
-    client_eof: bool,
+    /// Once the client speaks TLS.
+    pub(super) tls: Option<Box<Channel>>,
+    pub(super) client_eof: bool,
     destination: Option<SocketAddr>,
     pub(super) backend: BackendSide,
     pub(super) name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
-    drain_seen: Drain,
+    pub(super) drain_seen: Drain,
     pub(super) closing: Closing,
-    started: Millis,
-    bytes_in: u64,
+    pub(super) started: Millis,
+    pub(super) bytes_in: u64,
 }
 
 impl SessionTask {
@@ -74,6 +78,7 @@ impl SessionTask {
             client,
             unread,
             to_client: Pending::default(),
+            tls: None,
             client_eof: false,
             destination,
             backend: BackendSide::None,
@@ -89,6 +94,10 @@ impl SessionTask {
 
     /// Sends the greeting; a fresh socket has room. `early`: what the client said before it.
     pub(crate) fn greet(&mut self, early: Early) {
+        self.prepare_tls();
+        if self.session.is_securing() {
+            return;
+        }
         let mut out = Output::default();
         let is_over = match early {
             Early::Silent => false,
@@ -112,7 +121,7 @@ impl SessionTask {
     /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
     /// captured and as what it awaits.
     pub(super) fn holding<H: Send + 'static>(self, held: H) -> impl Future<Output = ()> + Send + 'static {
-        Holding { session: self, _held: held }
+        Holding::new(self, held)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
@@ -246,6 +255,9 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             return true;
         }
+        if self.tls.is_some() {
+            return self.move_client_tls(cx, now, scratch);
+        }
         let held = self.unread.len();
         let mut buffer = ReadBuf::new(&mut scratch.read[held..held + READ_MAX]);
         match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
@@ -265,7 +277,7 @@ impl SessionTask {
     }
 
     /// Hands the scratch buffer's first `length` bytes to the core; keeps what it leaves. Whether it used any.
-    fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
+    pub(super) fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
         let Scratch { read, out } = scratch;
         let mut used = 0;
         if self.worker.heeds_hold {
@@ -290,7 +302,13 @@ impl SessionTask {
         used > 0
     }
 
-    fn client_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) -> bool {
+    pub(super) fn client_lost(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Millis,
+        error: &io::Error,
+        scratch: &mut Scratch,
+    ) -> bool {
         debug!(session = self.id, %error, "client lost");
         self.to_client = Pending::default();
         self.session.client_closed(now, true, &mut scratch.out);
@@ -299,20 +317,28 @@ impl SessionTask {
     }
 
     /// Writes what the core produced, then does what it asks.
-    fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
+    pub(super) fn carry_out(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output, forward: &[u8]) {
         let mut failed = None;
         if let Some(connection) = self.backend.connection() {
             let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
             failed = connection.send(cx, &out.to_backend, forward, last).err();
         }
         out.to_backend.clear();
+        let mut secure = None;
         for action in std::mem::take(&mut out.actions) {
-            self.act(action);
+            match action {
+                Action::SecureClient(nothing) => secure = Some(nothing),
+                action => self.act(action),
+            }
         }
         if !out.to_client.is_empty() {
             self.worker.counters.count_replies(&out.to_client);
             self.send_client(cx, &out.to_client);
             out.to_client.clear();
+        }
+        // Behind what was said in clear.
+        if let Some(nothing) = secure {
+            self.secure_client(nothing);
         }
         // A backend that cannot be written to is lost, unless the core has just let go of it.
         if let Some(error) = failed {
@@ -331,6 +357,11 @@ impl SessionTask {
     }
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
+        if let Some(channel) = &mut self.tls {
+            // Who cannot be written to shows itself when it is read from.
+            let _ = client_tls::send(channel, &mut self.client, cx, &[bytes], false, &mut self.to_client);
+            return;
+        }
         let mut sent = 0;
         if self.to_client.is_empty() {
             let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
@@ -404,50 +435,5 @@ impl Future for SessionTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         with_scratch(|scratch| task.drive(cx, scratch))
-    }
-}
-
-struct Holding<H> {
-    /// Let go of first: when the log says that a session is over, its place is free.
-    _held: H,
-    session: SessionTask,
-}
-
-impl<H> Unpin for Holding<H> {}
-
-impl<H> Future for Holding<H> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.session).poll(cx)
-    }
-}
-
-impl Drop for SessionTask {
-    fn drop(&mut self) {
-        unregister(self.id);
-        let (counters, totals) = (&self.worker.counters, self.session.totals());
-        let record = SessionRecord {
-            id: self.id,
-            client: self.session.client_addr(),
-            peer: self.peer,
-            helo: self.session.hello(),
-            backend: &self.worker.backend.name,
-            accepted: totals.accepted,
-            rejected: totals.rejected,
-            deferred: totals.deferred,
-            relay_denied: totals.relay_denied,
-            errors: totals.errors,
-            bytes_in: self.bytes_in,
-            duration_ms: now().since(self.started),
-            end: self.session.end().map_or("gateway stopped", End::as_str),
-        };
-        counters.sessions_closed_total.increment();
-        counters.client_bytes_total.add(self.bytes_in);
-        counters.session_seconds.observe(record.duration_ms);
-        if record.is_empty() {
-            counters.sessions_empty_total.increment();
-        }
-        log::session_closed(&record);
     }
 }

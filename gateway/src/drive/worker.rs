@@ -7,11 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Waker;
 
+use ipnet::IpNet;
+
 use crate::backend::BackendState;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::session::Settings;
+use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
 /// Everything a session needs, for one listener on one worker.
@@ -21,6 +24,8 @@ pub struct Worker {
     pub settings: Arc<Settings>,
     /// The listener's backend.
     pub backend: Arc<BackendState>,
+    /// TLS with clients, where they get it.
+    pub tls: Option<ClientTls>,
     /// Reverse DNS.
     pub names: Names,
     /// Who is banned, and for what.
@@ -35,6 +40,17 @@ pub struct Worker {
     pub log_mailboxes: bool,
     /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
     pub heeds_hold: bool,
+}
+
+/// How the clients of a listener get TLS.
+#[derive(Debug, Clone)]
+pub struct ClientTls {
+    /// Begins it.
+    pub acceptor: Acceptor,
+    /// From the first byte; otherwise by STARTTLS.
+    pub implicit: bool,
+    /// Networks whose clients are not told of STARTTLS.
+    pub not_offered_to: Arc<[IpNet]>,
 }
 
 impl Worker {

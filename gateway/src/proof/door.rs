@@ -19,6 +19,8 @@ use crate::identity::{ClientAddr, PeerAddr, transparent};
 use crate::opening::{Awaited, Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
 use crate::smtp::ehlo::Offer;
 
+use crate::tls::Connector;
+
 use super::plan::Probe;
 use super::probe::{Greeting, ProbeKind, Problem};
 use super::talk::Talk;
@@ -35,6 +37,8 @@ pub(super) struct Door<'a> {
     pub(super) mode: IdentityMode,
     /// Whether the backend is spoken to over TLS.
     pub(super) tls: BackendTls,
+    /// Begins that TLS.
+    pub(super) connector: Option<&'a Connector>,
     /// The gateway's.
     pub(super) hostname: &'a str,
     /// For [`ProbeKind::FrontDoor`] and [`ProbeKind::Hidden`].
@@ -166,7 +170,13 @@ impl Door<'_> {
                 }
                 Progress::Failed(failure) => return Err(problem(&failure, &record, source)),
                 Progress::Secure(_) => {
-                    return Err(Problem::Other("it is to be spoken to over TLS, which this version cannot".to_owned()));
+                    let Some(connector) = self.connector else {
+                        return Err(Problem::Other(
+                            "it is to be spoken to over TLS, which cannot be set up".to_owned(),
+                        ));
+                    };
+                    talk.secure(connector).await.map_err(Problem::Other)?;
+                    opening.secured(&script, &mut to_send)
                 }
                 Progress::Name => opening.named(&script, &mut to_send),
                 Progress::Reply => {

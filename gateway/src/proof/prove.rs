@@ -62,6 +62,7 @@ impl Prover {
         lenient.bans.enabled = false;
         let verdicts = Arc::new(Verdicts::new(&lenient));
         let parts = Parts {
+            acceptor: None,
             config: &config,
             names,
             counters: &counters,
@@ -109,6 +110,7 @@ impl Prover {
             probe,
             mode: configured.identity,
             tls: if is_own_door { BackendTls::Off } else { configured.tls },
+            connector: self.backends[backend].connector(),
             hostname: &self.config.server.hostname,
             front: probe.listener.and_then(|listener| self.doors.get(listener)),
             connect_timeout: timeouts.connect,

@@ -6,11 +6,12 @@ use std::fmt::Write as _;
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::smtp::reply::{ReplyFault, ReplyParse, read_reply};
+
+use crate::tls::{Connector, TlsStream};
 
 use super::answer::Answer;
 
@@ -22,7 +23,7 @@ const LINE_SHOWN_MAX: usize = 300;
 /// A conversation under way.
 #[derive(Debug)]
 pub(super) struct Talk {
-    stream: TcpStream,
+    stream: TlsStream,
     buffer: Vec<u8>,
     /// For one reply.
     patience: Duration,
@@ -33,11 +34,11 @@ pub(super) struct Talk {
 
 impl Talk {
     pub(super) fn over(stream: TcpStream, patience: Duration, deadline: Instant) -> Self {
-        Self { stream, buffer: Vec::new(), patience, deadline, transcript: Vec::new() }
+        Self { stream: TlsStream::plain(stream), buffer: Vec::new(), patience, deadline, transcript: Vec::new() }
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        &self.stream
+        self.stream.socket()
     }
 
     /// What was said since this was asked last.
@@ -62,6 +63,15 @@ impl Talk {
         let until = self.until();
         match timeout_at(until, self.stream.write_all(bytes)).await {
             Ok(sent) => sent.map_err(|error| self.lost(&error)),
+            Err(_) => Err(self.too_slow()),
+        }
+    }
+
+    /// Goes over to TLS.
+    pub(super) async fn secure(&mut self, connector: &Connector) -> Result<(), String> {
+        self.remark("TLS begins");
+        match timeout_at(self.until(), self.stream.secure(connector)).await {
+            Ok(secured) => secured.map_err(|error| format!("TLS does not come about: {error}")),
             Err(_) => Err(self.too_slow()),
         }
     }

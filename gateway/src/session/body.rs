@@ -226,7 +226,7 @@ impl Session {
         match &mut self.client {
             Client::Data(state) => state.fate = Fate::Discard(refusal),
             Client::Chunk(state) => state.fate = Fate::Discard(refusal),
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => {}
+            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Securing | Client::Closed => {}
         }
     }
 
@@ -272,7 +272,7 @@ impl Session {
         match &self.client {
             Client::Data(state) => Some(state.rate.due),
             Client::Chunk(state) => Some(state.rate.due),
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => None,
+            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Securing | Client::Closed => None,
         }
     }
 
@@ -282,7 +282,7 @@ impl Session {
         let rate = match &mut self.client {
             Client::Data(state) => &mut state.rate,
             Client::Chunk(state) => &mut state.rate,
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => return true,
+            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Securing | Client::Closed => return true,
         };
         if now < rate.due {
             return true;

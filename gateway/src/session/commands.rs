@@ -69,6 +69,7 @@ impl Session {
             }
             Line::Complete { text, used } => {
                 let handled = match parse_command(text) {
+                    Ok(Command::StartTls) => self.starttls(now, &input[used..], out),
                     Ok(command) => self.command(now, &command, out),
                     Err(error) => {
                         self.refuse_command(now, &error, out);
@@ -127,7 +128,8 @@ impl Session {
                     out,
                 );
             }
-            Command::StartTls => self.error(Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"), out),
+            // What is behind it matters: it was taken before.
+            Command::StartTls => {}
             Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
             Command::IdentityClaim => {
                 self.offend(Offence::IdentityClaim, out);
@@ -153,7 +155,7 @@ impl Session {
         self.transaction = Transaction::None;
         self.hello = Some(Hello { name: name.into(), esmtp });
         if esmtp {
-            out.to_client.extend_from_slice(&self.dialect.ehlo_reply);
+            self.answer_ehlo(out);
         } else {
             encode_reply(250, None, &self.settings.hostname, &mut out.to_client);
         }

@@ -31,6 +31,10 @@ pub enum End {
     EarlyTalk,
     /// A PROXY header came where none is taken.
     ProxyHeader,
+    /// TLS did not come about.
+    TlsFailed,
+    /// The client said more behind STARTTLS, before TLS.
+    TalkBehindStartTls,
     /// The client went on sending far past a limit.
     Flood,
     /// The backend went away or fell silent while nothing was owed.
@@ -54,6 +58,8 @@ impl End {
             Self::TooManyCommands => "too many commands",
             Self::EarlyTalk => "early talk",
             Self::ProxyHeader => "PROXY header",
+            Self::TlsFailed => "TLS failed",
+            Self::TalkBehindStartTls => "talk behind STARTTLS",
             Self::Flood => "flood",
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",
@@ -110,6 +116,7 @@ impl Session {
         self.flags.gone |= gone;
         match &self.client {
             Client::Closed => {}
+            Client::Securing => self.finish(End::TlsFailed, out),
             Client::Commands { .. } if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
             Client::Commands { .. } => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {

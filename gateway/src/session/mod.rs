@@ -23,6 +23,7 @@ mod pipeline;
 mod replies;
 mod report;
 mod settings;
+mod starttls;
 mod trace;
 mod transaction;
 
@@ -54,6 +55,9 @@ use transaction::Transaction;
 pub enum Action {
     /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
     Dial,
+    /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`] or
+    /// [`Session::client_not_secured`].
+    SecureClient(NothingBuffered),
     /// Look up the client's name, then call [`Session::client_name`]. Sent together with `Dial`, when XCLIENT may want it.
     LookUpName,
     /// Close the backend's connection; what was written before may still be delivered.
@@ -116,6 +120,8 @@ enum Client {
     Data(Box<DataState>),
     /// The next bytes are counted octets.
     Chunk(Box<ChunkState>),
+    /// TLS is being begun; the next bytes are its own.
+    Securing,
     /// Nothing more is read.
     Closed,
 }
@@ -132,6 +138,10 @@ struct Hello {
 struct Flags {
     /// The client sent its last byte; what is owed is still delivered.
     half_closed: bool,
+    /// STARTTLS is offered.
+    offers_starttls: bool,
+    /// TLS stands.
+    secured: bool,
     /// The client cannot be written to any more.
     gone: bool,
     /// The gateway is going down: no further transaction begins.
@@ -231,6 +241,7 @@ impl Session {
                 }
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
                 Client::Chunk(_) => self.take_chunk(now, &input[used..], out),
+                Client::Securing => break,
                 Client::Closed => return Taken { used: input.len(), forward: 0..0 },
             };
             let start = used;
@@ -260,7 +271,7 @@ impl Session {
         match &self.client {
             Client::Commands { .. } => !self.flags.half_closed && !self.flags.stalled,
             Client::AwaitGoAhead { early } => !early,
-            Client::Data(_) | Client::Chunk(_) => true,
+            Client::Data(_) | Client::Chunk(_) | Client::Securing => true,
             Client::Closed => false,
         }
     }

@@ -228,7 +228,7 @@ impl Session {
                 let Words(_, enhanced, text) = words;
                 self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
             }
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => {
+            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Securing | Client::Closed => {
                 self.fail_owed(now, &Refusal::from(words), out);
             }
             Client::Data(_) | Client::Chunk(_) => {
@@ -310,6 +310,8 @@ impl Session {
                 self.after_backend(now, out);
                 return;
             }
+        } else if now >= self.client_deadline && self.is_securing() {
+            return self.client_not_secured(out);
         } else if now >= self.client_deadline {
             self.abort_message(now, out);
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);

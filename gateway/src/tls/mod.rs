@@ -35,7 +35,7 @@ pub use fault::{FaultCause, TlsFault};
 pub use leaf::{KeyType, Leaf};
 pub use pair::{Pair, PairFault, PairFiles, Problem};
 pub use self_signed::{SelfSigned, self_signed};
-pub use stream::TlsStream;
+pub use stream::{SecuredStream, TlsStream};
 pub use tickets::{ExportedKeys, TicketKeys};
 pub use verify::Pin;
 pub use watch::{Watch, WatchFault};

@@ -28,7 +28,20 @@ struct Tls {
     wire: Wire,
     cipher: Vec<u8>,
     plain: Vec<u8>,
+    /// Text that came with the end of the handshake.
+    early: Vec<u8>,
     closed: bool,
+}
+
+/// A connection whose TLS stands, taken apart.
+#[derive(Debug)]
+pub struct SecuredStream {
+    /// The socket.
+    pub socket: TcpStream,
+    /// Its TLS; `None` if it is in clear.
+    pub channel: Option<Channel>,
+    /// Text that came with the end of the handshake.
+    pub early: Vec<u8>,
 }
 
 impl TlsStream {
@@ -45,14 +58,22 @@ impl TlsStream {
         let mut wire = Wire::default();
         let channel = connector.connect(&mut wire).map_err(io::Error::other)?;
         let (cipher, plain) = (vec![0; BUFFER], vec![0; BUFFER]);
-        let tls = self.tls.insert(Box::new(Tls { channel, wire, cipher, plain, closed: false }));
+        let tls = self.tls.insert(Box::new(Tls { channel, wire, cipher, plain, early: Vec::new(), closed: false }));
         tls.flush(&mut self.socket).await?;
         while !tls.channel.is_established() {
-            if tls.receive(&mut self.socket).await?.is_none() {
-                return Err(io::Error::other(TlsFault::GivenUp));
+            match tls.receive(&mut self.socket).await? {
+                Some(count) => tls.early.extend_from_slice(&tls.plain[..count]),
+                None => return Err(io::Error::other(TlsFault::GivenUp)),
             }
         }
         Ok(())
+    }
+
+    /// Takes it apart.
+    pub fn into_parts(self) -> SecuredStream {
+        let Self { socket, tls } = self;
+        let (channel, early) = tls.map(|tls| (tls.channel, tls.early)).unzip();
+        SecuredStream { socket, channel, early: early.unwrap_or_default() }
     }
 
     /// TLS as it was agreed upon.
@@ -71,6 +92,11 @@ impl TlsStream {
     /// As [`TlsStream::secure`]; an end that was not announced is [`TlsFault::Truncated`].
     pub async fn read_buf(&mut self, buffer: &mut Vec<u8>) -> io::Result<usize> {
         let Some(tls) = &mut self.tls else { return self.socket.read_buf(buffer).await };
+        if !tls.early.is_empty() {
+            let count = tls.early.len();
+            buffer.append(&mut tls.early);
+            return Ok(count);
+        }
         loop {
             if tls.closed {
                 return Ok(0);

@@ -7,6 +7,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -38,7 +39,12 @@ pub struct Watch {
     /// No pipe, but read like one.
     events: Receiver,
     files: Vec<PathBuf>,
+    /// What was in their place when it was last told.
+    stamps: Vec<Stamp>,
 }
+
+/// Which file it is, when it was written, and how long it is.
+type Stamp = Option<(u64, i64, i64, u64)>;
 
 impl Watch {
     /// Of these pairs. Needs a runtime.
@@ -50,8 +56,9 @@ impl Watch {
         let events =
             inotify::init(CreateFlags::NONBLOCK | CreateFlags::CLOEXEC).map_err(|error| fault(error.into()))?;
         let events = Receiver::from_owned_fd_unchecked(events).map_err(fault)?;
-        let files = files.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect();
-        let watch = Self { events, files };
+        let files: Vec<_> = files.iter().flat_map(|pair| [pair.certificate.clone(), pair.key.clone()]).collect();
+        let stamps = stamps(&files);
+        let watch = Self { events, files, stamps };
         watch.follow()?;
         Ok(watch)
     }
@@ -78,6 +85,18 @@ impl Watch {
     /// # Errors
     /// The watch is at its end; nothing more will be told.
     pub async fn changed(&mut self) -> io::Result<()> {
+        loop {
+            self.settle().await?;
+            // Other files may live in the same directories.
+            let stamps = stamps(&self.files);
+            if stamps != self.stamps {
+                self.stamps = stamps;
+                return Ok(());
+            }
+        }
+    }
+
+    async fn settle(&self) -> io::Result<()> {
         self.drain().await?;
         let latest = Instant::now() + QUIET_MAX;
         while let Ok(more) = timeout_at(latest, timeout(QUIET, self.drain())).await {
@@ -104,6 +123,14 @@ impl Watch {
             }
         }
     }
+}
+
+fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
+    let stamp = |file: &PathBuf| {
+        let metadata = std::fs::metadata(file).ok()?;
+        Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec(), metadata.len()))
+    };
+    files.iter().map(stamp).collect()
 }
 
 /// The directories in which a name stands that leads to this file.

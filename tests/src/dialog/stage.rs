@@ -39,6 +39,8 @@ pub struct Stage {
     /// The transcript knows of the dial, and has not said how it went.
     hanging: bool,
     greeted: bool,
+    /// The gateway wants TLS with the client.
+    securing_client: bool,
     /// The gateway wants TLS with the backend.
     securing: bool,
     client_in: Vec<u8>,
@@ -69,6 +71,7 @@ impl Stage {
             },
             hanging: false,
             greeted: false,
+            securing_client: false,
             securing: false,
             client_in: Vec::new(),
             client_eof: false,
@@ -170,6 +173,17 @@ impl Stage {
     }
 
     /// The gateway was asked to begin TLS with the backend; `how` it went: "" or why not.
+    pub fn client_secured(&mut self, how: &str) -> Result<(), String> {
+        take_flag(&mut self.securing_client, "TLS with the client was not begun")?;
+        match how.trim() {
+            "" => self.session.client_secured(self.now),
+            _ => self.session.client_not_secured(&mut self.out),
+        }
+        self.pump();
+        Ok(())
+    }
+
+    /// TLS with the backend stands, or does not for this reason.
     pub fn secured(&mut self, how: &str) -> Result<(), String> {
         take_flag(&mut self.securing, "TLS with the backend was not begun")?;
         self.quiet()?;
@@ -191,6 +205,7 @@ impl Stage {
         for (flag, what) in [
             (self.dialling, "the backend was dialled"),
             (self.securing, "TLS with the backend was begun"),
+            (self.securing_client, "TLS with the client was begun"),
             (self.backend_closed, "the backend's connection was closed"),
             (self.client_closed, "the client's connection was closed"),
         ] {
@@ -299,6 +314,7 @@ impl Stage {
                 }
                 Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::SecureClient(_) => self.securing_client = true,
                 Action::SecureBackend(_) => self.securing = true,
                 Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),

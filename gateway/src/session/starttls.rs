@@ -1,0 +1,101 @@
+//! The client half's way into TLS (RFC 3207), by STARTTLS or from the first byte.
+//!
+//! Nothing crosses: what was said in clear behind STARTTLS ends the session, and all that was learned before TLS (the name,
+//! a transaction, the backend's session) is forgotten with it.
+
+use crate::smtp::reply::EnhancedCode;
+use crate::smtp::starttls::NothingBuffered;
+use crate::time::Millis;
+
+use super::end::{End, Words};
+use super::handshake::Backend;
+use super::transaction::Transaction;
+use super::{Action, Client, Output, Session};
+
+const LAST_LINE: &[u8] = b"250 STARTTLS\r\n";
+
+impl Session {
+    /// This client is offered STARTTLS.
+    pub fn offer_starttls(&mut self) {
+        self.flags.offers_starttls = true;
+    }
+
+    /// This client begins with TLS; it is greeted behind it.
+    pub fn begin_secured(&mut self, now: Millis) {
+        self.client = Client::Securing;
+        self.client_deadline = now.after(self.settings.timeouts.tls_handshake);
+    }
+
+    /// TLS stands.
+    pub fn client_secured(&mut self, now: Millis) {
+        if self.is_securing() {
+            self.flags.secured = true;
+            self.flags.offers_starttls = false;
+            self.client = Client::Commands { skipping: 0 };
+            self.client_deadline = now.after(self.settings.timeouts.command);
+        }
+    }
+
+    /// TLS does not come about. Nothing can be said to this client any more.
+    pub fn client_not_secured(&mut self, out: &mut Output) {
+        if self.is_securing() {
+            self.finish(End::TlsFailed, out);
+        }
+    }
+
+    /// Whether TLS is being begun.
+    pub fn is_securing(&self) -> bool {
+        matches!(self.client, Client::Securing)
+    }
+
+    /// STARTTLS; `rest` was read behind it. False if it must wait for the backend first.
+    pub(super) fn starttls(&mut self, now: Millis, rest: &[u8], out: &mut Output) -> bool {
+        if !self.flags.offers_starttls {
+            let words = match self.flags.secured {
+                true => Words(503, EnhancedCode(5, 5, 1), "TLS is active already"),
+                false => Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"),
+            };
+            self.error(words, out);
+            return true;
+        }
+        if !self.pipeline.is_empty() {
+            return false;
+        }
+        let Some(nothing) = NothingBuffered::check(rest) else {
+            let words = Words(554, EnhancedCode(5, 5, 0), "Nothing may follow STARTTLS before TLS has begun");
+            self.finish_with(End::TalkBehindStartTls, words, out);
+            return true;
+        };
+        if !self.spend_idle(out) {
+            return true;
+        }
+        if matches!(self.backend, Backend::Ready(_)) {
+            out.to_backend.extend_from_slice(b"QUIT\r\n");
+        }
+        self.drop_backend(out);
+        self.transaction = Transaction::None;
+        self.hello = None;
+        Words(220, EnhancedCode(2, 0, 0), "Ready to start TLS").encode(&mut out.to_client);
+        self.client = Client::Securing;
+        self.client_deadline = now.after(self.settings.timeouts.tls_handshake);
+        out.actions.push(Action::SecureClient(nothing));
+        true
+    }
+
+    /// The answer to EHLO, with STARTTLS where this client is offered it.
+    pub(super) fn answer_ehlo(&self, out: &mut Output) {
+        let reply = &self.dialect.ehlo_reply;
+        let start = out.to_client.len();
+        out.to_client.extend_from_slice(reply);
+        if !self.flags.offers_starttls {
+            return;
+        }
+        let lines = reply.strip_suffix(b"\r\n").unwrap_or(reply);
+        let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        // Its last line is no longer the last.
+        if let Some(separator) = out.to_client.get_mut(start + last + 3) {
+            *separator = b'-';
+        }
+        out.to_client.extend_from_slice(LAST_LINE);
+    }
+}
