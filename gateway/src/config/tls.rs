@@ -129,7 +129,7 @@ pub(super) fn pin(value: &DeValue<'_>) -> Read<[u8; 32]> {
     pin.and_then(|bytes| bytes.try_into().ok()).ok_or_else(|| {
         Complaint::new(
             format!("is {}, which is no SHA-256 of a public key", quoted(text)),
-            "write its 64 hexadecimal digits; `smtp-gateway certificates` and DANE `3 1 1` records show them",
+            "write its 64 hexadecimal digits, as in a DANE `3 1 1` record",
         )
     })
 }
