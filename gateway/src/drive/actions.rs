@@ -4,12 +4,12 @@ use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
-use crate::session::{Action, Answer, End, MessageOutcome, MessageReport, Question, RecipientVerdict};
+use crate::session::{Action, End, MessageOutcome, MessageReport};
 use crate::time::clock::now;
 
 use super::backend_side::BackendSide;
 use super::closing::Closing;
-use super::task::{Asked, SessionTask};
+use super::task::SessionTask;
 use super::worker::Worker;
 
 impl SessionTask {
@@ -20,10 +20,7 @@ impl SessionTask {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
                 self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
             }
-            Action::Ask(ticket, question) => {
-                let asked = self.ask(question);
-                self.questions.push((ticket, asked));
-            }
+            Action::Ask(ticket, question) => self.ask(ticket, question),
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();
@@ -58,18 +55,6 @@ impl SessionTask {
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),
-        }
-    }
-
-    /// Finds an answer.
-    fn ask(&self, question: Question) -> Asked {
-        match question {
-            Question::ClientName => {
-                let (names, ip) = (self.worker.names.clone(), self.session.client_addr().ip());
-                Box::pin(async move { Answer::ClientName(names.look_up(ip).await) })
-            }
-            // Nobody has a say in recipients yet but the guard and the backend.
-            Question::Recipient(_) => Box::pin(std::future::ready(Answer::Recipient(RecipientVerdict::Pass))),
         }
     }
 

@@ -16,17 +16,15 @@ use tracing::debug;
 
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::log::{self, SessionRecord};
-use crate::session::{Action, Answer, End, Output, Session, Ticket};
+use crate::session::{Action, End, Output, Session};
 use crate::time::Millis;
 use crate::time::clock::{instant, now, wall_clock};
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::closing::Closing;
+use super::questions::Questions;
 use super::worker::{Drain, Worker, register, unregister};
-
-/// What the core has asked, while it is being found out.
-pub(super) type Asked = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -43,7 +41,7 @@ pub(crate) struct SessionTask {
     client_eof: bool,
     destination: Option<SocketAddr>,
     pub(super) backend: BackendSide,
-    pub(super) questions: Vec<(Ticket, Asked)>,
+    pub(super) questions: Questions,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
     drain_seen: Drain,
@@ -79,7 +77,7 @@ impl SessionTask {
             client_eof: false,
             destination,
             backend: BackendSide::None,
-            questions: Vec::new(),
+            questions: Questions::default(),
             timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
             timer_at,
             drain_seen: Drain::No,
@@ -133,7 +131,7 @@ impl SessionTask {
     /// Dialling, names, what the backend still has to take, and what it says.
     fn move_backend(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
         let mut moved = false;
-        while let Some((ticket, answer)) = self.poll_questions(cx) {
+        while let Some((ticket, answer)) = self.questions.poll(cx) {
             self.session.answer(now, ticket, answer, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
@@ -181,22 +179,6 @@ impl SessionTask {
             Poll::Ready(Err(error)) => self.backend_lost(cx, now, &error, scratch),
         }
         true
-    }
-
-    /// An answer that has come, if one has.
-    fn poll_questions(&mut self, cx: &mut Context<'_>) -> Option<(Ticket, Answer)> {
-        for index in 0..self.questions.len() {
-            let (ticket, asked) = &mut self.questions[index];
-            if let Poll::Ready(answer) = asked.as_mut().poll(cx) {
-                let ticket = *ticket;
-                drop(self.questions.swap_remove(index));
-                if self.questions.is_empty() {
-                    self.questions = Vec::new();
-                }
-                return Some((ticket, answer));
-            }
-        }
-        None
     }
 
     fn dialed(&mut self, now: Millis, dialed: io::Result<()>, out: &mut Output) {
