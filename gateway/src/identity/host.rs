@@ -27,6 +27,16 @@ pub enum Forwarder {
     Own,
 }
 
+impl Forwarder {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Router => "the router of this host",
+            Self::Own => "an address of this host",
+        }
+    }
+}
+
 impl HostNetworks {
     /// As it is now. What cannot be read is left out: this is for warnings, and decides nothing.
     pub fn read() -> Self {
@@ -45,6 +55,19 @@ impl HostNetworks {
         let (near, far): (Vec<&IpAddr>, Vec<&IpAddr>) = self.own.iter().filter(listed).partition(|ip| ip.is_loopback());
         routers.chain(far.into_iter().chain(near).map(|ip| (*ip, Forwarder::Own))).collect()
     }
+}
+
+/// A sentence about those addresses that may relay by `networks` and behind which strangers may be hidden, if there are any.
+pub fn warning(host: &HostNetworks, networks: &[IpNet]) -> Option<String> {
+    let named: Vec<_> =
+        host.forwarders_in(networks).iter().map(|(ip, whose)| format!("{ip} ({})", whose.as_str())).collect();
+    (!named.is_empty()).then(|| {
+        format!(
+            "`relay.allowed_networks` holds {}: if a forwarder or a NAT before the gateway hides its clients behind one of \
+             them, every stranger may relay; list the machines that send, one by one, and none through which strangers come",
+            named.join(", ")
+        )
+    })
 }
 
 /// `|-- 192.0.2.1` followed by `/32 host LOCAL`.
@@ -148,5 +171,11 @@ mod tests {
         assert_eq!(found(&["fd00::/64"]), "fd00::1 Router, fd00::7 Own");
         // Machines that send, named one by one, are nobody's forwarder.
         assert_eq!(found(&["192.168.1.31/32", "192.168.2.0/24", "10.0.0.0/8"]), "");
+        assert_eq!(warning(&host(), &["10.0.0.0/8".parse().unwrap()]), None);
+        let said = warning(&host(), &["192.168.1.0/24".parse().unwrap()]).unwrap();
+        assert!(
+            said.contains("192.168.1.1 (the router of this host), 192.168.1.7 (an address of this host): if"),
+            "{said}"
+        );
     }
 }
