@@ -45,6 +45,9 @@ impl SessionTask {
                 self.worker.refused(RefusalCause::EarlyTalk, self.session.client_addr().ip());
                 self.charge(Offence::EarlyTalk);
             }
+            Action::ProxyHeader => {
+                self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
+            }
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
