@@ -22,7 +22,6 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::identity::host::{self, HostNetworks};
 
 /// Where the configuration is unless `-c` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
@@ -126,9 +125,6 @@ fn load(path: &Path) -> Result<Config, Failure> {
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
-    if let Some(warning) = host::warning(&HostNetworks::read(), &config.relay.allowed_networks) {
-        eprintln!("warning: {warning}");
-    }
     Ok(())
 }
 

@@ -7,7 +7,6 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
-use crate::identity::host::{self, HostNetworks};
 use crate::observe::log;
 use crate::service::Bound;
 
@@ -25,10 +24,6 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
         bound.warn(remains);
     }
     log.start().map_err(Failure::new)?;
-    if let Some(warning) = host::warning(&HostNetworks::read(), &bound.config().relay.allowed_networks) {
-        warn!("{warning}");
-        bound.warn(warning);
-    }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     runtime.block_on(serve(bound))
 }

@@ -57,19 +57,6 @@ impl HostNetworks {
     }
 }
 
-/// A sentence about those addresses that may relay by `networks` and behind which strangers may be hidden, if there are any.
-pub fn warning(host: &HostNetworks, networks: &[IpNet]) -> Option<String> {
-    let named: Vec<_> =
-        host.forwarders_in(networks).iter().map(|(ip, whose)| format!("{ip} ({})", whose.as_str())).collect();
-    (!named.is_empty()).then(|| {
-        format!(
-            "`relay.allowed_networks` holds {}: if a forwarder or a NAT before the gateway hides its clients behind one of \
-             them, every stranger may relay; list the machines that send, one by one, and none through which strangers come",
-            named.join(", ")
-        )
-    })
-}
-
 /// `|-- 192.0.2.1` followed by `/32 host LOCAL`.
 fn own_v4(fib_trie: &str) -> Vec<IpAddr> {
     let mut own: Vec<IpAddr> = Vec::new();
@@ -171,11 +158,5 @@ mod tests {
         assert_eq!(found(&["fd00::/64"]), "fd00::1 Router, fd00::7 Own");
         // Machines that send, named one by one, are nobody's forwarder.
         assert_eq!(found(&["192.168.1.31/32", "192.168.2.0/24", "10.0.0.0/8"]), "");
-        assert_eq!(warning(&host(), &["10.0.0.0/8".parse().unwrap()]), None);
-        let said = warning(&host(), &["192.168.1.0/24".parse().unwrap()]).unwrap();
-        assert!(
-            said.contains("192.168.1.1 (the router of this host), 192.168.1.7 (an address of this host): if"),
-            "{said}"
-        );
     }
 }
