@@ -9,10 +9,10 @@
 //! | [`time`] | milliseconds, the date, and the one clock | nobody | anything else |
 //! | [`smtp`] | codecs: bytes to meaning and back | nobody | sessions, I/O, clocks |
 //! | [`session`] | the state machines of one session | config, identity, opening, policy, smtp, time | I/O, clocks, executors |
+//! | [`opening`] | from a connection to a backend's open session: TLS, identity, hello | config, identity, smtp | clocks, who drives it |
 //! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | config, identity, smtp, time | I/O, clocks |
 //! | [`identity`] | who the client is, and how the backend is told | config, smtp | SMTP transactions |
-//! | [`opening`] | from a connection to a backend's open session: TLS, identity, hello | config, identity, smtp | clocks, who drives it |
-//! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, opening, policy, session, smtp, time, tls, verdicts | what SMTP means |
+//! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, smtp, time, tls, verdicts | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, session, time, tls, verdicts | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | config, identity, observe, opening, policy, session, smtp, time, tls | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | config, identity, policy, time | sockets, sessions |

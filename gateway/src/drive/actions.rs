@@ -14,16 +14,13 @@ use super::worker::Worker;
 
 impl SessionTask {
     pub(super) fn act(&mut self, action: Action) {
-        let Worker { backend, names, counters, .. } = &*self.worker;
+        let Worker { backend, counters, .. } = &*self.worker;
         match action {
             Action::Dial => {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
                 self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
             }
-            Action::LookUpName => {
-                let (names, ip) = (names.clone(), self.session.client_addr().ip());
-                self.name = Some(Box::pin(async move { names.look_up(ip).await }));
-            }
+            Action::Ask(ticket, question) => self.ask(ticket, question),
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();

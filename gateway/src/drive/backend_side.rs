@@ -141,6 +141,11 @@ impl Connection {
         Ok(())
     }
 
+    /// Whether all that was to be sent has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
+    }
+
     /// Sends what was kept. Ready when nothing is left.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.pending.is_empty() {

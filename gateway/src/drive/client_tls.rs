@@ -148,10 +148,7 @@ impl SessionTask {
         if let Some(facts) = self.tls.as_ref().and_then(|channel| channel.facts()) {
             debug!(session = self.id, tls = %facts, resumed = facts.resumed, "client's TLS stands");
         }
-        self.session.client_secured(now);
-        if self.worker.tls.as_ref().is_some_and(|tls| tls.implicit) {
-            self.session.greet(out);
-        }
+        self.session.client_secured(now, out);
         self.carry_out(cx, now, out, &[]);
     }
 

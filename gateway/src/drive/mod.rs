@@ -14,6 +14,7 @@ mod client_tls;
 mod closing;
 mod holding;
 mod opening;
+mod questions;
 mod task;
 mod worker;
 

@@ -6,6 +6,7 @@ use crate::time::Millis;
 
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
+use super::question::Wait;
 use super::report::MessageOutcome;
 use super::transaction::Transaction;
 use super::{Action, Client, Output, Session};
@@ -115,10 +116,10 @@ impl Session {
         self.flags.half_closed = true;
         self.flags.gone |= gone;
         match &self.client {
-            Client::Closed => {}
+            Client::Closed | Client::Ending(..) => {}
             Client::Securing => self.finish(End::TlsFailed, out),
             Client::Commands { .. } if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
-            Client::Commands { .. } => self.finish(End::ClientClosed, out),
+            Client::Greeting(_) | Client::Commands { .. } => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
                 self.abort_message(now, out);
                 // Nor may the backend go on waiting for what follows DATA.
@@ -130,7 +131,7 @@ impl Session {
 
     /// Lets go of clients that nothing is owed to any more: those that are half closed, and all of them when draining.
     pub(super) fn settle_end(&mut self, out: &mut Output) {
-        if !self.pipeline.is_empty() || !matches!(self.client, Client::Commands { .. }) {
+        if !self.pipeline.is_empty() || !matches!(self.client, Client::Commands { .. } | Client::Greeting(_)) {
             return;
         }
         if self.flags.half_closed {
@@ -153,9 +154,12 @@ impl Session {
         self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
     }
 
-    /// Says `words` behind what is owed and ends the session.
+    /// Says `words` behind what is owed and ends the session. A message whose verdict is owed is waited for, whatever its
+    /// client did then: to be told anything else is to send it again.
     pub(super) fn finish_with(&mut self, end: End, words: Words, out: &mut Output) {
-        if !matches!(self.client, Client::Closed) {
+        if self.pipeline.owes_message() && matches!(self.client, Client::Commands { .. }) && end != End::Drained {
+            self.client = Client::Ending(end, words);
+        } else if !matches!(self.client, Client::Closed | Client::Ending(..)) || end == End::Drained {
             words.encode(&mut out.to_client);
             self.finish(end, out);
         }
@@ -169,6 +173,7 @@ impl Session {
         // Inside a body, QUIT would be content.
         let between_commands = self.pipeline.is_empty() && matches!(self.client, Client::Commands { .. });
         self.client = Client::Closed;
+        self.wait = Wait::Nothing;
         self.end = Some(end);
         self.report_unanswered(out);
         if between_commands && matches!(self.backend, Backend::Ready(_)) {
@@ -184,6 +189,10 @@ impl Session {
         let owed = self.pipeline.take().into_iter().filter_map(|owed| match owed {
             Owed::Backend(Expect::Message(report)) => Some(report),
             Owed::Backend(_) | Owed::Gateway(_) => None,
+        });
+        let owed = owed.map(|mut report| {
+            report.reply = "verdict unknown".to_owned();
+            report
         });
         for mut report in owed.chain(self.take_started_report()) {
             report.answered = report.ended;

@@ -13,8 +13,9 @@ use crate::smtp::reply::{EnhancedCode, ReplyParse, parse_reply};
 use crate::time::{Millis, WallClock};
 
 use super::end::Words;
+use super::question::Question;
 use super::replies::{CONFUSED, Refusal};
-use super::{Action, Output, Session};
+use super::{Action, Name, Output, Session};
 
 /// The backend's session, as far as it has come.
 #[derive(Debug)]
@@ -75,8 +76,10 @@ impl Session {
         self.backend = Backend::Opening(Box::new(Held { opening: Opening::new(), commands: Vec::new() }));
         self.backend_deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
-        if self.settings.identity.tells_name() && self.name.is_none() {
-            out.actions.push(Action::LookUpName);
+        if self.settings.identity.tells_name() && matches!(self.name, Name::Unasked) {
+            let ticket = self.tickets.next();
+            self.name = Name::Asked(ticket);
+            out.actions.push(Action::Ask(ticket, Question::ClientName));
         }
     }
 
@@ -116,8 +119,8 @@ impl Session {
     }
 
     /// The client's name was looked up, or will not be known.
-    pub fn client_name(&mut self, now: Millis, name: ClientName, out: &mut Output) {
-        self.name = Some(name);
+    pub(super) fn client_name(&mut self, now: Millis, name: ClientName, out: &mut Output) {
+        self.name = Name::Known(name);
         self.advance(now, out, Opening::named);
     }
 
@@ -156,10 +159,14 @@ impl Session {
             return;
         };
         let Some(destination) = *destination else { return };
+        let name = match &self.name {
+            Name::Known(name) => Some(name),
+            Name::Unasked | Name::Asked(_) => None,
+        };
         let script = Script {
             hostname: &settings.hostname,
             tls: settings.backend_tls,
-            identity: Identity::by(settings.identity, *client_addr, destination, self.name.as_ref(), self.ipv6_form),
+            identity: Identity::by(settings.identity, *client_addr, destination, name, self.ipv6_form),
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,

@@ -27,6 +27,8 @@ pub struct Settings {
     pub early_talk: EarlyTalk,
     /// What becomes of a bare CR or LF in DATA.
     pub bare_newline: BareNewline,
+    /// Whether each recipient that may pass is asked about first ([`Question::Recipient`](super::Question::Recipient)).
+    pub asks_recipients: bool,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
 }
@@ -45,6 +47,7 @@ impl Settings {
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             bare_newline: config.server.bare_newline,
+            asks_recipients: false,
             record_messages,
         }
     }

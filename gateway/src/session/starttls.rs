@@ -22,17 +22,21 @@ impl Session {
 
     /// This client begins with TLS; it is greeted behind it.
     pub fn begin_secured(&mut self, now: Millis) {
+        self.flags.greets_secured = true;
         self.client = Client::Securing;
         self.client_deadline = now.after(self.settings.timeouts.tls_handshake);
     }
 
     /// TLS stands.
-    pub fn client_secured(&mut self, now: Millis) {
+    pub fn client_secured(&mut self, now: Millis, out: &mut Output) {
         if self.is_securing() {
             self.flags.secured = true;
             self.flags.offers_starttls = false;
             self.client = Client::Commands { skipping: 0 };
             self.client_deadline = now.after(self.settings.timeouts.command);
+            if self.flags.greets_secured {
+                self.greet(now, out);
+            }
         }
     }
 

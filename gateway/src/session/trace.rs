@@ -14,7 +14,7 @@ use crate::smtp::address::is_domain;
 use crate::smtp::ehlo::Extensions;
 use crate::time::Millis;
 
-use super::Session;
+use super::{Name, Session};
 
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Session {
         }
         let hello = self.hello.as_ref()?;
         let name = match &self.name {
-            Some(ClientName::Verified(name)) => format!("{name} "),
+            Name::Known(ClientName::Verified(name)) => format!("{name} "),
             _ => String::new(),
         };
         let protocol = match hello.esmtp {

@@ -40,7 +40,9 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
     let client: SocketAddr = value("client", "203.0.113.9:4711").parse().map_err(|_| "bad client")?;
     let peer = PeerAddr::from_socket(client);
     let client = if settings.contains_key("unnamed") { ClientAddr::unnamed(peer) } else { ClientAddr::direct(peer) };
-    let mut session = Session::new(Arc::new(Settings::new(&config, 0, true)), Arc::new(dialect), client, now);
+    let mut session_settings = Settings::new(&config, 0, true);
+    session_settings.asks_recipients = settings.contains_key("asks_recipients");
+    let mut session = Session::new(Arc::new(session_settings), Arc::new(dialect), client, now);
     if settings.contains_key("starttls") {
         session.offer_starttls();
     }
@@ -122,8 +124,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "text_line" => config.limits.text_line = size(number()?)?,
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
-        "client" | "unnamed" | "name" | "reverse" | "backend_offers" | "whole_packets_only" | "greeting"
-        | "starttls" => {}
+        "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
+        | "greeting" | "starttls" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

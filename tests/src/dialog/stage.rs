@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, MessageReport, Output, Session};
+use smtp_gateway::session::{Action, Answer, MessageReport, Output, Question, RecipientVerdict, Session, Ticket};
+use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
 
 use super::Packets;
@@ -14,6 +15,9 @@ use super::settings::{self, Map};
 const DESTINATION: &str = "192.0.2.1:25";
 /// When the backend is connected to: 2026-11-25 12:00:00 UTC.
 const UNIX_SECONDS: i64 = 1_795_608_000;
+
+/// How long `@ greeting = held` holds it.
+const GREETING_DELAY: Duration = Duration::from_secs(5);
 
 /// One session with both its ends.
 #[derive(Debug)]
@@ -38,11 +42,14 @@ pub struct Stage {
     name: ClientName,
     /// The transcript knows of the dial, and has not said how it went.
     hanging: bool,
-    greeted: bool,
     /// The gateway wants TLS with the client.
     securing_client: bool,
     /// The gateway wants TLS with the backend.
     securing: bool,
+    /// The gateway asks about a recipient.
+    asked: Option<Ticket>,
+    /// What is said to the backend stays unsent.
+    stuck: bool,
     client_in: Vec<u8>,
     client_eof: bool,
     backend_in: Vec<u8>,
@@ -70,27 +77,52 @@ impl Stage {
                 (None, None) => ClientName::Unavailable,
             },
             hanging: false,
-            greeted: false,
             securing_client: false,
             securing: false,
+            asked: None,
+            stuck: false,
             client_in: Vec::new(),
             client_eof: false,
             backend_in: Vec::new(),
             events: VecDeque::new(),
         };
-        if !settings.contains_key("greeting") {
-            stage.greet();
-        }
+        let delay = if settings.contains_key("greeting") { GREETING_DELAY } else { Duration::ZERO };
+        stage.session.begin(now, delay, false, &mut stage.out);
+        stage.pump();
         Ok(stage)
     }
 
     /// The greeting's delay is over.
     pub fn greet(&mut self) {
-        self.greeted = true;
-        if self.client_in.is_empty() || !self.session.early_greeting(&mut self.out) {
-            self.session.greet(&mut self.out);
-        }
+        self.time_passes(GREETING_DELAY.as_secs(), false);
+    }
+
+    /// What was asked about a recipient is answered: "pass", or a reply.
+    pub fn answered(&mut self, how: &str) -> Result<(), String> {
+        let ticket = self.asked.take().ok_or("nothing was asked")?;
+        self.quiet()?;
+        let verdict = match how.split_once(' ') {
+            None => RecipientVerdict::Pass,
+            Some((code, text)) => {
+                let code: u16 = code.parse().map_err(|_| "a code is needed")?;
+                RecipientVerdict::Refuse {
+                    code,
+                    enhanced: EnhancedCode(if code < 500 { 4 } else { 5 }, 7, 1),
+                    text: text.into(),
+                }
+            }
+        };
+        // One that was never asked for changes nothing.
+        self.session.answer(self.now, ticket, Answer::ClientName(ClientName::Unavailable), &mut self.out);
+        self.session.answer(self.now, ticket, Answer::Recipient(verdict), &mut self.out);
+        self.session.answer(self.now, ticket, Answer::Recipient(RecipientVerdict::Pass), &mut self.out);
         self.pump();
+        Ok(())
+    }
+
+    /// From now on the backend takes no more bytes, or does again.
+    pub fn stick(&mut self, stuck: bool) {
+        self.stuck = stuck;
     }
 
     /// The client sends bytes.
@@ -176,7 +208,7 @@ impl Stage {
     pub fn client_secured(&mut self, how: &str) -> Result<(), String> {
         take_flag(&mut self.securing_client, "TLS with the client was not begun")?;
         match how.trim() {
-            "" => self.session.client_secured(self.now),
+            "" => self.session.client_secured(self.now, &mut self.out),
             _ => self.session.client_not_secured(&mut self.out),
         }
         self.pump();
@@ -267,13 +299,13 @@ impl Stage {
         loop {
             self.collect();
             if !self.backend_in.is_empty() {
-                let used = self.session.backend_bytes(self.now, &self.backend_in, &mut self.out);
+                let used = self.session.backend_bytes(self.now, &self.backend_in, self.stuck, &mut self.out);
                 self.backend_in.drain(..used.min(self.backend_in.len()));
                 if used > 0 {
                     continue;
                 }
             }
-            if !self.greeted || !self.session.wants_client() {
+            if !self.session.wants_client() {
                 break;
             }
             let taken = self.session.client_bytes(self.now, &mut self.client_in, &mut self.out);
@@ -299,7 +331,11 @@ impl Stage {
         for action in std::mem::take(&mut self.out.actions) {
             match action {
                 Action::Dial => self.dialling = true,
-                Action::LookUpName => self.session.client_name(self.now, self.name.clone(), &mut self.out),
+                Action::Ask(ticket, Question::ClientName) => {
+                    let answer = Answer::ClientName(self.name.clone());
+                    self.session.answer(self.now, ticket, answer, &mut self.out);
+                }
+                Action::Ask(ticket, Question::Recipient(_)) => self.asked = Some(ticket),
                 Action::CloseBackend => {
                     self.backend_closed = true;
                     self.dialling = false;
