@@ -113,6 +113,14 @@ pub(super) fn drop_all(bound: &Bound) -> Result<Option<String>, DropError> {
     Ok(remains)
 }
 
+/// Whether a running gateway still has what this configuration needs.
+///
+/// # Errors
+/// Names what it gave up at its start.
+pub(super) fn check(config: &Config) -> Result<(), DropError> {
+    kept(config).map(drop)
+}
+
 /// The capabilities that are needed after the start.
 fn kept(config: &Config) -> Result<CapsHashSet, DropError> {
     let mut kept = CapsHashSet::new();

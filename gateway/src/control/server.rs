@@ -23,14 +23,16 @@ use tracing::{debug, warn};
 use crate::config::Control;
 use crate::observe::show::printable;
 
-use super::{BAN_MAX, BanList, BanStatus, REASON_MAX, REQUEST_MAX, Status, TOP_MAX, TopList};
+use super::{
+    BAN_MAX, BanList, BanStatus, REASON_MAX, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer, Status, TOP_MAX, TopList,
+};
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
 const SILENT_MAX: usize = 64;
 /// Answers put together at once; more wait.
 const ANSWERS_MAX: usize = 8;
 /// How long a conversation may take.
-const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
+const CONVERSATION_TIMEOUT: Duration = RELOAD_TIMEOUT;
 /// How long its request may take to come.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -48,6 +50,8 @@ pub(super) enum Request {
     Bans,
     /// For a [`TopList`] of this length at most.
     Top { limit: usize },
+    /// For a [`ReloadAnswer`].
+    Reload,
 }
 
 /// Who answers.
@@ -62,6 +66,8 @@ pub trait Answers: Send + Sync + 'static {
     fn bans(&self) -> BanList;
     /// The busiest sources.
     fn top(&self, limit: usize) -> TopList;
+    /// Reads the configuration again, and waits for what comes of it.
+    fn reload(&self) -> ReloadAnswer;
 }
 
 /// The socket; its file goes with it.
@@ -256,6 +262,7 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         ),
         Request::Unban { network } => or_refusal(canonical(network).and_then(|network| answers.unban(network))),
         Request::Bans => serde_json::to_string(&answers.bans()),
+        Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
     }
 }

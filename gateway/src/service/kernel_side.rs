@@ -2,7 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gateway_common::INTERFACE_OUTSIDE;
 use ipnet::IpNet;
@@ -28,12 +29,12 @@ pub(super) struct Attachment {
 #[derive(Debug)]
 pub(super) struct KernelSide {
     interfaces: Vec<InterfaceStatus>,
-    monitor_only: bool,
+    monitor_only: AtomicBool,
     steering: Steering,
     /// As it was when this gateway began to accept: the program counts on over restarts, the gateway begins at zero.
     before: Totals,
     /// Without pins it is on the cards as long as it is held.
-    _program: Program,
+    program: Mutex<Program>,
 }
 
 /// Puts the program on the configured cards. Without it the gateway works too: whatever fails is one sentence for the log
@@ -149,7 +150,22 @@ impl KernelSide {
         let Attachment { program, interfaces } = attachment;
         let steering = Steering::start(&program, verdicts, &config.xdp, &config.relay.allowed_networks)?;
         let before = steering.reader.totals()?;
-        Ok(Self { interfaces, monitor_only: config.xdp.monitor_only, steering, before, _program: program })
+        Ok(Self {
+            interfaces,
+            monitor_only: AtomicBool::new(config.xdp.monitor_only),
+            steering,
+            before,
+            program: Mutex::new(program),
+        })
+    }
+
+    /// Other ports and limits from now on. Which cards it is on stays as it was: that takes privileges.
+    pub(super) fn configure(&self, config: &Config, ports: &[u16]) -> Result<(), KernelError> {
+        let mut program = self.program.lock().unwrap_or_else(PoisonError::into_inner);
+        program.set_ports(ports)?;
+        program.configure(&settings(config))?;
+        self.monitor_only.store(config.xdp.monitor_only, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The best mode that any interface has: `native` only if the driver does it somewhere.
@@ -175,7 +191,7 @@ impl KernelSide {
             packets_total: totals.packets(),
             syn_total: totals.syn(),
             dropped_total: owned(&mut totals.dropped()),
-            monitor_only: self.monitor_only,
+            monitor_only: self.monitor_only.load(Ordering::Relaxed),
             would_drop_total: owned(&mut totals.would_drop()),
             lost_before_accept_total: syns.saturating_sub(dropped).saturating_sub(accepted),
             counters_total: owned(&mut totals.all()),

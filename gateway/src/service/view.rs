@@ -5,15 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::accept::Admission;
 use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, MessageTotals, Proof, ProofTotals,
+    RefusedDomainStatus, ReloadAnswer, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
     recent_refusals,
 };
 use crate::identity::Source;
@@ -24,13 +26,15 @@ use crate::observe::declare::Label as _;
 use crate::observe::log;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::bans::Cause;
+use crate::policy::forwarders::{self, is_private};
 use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
-use super::backends::{Backend, Backends};
+use super::backends::Backend;
+use super::generation::Generation;
 use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
@@ -38,14 +42,19 @@ const TOP_SOURCES: usize = 10;
 /// Refused domains that it shows.
 const REFUSED_DOMAINS: usize = 5;
 
+/// Banned private addresses that it shows.
+const PRIVATE_BANS: usize = 5;
+
 /// What a status snapshot is made of.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) started: Instant,
     /// What was wrong at the start and still is.
     pub(super) warnings: Vec<String>,
-    pub(super) listeners: Vec<ListenerStatus>,
-    pub(super) backends: Backends,
+    /// The configuration in force, and what was made of it.
+    pub(super) generation: ArcSwap<Generation>,
+    /// Reloads that are asked for.
+    pub(super) reloads: mpsc::Sender<oneshot::Sender<ReloadAnswer>>,
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
@@ -53,10 +62,6 @@ pub(super) struct View {
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
     pub(super) kernel_problem: Option<String>,
-    /// Sessions that there may be.
-    pub(super) sessions_limit: u64,
-    /// Tells configurations apart.
-    pub(super) config_digest: String,
     /// Whether it is on its way down.
     pub(super) draining: AtomicBool,
 }
@@ -98,6 +103,16 @@ impl Answers for View {
         self.newest_bans(usize::MAX)
     }
 
+    fn reload(&self) -> ReloadAnswer {
+        let (answer, answered) = oneshot::channel();
+        let failed = || ReloadAnswer::Failed { why: "the gateway is going down".to_owned() };
+        // On a thread that may wait. Who reloads has one at a time.
+        match self.reloads.blocking_send(answer) {
+            Ok(()) => answered.blocking_recv().unwrap_or_else(|_| failed()),
+            Err(_) => failed(),
+        }
+    }
+
     fn top(&self, limit: usize) -> TopList {
         let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
@@ -106,8 +121,31 @@ impl Answers for View {
 }
 
 impl View {
+    /// The configuration in force.
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// What an administrator should know or mend.
+    fn warnings(&self, generation: &Generation) -> Vec<String> {
+        let mut warnings: Vec<_> = self.warnings.iter().chain(&generation.kept).cloned().collect();
+        warnings.extend(self.admission.crowd().map(|(address, percent)| forwarders::crowd(address, percent)));
+        let bans = self.verdicts.bans(now());
+        let own_doing = bans.iter().filter(|ban| matches!(ban.cause, Cause::Offences(_)));
+        let private = own_doing.filter(|ban| is_private(ban.network.addr())).take(PRIVATE_BANS);
+        warnings.extend(private.map(|ban| forwarders::banned(&Shown(ban.network))));
+        warnings.extend(refusals::misfits());
+        warnings
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn set_generation(&self, generation: Generation) {
+        self.generation.store(Arc::new(generation));
+    }
+
     /// What is known without asking for each source of packets.
     pub(super) fn overview(&self) -> Status {
+        let generation = self.generation();
         let totals = self.counters.totals();
         let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
         let refusals =
@@ -116,11 +154,12 @@ impl View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             problems: Vec::new(),
-            warnings: self.warnings.iter().cloned().chain(refusals::misfits()).collect(),
-            listeners: self.listeners.clone(),
+            warnings: self.warnings(&generation),
+            config: generation.origin.status(),
+            listeners: generation.listeners.clone(),
             sessions: SessionTotals {
                 active: totals.sessions_active(),
-                limit: self.sessions_limit,
+                limit: u64::try_from(generation.config.limits.sessions).unwrap_or(u64::MAX),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
@@ -136,7 +175,7 @@ impl View {
                 found_total: totals.proofs_found_total,
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
-            backends: self.backends.iter().map(backend_status).collect(),
+            backends: generation.backends.iter().map(backend_status).collect(),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,

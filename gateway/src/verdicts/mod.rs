@@ -14,10 +14,11 @@ mod protected;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
@@ -42,9 +43,9 @@ const PREFIX_MIN_V6: u8 = 16;
 /// Findings in, bans out.
 #[derive(Debug)]
 pub struct Verdicts {
-    enabled: bool,
+    enabled: AtomicBool,
     /// Hosts that may send out: banned by hand only, for their offences are mostly their users' mistakes.
-    trusted: Box<[IpNet]>,
+    trusted: ArcSwap<Vec<IpNet>>,
     protected: Protected,
     reputation: Mutex<Reputation>,
     refused_domains: Mutex<RefusedDomains>,
@@ -120,7 +121,7 @@ impl fmt::Display for Shown {
 
 /// Whose offences ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
 /// strangers do, what strangers are banned for.
-fn trusted(config: &Config) -> Box<[IpNet]> {
+fn trusted(config: &Config) -> Vec<IpNet> {
     let probers = config.proof.front_door_from.iter().map(|ip| IpNet::from(*ip));
     config.relay.allowed_networks.iter().copied().chain(probers).collect()
 }
@@ -129,14 +130,27 @@ impl Verdicts {
     /// Nobody is banned.
     pub fn new(config: &Config) -> Self {
         Self {
-            enabled: config.bans.enabled,
-            trusted: trusted(config),
+            enabled: AtomicBool::new(config.bans.enabled),
+            trusted: ArcSwap::from_pointee(trusted(config)),
             protected: Protected::new(config),
             reputation: Mutex::new(Reputation::new(&config.bans)),
             refused_domains: Mutex::default(),
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
             follower: OnceLock::new(),
+        }
+    }
+
+    /// Judges by another configuration from now on. Bans in force stay, and what is on whom.
+    pub fn configure(&self, config: &Config) {
+        self.enabled.store(config.bans.enabled, Ordering::Relaxed);
+        self.trusted.store(Arc::new(trusted(config)));
+        self.protected.configure(config);
+        self.reputation().set_rules(&config.bans);
+        for (network, _) in self.protected.all() {
+            if network.prefix_len() == network.max_prefix_len() {
+                self.tell(Change::Protected(network.addr()));
+            }
         }
     }
 
@@ -166,7 +180,7 @@ impl Verdicts {
 
     /// Mail of this client was accepted (`delivered`), or its password was right: both speak for its source.
     pub fn credit(&self, client: ClientAddr, delivered: bool, now: Millis) {
-        if self.enabled {
+        if self.is_enabled() {
             self.reputation().credit(Source::of(client.ip()), delivered, now);
         }
     }
@@ -189,7 +203,7 @@ impl Verdicts {
         charge: impl FnOnce(&mut Reputation, Source) -> Option<Sentence>,
     ) {
         let ip = client.ip();
-        if !self.enabled || self.is_exempt(ip) {
+        if !self.is_enabled() || self.is_exempt(ip) {
             return;
         }
         let Some(sentence) = charge(&mut self.reputation(), Source::of(ip)) else { return };
@@ -297,8 +311,12 @@ impl Verdicts {
         Ok(view)
     }
 
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
     fn is_exempt(&self, ip: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&ip)) || self.protected.reason(ip.into()).is_some()
+        self.trusted.load().iter().any(|network| network.contains(&ip)) || self.protected.reason(ip.into()).is_some()
     }
 
     fn reputation(&self) -> MutexGuard<'_, Reputation> {

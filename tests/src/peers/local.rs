@@ -135,7 +135,7 @@ impl LocalGateway {
 
     /// `status --json`.
     pub fn status(&self) -> serde_json::Value {
-        let output = run(self.folder(), &["status", "-c", "gateway.toml", "--json"]);
+        let output = run(self.folder(), &["status", "--socket", "control.sock", "--json"]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }
