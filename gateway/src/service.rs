@@ -5,6 +5,7 @@
 
 mod backends;
 mod generation;
+mod journal;
 mod kernel_side;
 mod numbers;
 mod reload;
@@ -13,8 +14,8 @@ mod view;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -31,11 +32,12 @@ use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
 use crate::observe::{log, refusals};
 use crate::proof::{Prover, Schedule};
-use crate::time::clock::now;
+use crate::time::clock::{now, since_1970};
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
 use generation::{Generation, Origin};
+use journal::Journal;
 use kernel_side::{Attachment, KernelSide, attach};
 pub(crate) use reload::risks;
 pub use reload::{ReloadError, Reloaded};
@@ -55,6 +57,8 @@ pub struct Bound {
     control: ControlSocket,
     listeners: Vec<BoundListener>,
     metrics: Option<MetricsSocket>,
+    /// For what outlives the gateway.
+    state: Option<PathBuf>,
     warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
 }
@@ -103,10 +107,20 @@ impl Bound {
         for warning in &warnings {
             warn!("{warning}");
         }
+        let (state, warnings) = match journal::directory(config.server.state.as_deref()) {
+            Ok(state) => (state, warnings),
+            Err(error) => {
+                let told = format!(
+                    "`server.state` cannot be had ({error}), so bans end with the gateway; name a directory that it may write"
+                );
+                warn!("{told}");
+                (None, warnings.into_iter().chain([told]).collect())
+            }
+        };
         let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, file: None, control, listeners, metrics, warnings, kernel })
+        Ok(Self { config, file: None, control, listeners, metrics, state, warnings, kernel })
     }
 
     /// Where its configuration came from, for `status`.
@@ -125,6 +139,11 @@ impl Bound {
         self.control.own_files()
     }
 
+    /// The directory for what outlives the gateway.
+    pub fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
+    }
+
     /// Something that an administrator should know, for `status`.
     pub fn warn(&mut self, sentence: String) {
         self.warnings.push(sentence);
@@ -139,7 +158,7 @@ impl Bound {
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
-        let Self { config, file, mut control, listeners, metrics, warnings, kernel } = self;
+        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel } = self;
         let mut told = reload::risks(&config);
         let names = reload::spawn_names(&config, &mut told);
         for problem in &told {
@@ -148,6 +167,10 @@ impl Bound {
         let mut backends = Backends::watch(&config).await;
         let verdicts = Arc::new(Verdicts::new(&config));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
+        let journal = state.map(|directory| Journal::new(&directory));
+        // Behind the kernel side, which then hears of them.
+        let unusable = journal.as_ref().and_then(|journal| journal.restore(&verdicts, (now(), since_1970())));
+        warnings.extend(unusable);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
         if config.proof.enabled {
@@ -168,6 +191,7 @@ impl Bound {
             kernel,
             kernel_problem,
             draining: AtomicBool::new(false),
+            journal: Mutex::new(journal),
         });
         let Generation { config, names, backends, .. } = &*view.generation();
         let listeners = reload::place(config, &view, names, backends, &workers, (Vec::new(), listeners));
@@ -207,6 +231,8 @@ impl Gateway {
         }
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
+        self.view.keep_bans(true);
+        self.view.tell_lost_bans();
         let totals = self.view.counters.totals();
         info!(
             sessions = totals.sessions_accepted_total,
@@ -254,6 +280,11 @@ async fn keep(view: Arc<View>) {
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
+        let keeping = view.clone();
+        // A disk may be slow, and the log and the health checks live on this thread.
+        if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
+            warn!(%error, "cannot keep the journal of bans");
+        }
         events::journal().gather();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {
             since_summary = Instant::now();

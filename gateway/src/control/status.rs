@@ -293,6 +293,9 @@ pub struct BanStatus {
     pub connections_refused: u64,
     /// Packets that the kernel side dropped for it.
     pub packets_dropped: u64,
+    /// What an administrator should know of it: that it will not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Whose word a ban is.

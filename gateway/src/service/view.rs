@@ -1,13 +1,14 @@
 //! What the control socket shows of a running gateway, and what it can have done.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use crate::accept::Admission;
 use crate::backend::Health;
@@ -35,6 +36,7 @@ use crate::verdicts::{BanView, Shown, Verdicts};
 
 use super::backends::Backend;
 use super::generation::Generation;
+use super::journal::Journal;
 use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
@@ -64,6 +66,8 @@ pub(super) struct View {
     pub(super) kernel_problem: Option<String>,
     /// Whether it is on its way down.
     pub(super) draining: AtomicBool,
+    /// What keeps bans, if there is a directory for it.
+    pub(super) journal: Mutex<Option<Journal>>,
 }
 
 /// The core's time as the world's.
@@ -88,7 +92,7 @@ impl Answers for View {
     fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
         let now = now();
         let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
-        Ok(self.ban_status(Calendar::new(now), &ban))
+        Ok(BanStatus { note: self.end_of_bans().map(str::to_owned), ..self.ban_status(Calendar::new(now), &ban) })
     }
 
     fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
@@ -124,6 +128,42 @@ impl View {
     /// The configuration in force.
     pub(super) fn generation(&self) -> Arc<Generation> {
         self.generation.load_full()
+    }
+
+    /// Writes bans down, if they changed. For a thread that may wait.
+    pub(super) fn keep_bans(&self, at_once: bool) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = (now(), since_1970());
+        match &mut *journal {
+            Some(journal) if at_once => journal.keep_now(&self.verdicts, times),
+            Some(journal) => journal.keep(&self.verdicts, times),
+            None => {}
+        }
+    }
+
+    /// What ends bans before their time; `None`: nothing.
+    fn end_of_bans(&self) -> Option<&'static str> {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*journal, &self.kernel) {
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(
+                "a reboot ends it: there is no directory to keep it in; make /var/lib/smtp-gateway, or name one in `server.state`",
+            ),
+            (None, None) => Some(
+                "it ends with the gateway: there is no directory to keep it in; make /var/lib/smtp-gateway, or name one in \
+                 `server.state`",
+            ),
+        }
+    }
+
+    /// For the log, at the end.
+    pub(super) fn tell_lost_bans(&self) {
+        let bans = self.verdicts.count(now());
+        if bans > 0
+            && let Some(why) = self.end_of_bans()
+        {
+            warn!(bans, why, "bans are in force that will not be kept");
+        }
     }
 
     /// What an administrator should know or mend.
@@ -205,6 +245,7 @@ impl View {
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
+            note: None,
             reason: ban.reason.clone(),
             by: match ban.cause {
                 Cause::Offences(_) => BannedBy::Offences,

@@ -14,7 +14,7 @@ mod protected;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -53,6 +53,8 @@ pub struct Verdicts {
     /// Bans in the book.
     entries: AtomicUsize,
     follower: OnceLock<Follower>,
+    /// Grows with each change of the book.
+    revision: AtomicU64,
 }
 
 /// A ban in force, as it stood when asked.
@@ -138,6 +140,7 @@ impl Verdicts {
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
             follower: OnceLock::new(),
+            revision: AtomicU64::new(0),
         }
     }
 
@@ -245,6 +248,7 @@ impl Verdicts {
         };
         self.entries.store(book.len(), Ordering::Release);
         self.tell(Change::Removed(network));
+        self.revision.fetch_add(1, Ordering::Relaxed);
         drop(book);
         self.reputation().pardon(network);
         info!(source = %Shown(network), "ban taken back");
@@ -285,6 +289,17 @@ impl Verdicts {
         Ok(())
     }
 
+    /// A ban that a journal kept: in force again, and told to whoever follows. Not if its network is protected by now, or the
+    /// book is full.
+    pub fn reinstate(&self, ban: Ban) -> bool {
+        self.protected.reason(ban.network).is_none() && self.enter(ban).is_ok()
+    }
+
+    /// A number that differs whenever the book does.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
     /// Forgets bans that have expired. Wants to be called now and then; nothing depends on when.
     pub fn sweep(&self, now: Millis) {
         if !self.read().needs_sweeping(now) {
@@ -308,6 +323,7 @@ impl Verdicts {
         self.entries.store(book.len(), Ordering::Release);
         // Under the lock, so that changes are told in the order in which they were made.
         self.tell(Change::Entered(view.clone()));
+        self.revision.fetch_add(1, Ordering::Relaxed);
         Ok(view)
     }
 

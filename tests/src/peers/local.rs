@@ -94,7 +94,7 @@ pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, i
     let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
     let log = if more.contains("[log]") { "" } else { "[log]\nlevel = \"info,observe=debug\"\n" };
     format!(
-        "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
+        "[server]\nhostname = \"gateway.test\"\nstate = \"state\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
          {dns}{proof}{log}[control]\nsocket = \"control.sock\"\n{more}"
     )
