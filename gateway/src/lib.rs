@@ -12,7 +12,7 @@
 //! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | config, identity, smtp, time | I/O, clocks |
 //! | [`identity`] | who the client is, and how the backend is told | config, smtp | SMTP transactions |
 //! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, time, verdicts | what SMTP means |
-//! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, session, time, verdicts | what is said on a connection |
+//! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, policy, session, time, verdicts | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | config, identity, observe, policy, session, smtp, time | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | config, identity, policy, time | sockets, sessions |
 //! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
