@@ -5,6 +5,7 @@
 
 mod backends;
 mod kernel_side;
+mod live;
 mod numbers;
 mod view;
 
@@ -26,13 +27,14 @@ use crate::identity::names::Names;
 use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
-use crate::observe::{log, refusals};
+use crate::observe::{log, refusals, trace};
 use crate::proof::{Prover, Schedule};
 use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
 use kernel_side::{Attachment, KernelSide, attach};
+use live::LogLevels;
 use view::View;
 
 /// Between two rounds of housekeeping.
@@ -136,6 +138,7 @@ impl Bound {
         if config.proof.enabled {
             backends.prove(&schedule(&config, &listeners, &backends, &names, counters.of(config.server.workers)));
         }
+        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let view = Arc::new(View {
             started: Instant::now(),
             warnings,
@@ -148,9 +151,10 @@ impl Bound {
             kernel_problem,
             sessions_limit: u64::try_from(config.limits.sessions).unwrap_or(u64::MAX),
             config_digest: digest(&config),
+            caller: workers.caller(),
+            log_levels: LogLevels::new(config.log.level.clone()),
             draining: AtomicBool::new(false),
         });
-        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let listeners = open(&config, &view, &names, &workers, listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
@@ -249,6 +253,8 @@ async fn keep(view: Arc<View>) {
         view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
         events::journal().gather();
+        trace::sweep();
+        view.log_levels.check();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {
             since_summary = Instant::now();
             refusals::sum_up();

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::control::{Status, ask_status, render};
 
-use super::Failure;
 use super::socket::{Reader, SocketArguments, shown};
+use super::{Failure, check};
 
 /// Between two pages of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,18 +20,24 @@ pub(super) struct StatusArguments {
     /// One JSON object instead of a page
     #[arg(long)]
     json: bool,
+    /// One line and an exit code for monitoring plugins
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    check: bool,
     /// Again every second, until interrupted
     #[arg(long)]
     watch: bool,
 }
 
-pub(super) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
+pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
     let socket = arguments.socket.path()?;
+    if arguments.check {
+        return check::check(&socket);
+    }
     loop {
         let status = ask_status(&socket)?;
         let reader = shown(show(&status, arguments))?;
         if reader == Reader::Gone || !arguments.watch {
-            return Ok(());
+            return Ok(0);
         }
         std::thread::sleep(WATCH_INTERVAL);
     }

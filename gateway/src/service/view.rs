@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 
-use crate::accept::Admission;
+use crate::accept::{Admission, Caller};
 use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
-    recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, LogStatus, MessageTotals,
+    Proof, ProofTotals, RefusedDomainStatus, SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource,
+    XdpMode, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -32,6 +32,7 @@ use crate::verdicts::{BanView, Shown, Verdicts};
 
 use super::backends::{Backend, Backends};
 use super::kernel_side::KernelSide;
+use super::live::LogLevels;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
@@ -57,6 +58,10 @@ pub(super) struct View {
     pub(super) sessions_limit: u64,
     /// Tells configurations apart.
     pub(super) config_digest: String,
+    /// Reaches every session.
+    pub(super) caller: Caller,
+    /// How much is logged.
+    pub(super) log_levels: LogLevels,
     /// Whether it is on its way down.
     pub(super) draining: AtomicBool,
 }
@@ -102,6 +107,18 @@ impl Answers for View {
         let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
         TopList { mode, sources: self.busiest(sources, limit) }
+    }
+
+    fn sessions(&self, limit: usize) -> SessionList {
+        self.session_list(limit)
+    }
+
+    fn kill(&self, session: u64) -> Result<SessionStatus, String> {
+        self.end_session(session)
+    }
+
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+        self.log_levels.set(level, length)
     }
 }
 
