@@ -20,6 +20,7 @@ mod socket;
 mod status;
 mod top;
 mod trace;
+mod watch;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

@@ -120,6 +120,14 @@ pub fn render_event(event: &Event) -> String {
     format!("{}  {:<12}  {}  {}", moment(*at_ms), kind.as_str(), printable(subject), printable(text))
 }
 
+/// The same for where there is little room: the time of day only.
+pub(crate) fn render_event_short(event: &Event) -> String {
+    let Event { at_ms, kind, subject, text, .. } = event;
+    let moment = moment(*at_ms);
+    let time = moment.get(11..19).unwrap_or(&moment);
+    format!("{time} {}  {}  {}", kind.as_str(), printable(subject), printable(text))
+}
+
 /// A line for a terminal or a file.
 pub fn render_trace(line: &TraceLine) -> String {
     let TraceLine { at_ms, session, client, speaker, text, .. } = line;

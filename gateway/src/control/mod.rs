@@ -17,6 +17,7 @@ use std::time::Duration;
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
 pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
+pub(crate) use live::render_event_short;
 pub use live::{
     EventList, LogStatus, SessionList, SessionStatus, TraceList, ask_events, ask_kill, ask_log, ask_sessions,
     ask_trace, render_event, render_sessions, render_trace,
@@ -31,6 +32,7 @@ pub use status::{
 pub use table::render;
 #[cfg(test)]
 pub(crate) use table::tests::status as sample_status;
+pub(crate) use table::uptime;
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;
