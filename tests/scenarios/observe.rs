@@ -9,6 +9,7 @@ use smtp_gateway::sink::{Options, SinkIdentity};
 use tests::peers::client::Client;
 use tests::peers::gateway::program;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect, run};
+use tests::peers::{available, folder};
 
 /// A program that is killed when the test is over.
 struct Killed(std::process::Child);
@@ -203,4 +204,37 @@ fn the_metrics_listener_answers_and_holds_out() {
     assert!(open < 200, "{open} files are open for {} silent connections", silent.len());
     drop(silent);
     assert!(get(metrics, &head("GET", "/healthz", "127.0.0.1")).contains("ok"));
+}
+
+/// promtool, where `cargo xtask test` has put it.
+fn promtool() -> Command {
+    Command::new(folder("prometheus").join("usr/bin/promtool"))
+}
+
+#[test]
+fn what_monitoring_reads_is_clean_and_alerts_go_off() {
+    if !available("observe", &["prometheus"]) {
+        return;
+    }
+    let metrics = SocketAddr::from((address(), 9525));
+    let (gateway, sink) = started(&format!("[metrics]\naddress = \"{metrics}\"\n"));
+    let mut client = gateway.client(address());
+    client.mail("sender@client.test", "user@example.com", b"Subject: x\r\n\r\nx\r\n");
+    sink.message();
+    let answer = get(metrics, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    let (_, page) = answer.split_once("\r\n\r\n").unwrap();
+    for part in ["messages_total{outcome=\"accepted\"} 1\n", "connect_seconds_count 1\n", "opening_seconds_count 1\n"] {
+        assert!(page.contains(part), "{part} is not in\n{page}");
+    }
+    let mut check = promtool();
+    let mut check = check.args(["check", "metrics"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    check.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let said = check.wait_with_output().unwrap();
+    assert!(said.status.success() && said.stdout.is_empty(), "{said:?}");
+
+    let rules = concat!(env!("CARGO_MANIFEST_DIR"), "/../config/monitoring");
+    for arguments in [["check", "rules", "smtp-gateway.rules.yml"], ["test", "rules", "smtp-gateway.test.yml"]] {
+        let said = promtool().args(arguments).current_dir(rules).output().unwrap();
+        assert!(said.status.success(), "{arguments:?}: {said:?}");
+    }
 }

@@ -18,7 +18,7 @@ impl SessionTask {
         match action {
             Action::Dial => {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
-                self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
+                self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
             }
             Action::LookUpName => {
                 let (names, ip) = (names.clone(), self.session.client_addr().ip());
@@ -54,7 +54,12 @@ impl SessionTask {
                 backend.identity_refused(why);
             }
             Action::IdentityDoubted => backend.identity_doubted(),
-            Action::IdentityAccepted => backend.identity_accepted(),
+            Action::IdentityAccepted => {
+                backend.identity_accepted();
+                if let Some(connection) = self.backend.connection() {
+                    counters.opening_seconds.observe(now().since(connection.since));
+                }
+            }
             Action::DialectStale => backend.ask_refresh(),
         }
     }

@@ -148,7 +148,7 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
-        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx) {
+        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx, now) {
             self.dialed(now, dialed, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
@@ -184,13 +184,17 @@ impl SessionTask {
         true
     }
 
-    fn dialed(&mut self, now: Millis, dialed: io::Result<()>, out: &mut Output) {
+    /// `dialed`: how long it took, in milliseconds.
+    fn dialed(&mut self, now: Millis, dialed: io::Result<u64>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
             None => self.client.local_addr(),
         };
-        match dialed.and(destination) {
-            Ok(destination) => self.session.backend_connected(wall_clock(now), destination, out),
+        match dialed.and_then(|took| Ok((took, destination?))) {
+            Ok((took, destination)) => {
+                self.worker.counters.connect_seconds.observe(took);
+                self.session.backend_connected(wall_clock(now), destination, out);
+            }
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");
                 self.backend = BackendSide::None;
