@@ -7,6 +7,7 @@ mod backends;
 mod generation;
 mod journal;
 mod kernel_side;
+mod live;
 mod numbers;
 mod reload;
 mod view;
@@ -30,7 +31,7 @@ use crate::identity::names::Names;
 use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
-use crate::observe::{log, refusals};
+use crate::observe::{log, refusals, trace};
 use crate::proof::{Prover, Schedule};
 use crate::time::clock::{now, since_1970};
 use crate::verdicts::Verdicts;
@@ -39,6 +40,7 @@ pub(crate) use backends::Backends;
 use generation::{Generation, Origin};
 use journal::Journal;
 use kernel_side::{Attachment, KernelSide, attach};
+use live::LogLevels;
 pub(crate) use reload::risks;
 pub use reload::{ReloadError, Reloaded};
 use view::View;
@@ -179,6 +181,7 @@ impl Bound {
         let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let admission = Arc::new(Admission::new(&config.limits));
         let origin = Origin::new(&config, file);
+        let log_levels = LogLevels::new(config.log.level.clone());
         let (reloads, asked) = mpsc::channel(1);
         let view = Arc::new(View {
             started: Instant::now(),
@@ -190,6 +193,8 @@ impl Bound {
             admission,
             kernel,
             kernel_problem,
+            caller: workers.caller(),
+            log_levels,
             draining: AtomicBool::new(false),
             journal: Mutex::new(journal),
         });
@@ -286,6 +291,8 @@ async fn keep(view: Arc<View>) {
             warn!(%error, "cannot keep the journal of bans");
         }
         events::journal().gather();
+        trace::sweep();
+        view.log_levels.check();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {
             since_summary = Instant::now();
             refusals::sum_up();

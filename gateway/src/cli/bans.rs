@@ -88,7 +88,7 @@ fn say(ban: &BanStatus, json: bool, sentence: fmt::Arguments<'_>) -> Result<(), 
     shown(written).map(drop)
 }
 
-fn target(text: &str) -> Result<IpNet, String> {
+pub(super) fn target(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Source::of(ip).network());
     }

@@ -95,7 +95,7 @@ pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
     ask(socket, &Request::Reload)
 }
 
-fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
+pub(super) fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
     let line = converse(socket, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),

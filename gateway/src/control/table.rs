@@ -149,7 +149,7 @@ pub(super) fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -
     all.iter().map(cells).collect()
 }
 
-fn uptime(seconds: u64) -> String {
+pub(crate) fn uptime(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -180,7 +180,7 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn status() -> Status {
+    pub(crate) fn status() -> Status {
         Status {
             version: "1.2.3".into(),
             uptime_seconds: 3 * 3600 + 12 * 60,

@@ -67,7 +67,7 @@ impl Gateway {
 
         self.view.verdicts.configure(&config);
         self.view.admission.set_limits(&config.limits);
-        if let Err(error) = log::set_filter(&config.log.level) {
+        if let Err(error) = self.view.log_levels.configure(&config.log.level) {
             warn!(%error, "the log's level stays as it was");
         }
         if let Some(kernel) = &self.view.kernel {

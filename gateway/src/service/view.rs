@@ -10,14 +10,14 @@ use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::accept::Admission;
+use crate::accept::{Admission, Caller};
 use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, MessageTotals, Proof, ProofTotals,
-    RefusedDomainStatus, ReloadAnswer, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
-    recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, Proof, ProofTotals,
+    RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpMode,
+    XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -38,6 +38,7 @@ use super::backends::Backend;
 use super::generation::Generation;
 use super::journal::Journal;
 use super::kernel_side::KernelSide;
+use super::live::LogLevels;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
@@ -64,6 +65,10 @@ pub(super) struct View {
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
     pub(super) kernel_problem: Option<String>,
+    /// Reaches every session.
+    pub(super) caller: Caller,
+    /// How much is logged.
+    pub(super) log_levels: LogLevels,
     /// Whether it is on its way down.
     pub(super) draining: AtomicBool,
     /// What keeps bans, if there is a directory for it.
@@ -121,6 +126,18 @@ impl Answers for View {
         let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
         TopList { mode, sources: self.busiest(sources, limit) }
+    }
+
+    fn sessions(&self, limit: usize) -> SessionList {
+        self.session_list(limit)
+    }
+
+    fn kill(&self, session: u64) -> Result<SessionStatus, String> {
+        self.end_session(session)
+    }
+
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+        self.log_levels.set(level, length)
     }
 }
 
