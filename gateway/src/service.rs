@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::names::Names;
+use crate::kernel::Attachment;
 use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
@@ -32,7 +33,7 @@ use crate::time::clock::now;
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
-use kernel_side::{Attachment, KernelSide, attach};
+use kernel_side::{KernelSide, attach};
 use view::View;
 
 /// Between two rounds of housekeeping.
