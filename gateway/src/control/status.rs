@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::kernel::Mode as XdpMode;
 pub use crate::proof::State as ProofState;
 
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
@@ -238,25 +239,15 @@ pub struct XdpStatus {
     pub bans: u64,
 }
 
-/// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum XdpMode {
-    /// In the card's driver.
-    Native,
-    /// Behind it, which costs more.
-    Generic,
-    /// Not at all.
-    Off,
-}
-
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// How the program is attached there.
+    /// How the program is attached there, now.
     pub mode: XdpMode,
+    /// What is not as it was asked for, and what to do.
+    pub problem: Option<String>,
 }
 
 /// One source of packets.
@@ -325,17 +316,6 @@ pub struct TopList {
     pub mode: XdpMode,
     /// The busiest first.
     pub sources: Vec<TopSource>,
-}
-
-impl XdpMode {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Off => "off",
-        }
-    }
 }
 
 impl XdpStatus {

@@ -205,6 +205,9 @@ impl View {
         let generation = self.generation();
         let totals = self.counters.totals();
         let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        let kernel = self.kernel.as_ref();
+        let xdp = kernel.map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total));
+        let kernel_problems: Vec<_> = self.kernel_problem.iter().chain(&xdp.problem).map(String::as_str).collect();
         let refusals =
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
         let mut status = Status {
@@ -236,8 +239,8 @@ impl View {
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
-                problem: self.kernel_problem.clone(),
-                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
+                problem: (!kernel_problems.is_empty()).then(|| kernel_problems.join("; ")),
+                ..xdp
             },
             top_sources: Vec::new(),
             refused_domains: self.refused_domains(),
@@ -287,7 +290,9 @@ impl View {
     }
 
     fn busiest(&self, sources: Vec<SourceAccount>, limit: usize) -> Vec<TopSource> {
-        if let Some(kernel) = &self.kernel {
+        if let Some(kernel) = &self.kernel
+            && kernel.mode() != XdpMode::Off
+        {
             return kernel.busiest(sources, limit, &self.admission);
         }
         // Then only sessions are known.
