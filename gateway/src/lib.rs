@@ -18,7 +18,7 @@
 //! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, policy, session, smtp, time, verdicts | who started it |
-//! | [`control`] | the unix socket and its verbs | config, observe, proof, time | sessions |
+//! | [`control`] | the unix socket and its verbs | config, kernel, observe, proof, time | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, why somebody is banned |
 //! | [`observe`] | numbers, log and events, each name declared once | config, identity, time | decisions, sessions |
 //! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | config, control, observe, time | how a number comes about |

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::server::Request;
+use super::request::Request;
 use super::{BanList, BanStatus, RELOAD_TIMEOUT, ReloadAnswer, Status, TopList};
 
 /// How long an answer may take.

@@ -12,7 +12,7 @@ use crate::observe::show::printable;
 use crate::observe::trace::{Speaker, TraceLine};
 
 use super::client::{AskError, ask};
-use super::server::Request;
+use super::request::Request;
 use super::table::{columns, uptime};
 
 /// What `events` shows.

@@ -8,6 +8,7 @@ mod ban_table;
 mod client;
 mod live;
 mod problems;
+mod request;
 mod server;
 mod status;
 mod table;
