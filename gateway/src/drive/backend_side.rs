@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::smtp::starttls::NothingBuffered;
+use crate::time::Millis;
 
 use super::buffers::Pending;
 
@@ -23,7 +24,8 @@ type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 pub(super) enum BackendSide {
     #[default]
     None,
-    Dialing(Connecting),
+    /// Since when.
+    Dialing(Connecting, Millis),
     /// The connection stands, and TLS is being begun on it.
     Securing(Connecting),
     Open(Box<Connection>),
@@ -35,17 +37,19 @@ pub(super) struct Connection {
     /// A reply whose end has not come.
     pub(super) unread: Vec<u8>,
     pending: Pending,
+    /// When it was made.
+    pub(super) since: Millis,
 }
 
 impl BackendSide {
-    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static) -> Self {
-        Self::Dialing(Box::pin(dialing))
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static, now: Millis) -> Self {
+        Self::Dialing(Box::pin(dialing), now)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(_) | Self::Securing(_) => None,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => None,
         }
     }
 
@@ -53,16 +57,20 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(_) | Self::Securing(_) => true,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => true,
         }
     }
 
-    /// Ready once, when dialling has come to its end.
-    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Dialing(dialing) = self else { return Poll::Pending };
+    /// Ready once, when dialling has come to its end: for how many milliseconds it went on.
+    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<u64>> {
+        let Self::Dialing(dialing, since) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
+        let took = now.since(*since);
         *self = Self::None;
-        Poll::Ready(dialed.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
+        Poll::Ready(dialed.map(|stream| {
+            *self = Self::Open(Box::new(Connection::over(stream, now)));
+            took
+        }))
     }
 }
 
@@ -79,11 +87,11 @@ impl BackendSide {
     }
 
     /// Ready once, when TLS stands or does not come about.
-    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<()>> {
         let Self::Securing(securing) = self else { return Poll::Pending };
         let secured = ready!(securing.as_mut().poll(cx));
         *self = Self::None;
-        Poll::Ready(secured.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
+        Poll::Ready(secured.map(|stream| *self = Self::Open(Box::new(Connection::over(stream, now)))))
     }
 }
 
@@ -98,8 +106,8 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 }
 
 impl Connection {
-    fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new(), pending: Pending::default() }
+    fn over(stream: TcpStream, now: Millis) -> Self {
+        Self { stream, unread: Vec::new(), pending: Pending::default(), since: now }
     }
 
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
