@@ -18,7 +18,7 @@ impl SessionTask {
         match action {
             Action::Dial => {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
-                self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
+                self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
             }
             Action::Ask(ticket, question) => self.ask(ticket, question),
             Action::CloseBackend => self.backend = BackendSide::None,
@@ -55,7 +55,12 @@ impl SessionTask {
             Action::BackendTlsFailed(why) => backend.tls_failed(&why),
             Action::SecureBackend(nothing) => self.backend.secure(nothing, backend.clone()),
             Action::IdentityDoubted => backend.identity_doubted(),
-            Action::IdentityAccepted => backend.identity_accepted(),
+            Action::IdentityAccepted => {
+                backend.identity_accepted();
+                if let Some(connection) = self.backend.connection() {
+                    counters.opening_seconds.observe(now().since(connection.since));
+                }
+            }
             Action::DialectStale => backend.ask_refresh(),
         }
     }

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 
 use crate::backend::BackendState;
 use crate::smtp::starttls::NothingBuffered;
+use crate::time::Millis;
 use crate::tls::{Channel, Received, SecuredStream, TlsFault, Wire};
 
 use super::buffers::Pending;
@@ -28,7 +29,8 @@ type Securing = Pin<Box<dyn Future<Output = io::Result<SecuredStream>> + Send>>;
 pub(super) enum BackendSide {
     #[default]
     None,
-    Dialing(Connecting),
+    /// Since when.
+    Dialing(Connecting, Millis),
     /// The connection stands, and TLS is being begun on it.
     Securing(Securing),
     Open(Box<Connection>),
@@ -44,17 +46,19 @@ pub(super) struct Connection {
     tls: Option<Box<Channel>>,
     /// Text that came with the end of the handshake.
     early: Vec<u8>,
+    /// When it was made.
+    pub(super) since: Millis,
 }
 
 impl BackendSide {
-    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static) -> Self {
-        Self::Dialing(Box::pin(dialing))
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static, now: Millis) -> Self {
+        Self::Dialing(Box::pin(dialing), now)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(_) | Self::Securing(_) => None,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => None,
         }
     }
 
@@ -62,16 +66,20 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(_) | Self::Securing(_) => true,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => true,
         }
     }
 
-    /// Ready once, when dialling has come to its end.
-    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Dialing(dialing) = self else { return Poll::Pending };
+    /// Ready once, when dialling has come to its end: for how many milliseconds it went on.
+    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<u64>> {
+        let Self::Dialing(dialing, since) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
+        let took = now.since(*since);
         *self = Self::None;
-        Poll::Ready(dialed.map(|stream| *self = Self::Open(Box::new(Connection::over(stream)))))
+        Poll::Ready(dialed.map(|stream| {
+            *self = Self::Open(Box::new(Connection::over(stream, now)));
+            took
+        }))
     }
 }
 
@@ -88,14 +96,14 @@ impl BackendSide {
     }
 
     /// Ready once, when TLS stands or does not come about.
-    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<()>> {
         let Self::Securing(securing) = self else { return Poll::Pending };
         let secured = ready!(securing.as_mut().poll(cx));
         *self = Self::None;
         Poll::Ready(secured.map(|secured| {
             let SecuredStream { socket, channel, early } = secured;
-            let (tls, early) = (channel.map(Box::new), early);
-            *self = Self::Open(Box::new(Connection { tls, early, ..Connection::over(socket) }));
+            let tls = channel.map(Box::new);
+            *self = Self::Open(Box::new(Connection { tls, early, ..Connection::over(socket, now) }));
         }))
     }
 }
@@ -111,8 +119,8 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 }
 
 impl Connection {
-    fn over(stream: TcpStream) -> Self {
-        Self { stream, unread: Vec::new(), pending: Pending::default(), tls: None, early: Vec::new() }
+    fn over(stream: TcpStream, now: Millis) -> Self {
+        Self { stream, unread: Vec::new(), pending: Pending::default(), tls: None, early: Vec::new(), since: now }
     }
 
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes

@@ -1,7 +1,8 @@
 //! The end of a session: its last words leave, and a client that may still be talking is heard out.
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
@@ -83,6 +84,14 @@ impl SessionTask {
             }
         }
         self.poll_deadline(cx, until)
+    }
+
+    pub(super) fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.to_client.is_empty() {
+            let count = ready!(Pin::new(&mut self.client).poll_write(cx, self.to_client.as_slice()))?;
+            self.to_client.advance(count);
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Millis) -> Poll<()> {

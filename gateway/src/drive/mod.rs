@@ -15,9 +15,12 @@ mod closing;
 mod holding;
 mod opening;
 mod questions;
+mod roll;
+mod shown;
 mod task;
 mod worker;
 
+pub use roll::{Question, Roll, SessionLine, ask_sessions};
 pub use worker::{ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
@@ -15,6 +15,7 @@ use tokio::time::Sleep;
 use tracing::debug;
 
 use crate::identity::{ClientAddr, PeerAddr};
+use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session};
 use crate::time::Millis;
 use crate::time::clock::{instant, now, wall_clock};
@@ -26,7 +27,8 @@ use super::client_tls;
 use super::closing::Closing;
 use super::holding::Holding;
 use super::questions::Questions;
-use super::worker::{Drain, Worker, register};
+use super::roll;
+use super::worker::{Drain, Notice, Worker, register};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -48,7 +50,9 @@ pub(crate) struct SessionTask {
     pub(super) questions: Questions,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
-    pub(super) drain_seen: Drain,
+    pub(super) heeded: Notice,
+    /// Code of the last reply to the client; 0 for none.
+    pub(super) last_reply: u16,
     pub(super) closing: Closing,
     pub(super) started: Millis,
     pub(super) bytes_in: u64,
@@ -85,7 +89,8 @@ impl SessionTask {
             questions: Questions::default(),
             timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
             timer_at,
-            drain_seen: Drain::No,
+            heeded: Notice::default(),
+            last_reply: 0,
             closing: Closing::No,
             started,
             bytes_in: 0,
@@ -100,6 +105,7 @@ impl SessionTask {
         for action in out.actions {
             self.act(action);
         }
+        self.replied(&out.to_client);
         // A fresh socket has room. What cannot be sent now is sent when the session is polled, and an error shows then.
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
@@ -119,7 +125,7 @@ impl SessionTask {
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         let now = now();
         self.session.hurry(now, self.worker.shortage.is_short());
-        self.check_drain(cx, now, scratch);
+        self.check_notice(cx, now, scratch);
         self.check_timer(cx, now, scratch);
         loop {
             if self.closing != Closing::No {
@@ -142,12 +148,12 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
-        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx) {
+        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx, now) {
             self.dialed(now, dialed, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
-        if let Poll::Ready(secured) = self.backend.poll_secured(cx) {
+        if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
             match secured {
                 Ok(()) => self.session.backend_secured(now, &mut scratch.out),
                 Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
@@ -187,13 +193,17 @@ impl SessionTask {
         true
     }
 
-    fn dialed(&mut self, now: Millis, dialed: io::Result<()>, out: &mut Output) {
+    /// `dialed`: how long it took, in milliseconds.
+    fn dialed(&mut self, now: Millis, dialed: io::Result<u64>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
             None => self.client.local_addr(),
         };
-        match dialed.and(destination) {
-            Ok(destination) => self.session.backend_connected(wall_clock(now), destination, out),
+        match dialed.and_then(|took| Ok((took, destination?))) {
+            Ok((took, destination)) => {
+                self.worker.counters.connect_seconds.observe(took);
+                self.session.backend_connected(wall_clock(now), destination, out);
+            }
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");
                 self.backend = BackendSide::None;
@@ -206,6 +216,7 @@ impl SessionTask {
 
     fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
         debug!(session = self.id, %error, "backend lost");
+        self.note("the backend's connection was lost");
         self.backend = BackendSide::None;
         self.session.backend_closed(now, &mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
@@ -271,12 +282,17 @@ impl SessionTask {
     pub(super) fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
         let Scratch { read, out } = scratch;
         let mut used = 0;
+        let followed = trace::follows(self.session.client_addr().ip());
         if self.worker.heeds_hold {
             self.session.hold(self.worker.backend.hold());
         }
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
+            out.heard = followed.then(Vec::new);
             let taken = self.session.client_bytes(now, input, out);
+            if let Some(heard) = out.heard.take() {
+                trace::tell(self.id, self.session.client_addr().ip(), Speaker::Client, &heard);
+            }
             let forward = &input[taken.forward.clone()];
             self.carry_out(cx, now, out, forward);
             used += taken.used;
@@ -323,7 +339,7 @@ impl SessionTask {
             }
         }
         if !out.to_client.is_empty() {
-            self.worker.counters.count_replies(&out.to_client);
+            self.replied(&out.to_client);
             self.send_client(cx, &out.to_client);
             out.to_client.clear();
         }
@@ -369,14 +385,6 @@ impl SessionTask {
         self.to_client.push(&bytes[sent..]);
     }
 
-    pub(super) fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.to_client.is_empty() {
-            let count = ready!(Pin::new(&mut self.client).poll_write(cx, self.to_client.as_slice()))?;
-            self.to_client.advance(count);
-        }
-        Poll::Ready(Ok(()))
-    }
-
     /// The timer is moved only towards the present; one that goes off too early is set anew then.
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
         let deadline = self.session.deadline();
@@ -402,19 +410,29 @@ impl SessionTask {
         self.timer.as_mut().reset(instant(self.timer_at));
     }
 
-    fn check_drain(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if self.drain_seen == Drain::No && self.bytes_in == 0 {
+    /// Heeds what every session must: the way down, and calls.
+    fn check_notice(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
+        if self.heeded == Notice::default() && self.bytes_in == 0 {
             register(self.id, cx.waker());
         }
-        let stage = self.worker.drain.stage();
-        if stage == self.drain_seen || self.closing != Closing::No {
+        let notice = self.worker.drain.notice();
+        if notice == self.heeded {
             return;
         }
-        self.drain_seen = stage;
-        match stage {
-            Drain::No => {}
-            Drain::Gently => self.session.drain(&mut scratch.out),
-            Drain::Now => self.session.drain_now(now, &mut scratch.out),
+        let (before, stage) = (self.heeded.stage(), notice.stage());
+        self.heeded = notice;
+        let ends = roll::answer(self.id, || self.line(now));
+        if self.closing != Closing::No {
+            return;
+        }
+        if ends {
+            self.session.kill(now, &mut scratch.out);
+        } else if stage != before {
+            match stage {
+                Drain::No => {}
+                Drain::Gently => self.session.drain(&mut scratch.out),
+                Drain::Now => self.session.drain_now(now, &mut scratch.out),
+            }
         }
         self.carry_out(cx, now, &mut scratch.out, &[]);
     }

@@ -44,6 +44,8 @@ pub enum End {
     BackendClosing,
     /// The gateway is going down.
     Drained,
+    /// An administrator ended it.
+    Killed,
 }
 
 impl End {
@@ -65,6 +67,7 @@ impl End {
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",
             Self::Drained => "drained",
+            Self::Killed => "ended by an administrator",
         }
     }
 }
@@ -154,12 +157,20 @@ impl Session {
         self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
     }
 
+    /// An administrator ends it, whatever goes on.
+    pub fn kill(&mut self, now: Millis, out: &mut Output) {
+        self.abort_message(now, out);
+        self.drop_backend(out);
+        self.finish_with(End::Killed, Words(421, EnhancedCode(4, 3, 2), "Closed by the administrator"), out);
+    }
+
     /// Says `words` behind what is owed and ends the session. A message whose verdict is owed is waited for, whatever its
     /// client did then: to be told anything else is to send it again.
     pub(super) fn finish_with(&mut self, end: End, words: Words, out: &mut Output) {
-        if self.pipeline.owes_message() && matches!(self.client, Client::Commands { .. }) && end != End::Drained {
+        let at_once = matches!(end, End::Drained | End::Killed);
+        if self.pipeline.owes_message() && matches!(self.client, Client::Commands { .. }) && !at_once {
             self.client = Client::Ending(end, words);
-        } else if !matches!(self.client, Client::Closed | Client::Ending(..)) || end == End::Drained {
+        } else if !matches!(self.client, Client::Closed | Client::Ending(..)) || at_once {
             words.encode(&mut out.to_client);
             self.finish(end, out);
         }
