@@ -80,15 +80,25 @@ pub enum StartError {
     Threads(#[source] io::Error),
 }
 
+impl StartError {
+    /// Whether starting again cannot mend it.
+    pub fn is_of_the_configuration(&self) -> bool {
+        matches!(self, Self::Listener(error) if error.is_of_the_configuration())
+    }
+}
+
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control)?;
-        let listeners = bind(&config.listeners, config.server.workers)?;
+        let (listeners, warnings) = bind(&config.listeners, config.server.workers)?;
+        for warning in &warnings {
+            warn!("{warning}");
+        }
         let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, metrics, warnings: Vec::new(), kernel })
+        Ok(Self { config, control, listeners, metrics, warnings, kernel })
     }
 
     /// The configuration it is bound for.

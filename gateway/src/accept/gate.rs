@@ -94,6 +94,7 @@ impl Gate {
                 verdicts: (*verdicts).clone(),
                 counters: counters.of(worker),
                 drain: (*drain).clone(),
+                shortage: admission.shortage().clone(),
                 log_mailboxes: config.log.mailboxes,
                 heeds_hold,
             }),

@@ -69,6 +69,13 @@ pub struct Health {
     pub keywords: Vec<String>,
 }
 
+impl Health {
+    /// Whether it was well when it was last seen, or was not seen yet.
+    pub(super) fn was_well(&self) -> bool {
+        self.healthy || self.checked_at.is_none()
+    }
+}
+
 impl BackendState {
     /// Nothing is known yet.
     pub fn new(backend: &Backend, hostname: &str, connect_timeout: Duration) -> Self {
@@ -128,6 +135,7 @@ impl BackendState {
         }
         if known.problem != health.problem {
             match &health.problem {
+                Some(problem) if health.healthy => warn!(backend = self.name, problem, "backend is busy"),
                 Some(problem) => {
                     warn!(backend = self.name, problem, "backend is unhealthy");
                     events::emit(EventKind::BackendDown, &self.name, problem);

@@ -10,13 +10,16 @@ use tracing::{info, warn};
 use crate::observe::log;
 use crate::service::Bound;
 
-use super::{Failure, load, notify, privileges};
+use super::{BAD_CONFIG, Failure, load, notify, privileges};
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let log = log::init(&config.log).map_err(Failure::new)?;
     privileges::raise_open_files(config.limits.sessions);
-    let mut bound = Bound::new(config).map_err(Failure::new)?;
+    let mut bound = Bound::new(config).map_err(|error| match error.is_of_the_configuration() {
+        true => Failure { code: BAD_CONFIG, message: error.to_string() },
+        false => Failure::new(error),
+    })?;
     if let Some(remains) = privileges::drop_all(&bound).map_err(privileges::DropError::into_failure)? {
         bound.warn(remains);
     }

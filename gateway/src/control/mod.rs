@@ -11,6 +11,8 @@ mod server;
 mod status;
 mod table;
 
+use std::time::Duration;
+
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
 pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
@@ -25,6 +27,8 @@ pub use table::render;
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;
+/// Longest ban by hand.
+pub const BAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest reason of a ban in bytes.
 pub const REASON_MAX: usize = 500;
 /// Longest request line in bytes.

@@ -26,14 +26,6 @@ pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
         let what = "clients were turned away lately because every place was taken".to_owned();
         found(Severity::Warning, what, RefusalCause::Sessions.mend().map(str::to_owned));
     }
-    if recent.contains(&RefusalCause::ProxyHeader) {
-        let what = "connections of a listed load balancer came without a usable PROXY header lately".to_owned();
-        found(Severity::Warning, what, RefusalCause::ProxyHeader.mend().map(str::to_owned));
-    }
-    if recent.contains(&RefusalCause::UnlistedBalancer) {
-        let what = "connections to a listener for load balancers came from somebody else lately".to_owned();
-        found(Severity::Warning, what, RefusalCause::UnlistedBalancer.mend().map(str::to_owned));
-    }
     if let Some(problem) = &status.xdp.problem {
         found(Severity::Warning, format!("the kernel side is not as asked for: {problem}"), None);
     }
@@ -131,9 +123,7 @@ mod tests {
 
     #[test]
     fn a_set_up_that_turns_clients_away_is_said() {
-        for cause in [RefusalCause::ProxyHeader, RefusalCause::UnlistedBalancer, RefusalCause::Sessions] {
-            assert_eq!(words(|_| {}, &[cause]).len(), 1, "{cause:?}");
-        }
+        assert_eq!(words(|_| {}, &[RefusalCause::Sessions]).len(), 1);
         assert_eq!(words(|_| {}, &[RefusalCause::Relay, RefusalCause::Banned]), []);
     }
 }

@@ -45,11 +45,16 @@ impl SessionTask {
                 self.worker.refused(RefusalCause::EarlyTalk, self.session.client_addr().ip());
                 self.charge(Offence::EarlyTalk);
             }
+            Action::ProxyHeader => {
+                self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
+            }
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(why);
             }
+            // This host itself may be a proxy to the backend, which then offers XCLIENT to it rightly.
+            Action::IdentityDoubted if self.session.client_addr().ip().is_loopback() => {}
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),

@@ -23,6 +23,7 @@ use crate::time::clock::{instant, now, wall_clock};
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::closing::Closing;
+use super::opening::Early;
 use super::worker::{Drain, Worker, register, unregister};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -86,10 +87,18 @@ impl SessionTask {
         }
     }
 
-    /// Sends the greeting; a fresh socket has room. `early`: the client talked before it.
-    pub(crate) fn greet(&mut self, early: bool) {
+    /// Sends the greeting; a fresh socket has room. `early`: what the client said before it.
+    pub(crate) fn greet(&mut self, early: Early) {
         let mut out = Output::default();
-        if !(early && self.session.early_greeting(&mut out)) {
+        let is_over = match early {
+            Early::Silent => false,
+            Early::Talk => self.session.early_greeting(&mut out),
+            Early::ProxyHeader => {
+                self.session.refuse_proxy_header(&mut out);
+                true
+            }
+        };
+        if !is_over {
             self.session.greet(&mut out);
         }
         for action in out.actions {

@@ -182,7 +182,8 @@ impl Door<'_> {
         let heard = talk.ask(&line).await.map_err(Problem::Identity)?;
         if heard.answer.code != 220 {
             let why = format!("it refuses XCLIENT with {} {}", heard.answer.code, heard.answer.text);
-            return Err(Problem::Identity(why));
+            // Some count the client that is named, and not the gateway.
+            return Err(if heard.answer.code == 421 { Problem::Busy(why) } else { Problem::Identity(why) });
         }
         let hello = self.hello(&mut talk, false).await?;
         let greeting = Greeting { hello: hello.lines, ..greeting };

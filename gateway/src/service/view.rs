@@ -22,7 +22,7 @@ use crate::kernel::SourceAccount;
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::declare::Label as _;
 use crate::observe::log;
-use crate::observe::refusals::RefusalCause;
+use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::bans::Cause;
 use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
@@ -119,7 +119,7 @@ impl View {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             problems: Vec::new(),
-            warnings: self.warnings.clone(),
+            warnings: self.warnings.iter().cloned().chain(refusals::misfits()).collect(),
             listeners: self.listeners.clone(),
             sessions: SessionTotals {
                 active: totals.sessions_active(),

@@ -29,6 +29,8 @@ pub enum End {
     TooManyCommands,
     /// The client talked before it was asked.
     EarlyTalk,
+    /// A PROXY header came where none is taken.
+    ProxyHeader,
     /// The client went on sending far past a limit.
     Flood,
     /// The backend went away or fell silent while nothing was owed.
@@ -51,6 +53,7 @@ impl End {
             Self::TooManyErrors => "too many errors",
             Self::TooManyCommands => "too many commands",
             Self::EarlyTalk => "early talk",
+            Self::ProxyHeader => "PROXY header",
             Self::Flood => "flood",
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",

@@ -64,6 +64,8 @@ pub enum Action {
     RelayDenied(Box<str>),
     /// A client talked before it was asked.
     EarlyTalk,
+    /// A PROXY header came where none is taken: perhaps a load balancer's that is not listed. No offence.
+    ProxyHeader,
     /// A client did something else that speaks against it.
     Offence(Offence),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.

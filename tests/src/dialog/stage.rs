@@ -283,6 +283,7 @@ impl Stage {
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
                 Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
+                Action::ProxyHeader => self.events.push_back("PROXY header".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }
