@@ -74,7 +74,7 @@ pub struct Server {
     pub early_talk: EarlyTalk,
     /// How long the greeting is held back to catch early talkers. Default `0s`.
     pub greet_delay: Duration,
-    /// A bare CR or LF in DATA. Default `reject`.
+    /// A bare CR or LF in a message that is text. Default `normalize`.
     pub bare_newline: BareNewline,
 }
 
@@ -153,8 +153,8 @@ pub struct Limits {
     pub message_size: u64,
     /// Largest header section in bytes. Default `256KiB`.
     pub header_size: usize,
-    /// Longest text line in bytes, CRLF included. Default `64KiB`.
-    pub text_line: usize,
+    /// Longest text line in bytes, CRLF included. Default `none`: as long as the message may be.
+    pub text_line: Option<usize>,
     /// `Received:` fields before a message counts as looping. Default 100.
     pub received_hops: usize,
     /// Recipients a transaction. Default 1000.
@@ -341,7 +341,7 @@ impl Default for Limits {
         Self {
             message_size: 100 << 20,
             header_size: 256 << 10,
-            text_line: 64 << 10,
+            text_line: None,
             received_hops: 100,
             recipients: 1000,
             messages_per_session: 1000,

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::addresses::{hostname, resolver_address};
 use super::read::{Complaint, Read, Section};
-use super::values::{boolean, duration, integer, size, text, word};
+use super::values::{boolean, duration, integer, size, size_or_none, text, word};
 use super::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
 
 const MIB: u64 = 1 << 20;
@@ -39,7 +39,7 @@ pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
         greet_delay: section.or("greet_delay", Duration::ZERO, duration(Duration::ZERO..=MINUTE)),
         bare_newline: section.or(
             "bare_newline",
-            BareNewline::Reject,
+            BareNewline::Normalize,
             word(&[("reject", BareNewline::Reject), ("normalize", BareNewline::Normalize)]),
         ),
     };
@@ -67,7 +67,7 @@ pub(super) fn limits(mut section: Section<'_, '_, '_>) -> Limits {
         message_size: section.or("message_size", default.message_size, size(1024..=10 << 30)),
         header_size: section.or("header_size", default.header_size, size(1024..=16 * MIB)),
         // RFC 5321 section 4.5.3.1.6 promises every client lines of 1000 bytes.
-        text_line: section.or("text_line", default.text_line, size(1000..=16 * MIB)),
+        text_line: section.or("text_line", default.text_line, size_or_none(1000..=16 * MIB)),
         received_hops: section.or("received_hops", default.received_hops, integer(1..=1000)),
         recipients: section.or("recipients", default.recipients, integer(1..=100_000)),
         messages_per_session: section.or("messages_per_session", default.messages_per_session, integer(1..=1_000_000)),

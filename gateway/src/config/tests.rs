@@ -46,7 +46,7 @@ fn defaults() -> Config {
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,
-            bare_newline: BareNewline::Reject,
+            bare_newline: BareNewline::Normalize,
         },
         listeners: vec![Listener {
             address: "0.0.0.0:25".parse().unwrap(),
@@ -125,7 +125,7 @@ fn every_key_has_its_effect() {
             workers: 3,
             early_talk: EarlyTalk::Log,
             greet_delay: Duration::from_millis(1500),
-            bare_newline: BareNewline::Normalize,
+            bare_newline: BareNewline::Reject,
         },
         listeners: vec![
             Listener { address: "192.0.2.1:25".parse().unwrap(), backend: 1, proxy_protocol_from: Vec::new() },
@@ -178,7 +178,7 @@ fn every_key_has_its_effect() {
         limits: Limits {
             message_size: 20 << 20,
             header_size: 4096,
-            text_line: 1000,
+            text_line: Some(1000),
             received_hops: 1,
             recipients: 2,
             messages_per_session: 3,
