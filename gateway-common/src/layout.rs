@@ -6,7 +6,7 @@ use crate::outcome::COUNTERS;
 use crate::{Config, Counter, Deny, GateRow, Source, SourceKey, maps};
 
 /// Raised when a field changes its meaning and not its place.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 /// What kind of map it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

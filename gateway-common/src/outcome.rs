@@ -29,68 +29,75 @@ counters! {
     PASS_NOT_TCP = 1, "not_tcp";
     /// Not a listener's port.
     PASS_OTHER_PORT = 2, "other_port";
-    /// A fragment that does not hold a whole TCP header.
+    /// A later fragment: its connection was judged by the first one.
     PASS_FRAGMENT = 3, "fragment";
     /// The frame ends within a header.
     PASS_TRUNCATED = 4, "truncated";
-    /// A header contradicts itself.
+    /// A header contradicts itself, so the IP stack discards the packet.
     PASS_MALFORMED = 5, "malformed";
-    /// More than two VLAN tags.
-    PASS_VLAN_DEPTH = 6, "vlan_depth";
     /// More IPv6 extension headers than are followed, or encrypted ones.
-    PASS_EXTENSIONS = 7, "extensions";
+    PASS_EXTENSIONS = 6, "extensions";
     /// The program is not configured.
-    PASS_UNCONFIGURED = 8, "unconfigured";
+    PASS_UNCONFIGURED = 7, "unconfigured";
     /// A map that must be there is not, or an entry of the deny lists is none.
-    PASS_FAULT = 9, "fault";
+    PASS_FAULT = 8, "fault";
     /// To a listener, and counted for its source.
-    PASS_TRACKED = 10, "tracked";
+    PASS_TRACKED = 9, "tracked";
     /// To a listener, from the allow list.
-    PASS_ALLOWED = 11, "allowed";
+    PASS_ALLOWED = 10, "allowed";
     /// To a listener, from a banned source, and no connection attempt: mail in transfer is not cut.
-    PASS_BANNED_ESTABLISHED = 12, "banned_established";
+    PASS_BANNED_ESTABLISHED = 11, "banned_established";
     /// To a listener, from a source that has not come often enough to be tracked while many strangers come.
-    PASS_UNTRACKED = 13, "untracked";
+    PASS_UNTRACKED = 12, "untracked";
     /// To a listener, from a source that would be tracked, but the table is full.
-    PASS_TABLE_FULL = 14, "table_full";
+    PASS_TABLE_FULL = 13, "table_full";
     /// To a listener, from an address that cannot be one (`::/16`).
-    PASS_IMPOSSIBLE_SOURCE = 15, "impossible_source";
+    PASS_IMPOSSIBLE_SOURCE = 14, "impossible_source";
     /// A banned source's connection attempt.
-    DROP_BAN = 16, "ban";
+    DROP_BAN = 15, "ban";
     /// A connection attempt from a banned network.
-    DROP_BAN_NETWORK = 17, "ban_network";
+    DROP_BAN_NETWORK = 16, "ban_network";
     /// More connection attempts than one source may make.
-    DROP_SYN_RATE = 18, "syn_rate";
+    DROP_SYN_RATE = 17, "syn_rate";
     /// More connection attempts than strangers may make together.
-    DROP_UNKNOWN_RATE = 19, "unknown_rate";
+    DROP_UNKNOWN_RATE = 18, "unknown_rate";
     /// From an address that is nobody's on the Internet.
-    DROP_BOGON = 20, "bogon";
+    DROP_BOGON = 19, "bogon";
     /// From outside, with an address that the backend trusts.
-    DROP_SPOOFED = 21, "spoofed";
-    /// Passed in monitor-only mode, where it would have been [`DROP_BAN`]; the next five likewise.
-    WOULD_DROP_BAN = 22, "would_drop_ban";
+    DROP_SPOOFED = 20, "spoofed";
+    /// A first fragment without a whole TCP header, or the one that would follow it: made to be misread (RFC 1858,
+    /// RFC 3128, RFC 7112).
+    DROP_TINY_FRAGMENT = 21, "tiny_fragment";
+    /// More VLAN tags than anybody has use for: made to be misread.
+    DROP_VLAN_DEPTH = 22, "vlan_depth";
+    /// Passed in monitor-only mode, where it would have been [`DROP_BAN`]; the next seven likewise.
+    WOULD_DROP_BAN = 23, "would_drop_ban";
     /// See [`DROP_BAN_NETWORK`].
-    WOULD_DROP_BAN_NETWORK = 23, "would_drop_ban_network";
+    WOULD_DROP_BAN_NETWORK = 24, "would_drop_ban_network";
     /// See [`DROP_SYN_RATE`].
-    WOULD_DROP_SYN_RATE = 24, "would_drop_syn_rate";
+    WOULD_DROP_SYN_RATE = 25, "would_drop_syn_rate";
     /// See [`DROP_UNKNOWN_RATE`].
-    WOULD_DROP_UNKNOWN_RATE = 25, "would_drop_unknown_rate";
+    WOULD_DROP_UNKNOWN_RATE = 26, "would_drop_unknown_rate";
     /// See [`DROP_BOGON`].
-    WOULD_DROP_BOGON = 26, "would_drop_bogon";
+    WOULD_DROP_BOGON = 27, "would_drop_bogon";
     /// See [`DROP_SPOOFED`].
-    WOULD_DROP_SPOOFED = 27, "would_drop_spoofed";
+    WOULD_DROP_SPOOFED = 28, "would_drop_spoofed";
+    /// See [`DROP_TINY_FRAGMENT`].
+    WOULD_DROP_TINY_FRAGMENT = 29, "would_drop_tiny_fragment";
+    /// See [`DROP_VLAN_DEPTH`].
+    WOULD_DROP_VLAN_DEPTH = 30, "would_drop_vlan_depth";
     /// Sources taken into the table.
-    SOURCES_ADDED = 28, "sources_added";
+    SOURCES_ADDED = 31, "sources_added";
     /// Sources that were not, because the table is full.
-    SOURCES_FULL = 29, "sources_full";
+    SOURCES_FULL = 32, "sources_full";
     /// Events that found no room in the ring buffer.
-    EVENTS_LOST = 30, "events_lost";
+    EVENTS_LOST = 33, "events_lost";
     /// Bans that were met after their end and before they were swept.
-    BANS_EXPIRED = 31, "bans_expired";
+    BANS_EXPIRED = 34, "bans_expired";
 }
 
 /// Outcomes are the numbers below.
-pub const OUTCOMES: u32 = 28;
+pub const OUTCOMES: u32 = SOURCES_ADDED;
 /// Outcomes from this one on are packets to the listeners.
 pub const LISTENER: u32 = PASS_TRACKED;
 /// Outcomes from this one up to [`WOULD_DROP`] are dropped packets.
@@ -98,7 +105,7 @@ pub const DROP: u32 = DROP_BAN;
 /// Outcomes from this one up to [`OUTCOMES`] are packets that monitor-only mode spared.
 pub const WOULD_DROP: u32 = WOULD_DROP_BAN;
 /// All counters.
-pub const COUNTERS: u32 = 32;
+pub const COUNTERS: u32 = 35;
 
 /// The name of a counter; a number from elsewhere has none.
 pub fn name(number: u32) -> &'static str {

@@ -7,12 +7,14 @@
 //! bucket for all strangers' SYNs; a client that was refused by it tries again, and is then no stranger.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::maps::{BUCKET_EVENT, BUCKET_NEW_SOURCE, BUCKET_RETURNING, BUCKET_UNKNOWN_SYN};
-use gateway_common::{Config, Event, Source, SourceKey, gate_cell, outcome, reason};
+use gateway_common::maps::{BUCKET_NEW_SOURCE, BUCKET_RETURNING, BUCKET_UNKNOWN_SYN};
+use gateway_common::{Config, Source, SourceKey, gate_cell, outcome, reason};
 
-use crate::packet::{Address, Segment};
+use crate::announce::announce;
+use crate::maps;
+use crate::packet::Segment;
+use crate::stop::{Stop, refuse};
 use crate::verdict::Standing;
-use crate::{Stop, maps, refuse};
 
 /// How often a cell can count.
 const GATE_COUNT: u32 = 0xff;
@@ -25,8 +27,11 @@ pub(crate) fn account(
     standing: Standing,
     bytes: u64,
 ) -> Result<u32, Stop> {
-    let Some(key) = segment.key else {
-        return Ok(outcome_of(standing, outcome::PASS_IMPOSSIBLE_SOURCE));
+    if let Some(why) = segment.why_unreadable() {
+        return unreadable(config, why, standing);
+    }
+    let Some(key) = segment.key() else {
+        return nameless(config, segment, standing);
     };
     let now = maps::now();
     if let Some(source) = maps::source(key) {
@@ -34,25 +39,47 @@ pub(crate) fn account(
     }
     let (is_returning, is_admitted) = admission(config, key, now);
     if is_admitted {
-        return Ok(outcome_of(standing, take_in(config, segment, key, bytes, now)));
+        return Ok(standing.outcome_or(take_in(config, segment, key, bytes, now)));
     }
-    let must_wait = standing == Standing::Stranger && segment.is_attempt() && !is_returning;
-    if must_wait
-        && !maps::take(BUCKET_UNKNOWN_SYN, config.unknown_syn_interval_ns, config.unknown_syn_burst_ns, now)
-    {
+    let must_wait = standing == Standing::STRANGER && segment.is_attempt() && !is_returning;
+    if must_wait && !strangers_have_room(config, now) {
         return refuse(config, outcome::DROP_UNKNOWN_RATE);
     }
-    Ok(outcome_of(standing, outcome::PASS_UNTRACKED))
+    Ok(standing.outcome_or(outcome::PASS_UNTRACKED))
 }
 
-/// A packet counts under what the lists said of it, and only a stranger's under how it was accounted.
+/// What cannot be read counts for nobody, but it may be an attempt, so all of it together is limited as strangers' are.
+/// What was made not to be read is refused.
 #[inline(always)]
-fn outcome_of(standing: Standing, accounted: u32) -> u32 {
-    match standing {
-        Standing::Stranger => accounted,
-        Standing::Allowed => outcome::PASS_ALLOWED,
-        Standing::Spared(outcome) => outcome,
+fn unreadable(config: &Config, why: u32, standing: Standing) -> Result<u32, Stop> {
+    if standing == Standing::ALLOWED {
+        return Ok(why);
     }
+    if standing != Standing::STRANGER {
+        return Ok(standing.outcome_or(why));
+    }
+    if why == outcome::PASS_FRAGMENT {
+        return refuse(config, outcome::DROP_TINY_FRAGMENT);
+    }
+    if !strangers_have_room(config, maps::now()) {
+        return refuse(config, outcome::DROP_UNKNOWN_RATE);
+    }
+    Ok(why)
+}
+
+/// An address without a key has no account, and so no limit of its own.
+#[inline(always)]
+fn nameless(config: &Config, segment: &Segment, standing: Standing) -> Result<u32, Stop> {
+    if standing == Standing::STRANGER && segment.is_attempt() && !strangers_have_room(config, maps::now()) {
+        return refuse(config, outcome::DROP_UNKNOWN_RATE);
+    }
+    Ok(standing.outcome_or(outcome::PASS_IMPOSSIBLE_SOURCE))
+}
+
+/// Whether one more attempt of somebody unknown may pass.
+#[inline(always)]
+fn strangers_have_room(config: &Config, now: u64) -> bool {
+    maps::take(BUCKET_UNKNOWN_SYN, config.unknown_syn_interval_ns, config.unknown_syn_burst_ns, now)
 }
 
 #[inline(always)]
@@ -75,11 +102,11 @@ fn known(
             maps::add(&raw mut (*source).fin_rst, 1);
         }
         if !segment.is_attempt() {
-            return Ok(outcome_of(standing, outcome::PASS_TRACKED));
+            return Ok(standing.outcome_or(outcome::PASS_TRACKED));
         }
         maps::add(&raw mut (*source).syn, 1);
-        if standing != Standing::Stranger || config.syn_interval_ns == 0 {
-            return Ok(outcome_of(standing, outcome::PASS_TRACKED));
+        if standing != Standing::STRANGER || config.syn_interval_ns == 0 {
+            return Ok(standing.outcome_or(outcome::PASS_TRACKED));
         }
         // Two CPUs may both find room for one SYN: the limit is then off by one, which is cheaper than a lock.
         let bucket = &raw mut (*source).syn_bucket_ns;
@@ -151,36 +178,4 @@ fn take_in(config: &Config, segment: &Segment, key: SourceKey, bytes: u64, now: 
         maps::add(&raw mut (*source).fin_rst, u64::from(segment.is_end()));
     }
     outcome::PASS_TRACKED
-}
-
-/// Tells userspace of a refusal, at the 1st, 2nd, 4th, 8th … of one source or network.
-#[inline(always)]
-pub(crate) fn announce(
-    ctx: &XdpContext,
-    config: &Config,
-    segment: &Segment,
-    refusal: &Result<u32, Stop>,
-    reason: u32,
-    dropped: u64,
-    now: u64,
-) {
-    if dropped & dropped.wrapping_sub(1) != 0
-        || !maps::take(BUCKET_EVENT, config.event_interval_ns, config.event_burst_ns, now)
-    {
-        return;
-    }
-    let (Ok(outcome) | Err(Stop::Drop(outcome) | Stop::Pass(outcome))) = *refusal;
-    let source = match segment.address {
-        Address::V4([a, b, c, d]) => [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d],
-        Address::V6(address) => address,
-    };
-    let Some(mut entry) = maps::EVENTS.reserve::<Event>(0) else {
-        maps::count(outcome::EVENTS_LOST);
-        return;
-    };
-    // SAFETY: the context is the kernel's.
-    let interface = unsafe { (*ctx.ctx).ingress_ifindex };
-    let port = segment.port;
-    entry.write(Event { time_ns: now, source, dropped, outcome, reason, interface, port, reserved: [0; 2] });
-    entry.submit(0);
 }

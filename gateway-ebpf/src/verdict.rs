@@ -6,66 +6,74 @@
 use aya_ebpf::programs::XdpContext;
 use gateway_common::{Config, DENY_ALL_PACKETS, Deny, INTERFACE_OUTSIDE, net_bits_v4, net_bits_v6, outcome};
 
-use crate::account::announce;
-use crate::packet::{Address, Segment};
-use crate::{Stop, maps, refuse};
+use crate::announce::announce;
+use crate::maps;
+use crate::packet::{Octets, Segment};
+use crate::stop::{Stop, refuse};
 
 const ASK_ALLOW: u64 = 1;
 const ASK_DENY: u64 = 2;
 
-/// How a source stands with the lists; what a packet that is not dropped counts as.
+/// How a source stands with the lists. One word, and no enum with something in it: of that the compiler would copy octets
+/// that nobody ever wrote, which the kernel's verifier refuses to read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Standing {
+pub(crate) struct Standing(u32);
+
+impl Standing {
     /// On no list.
-    Stranger,
+    pub(crate) const STRANGER: Self = Self(u32::MAX);
     /// On the allow list.
-    Allowed,
-    /// Denied, but spared, under this outcome: mail in transfer, or monitor-only mode.
-    Spared(u32),
+    pub(crate) const ALLOWED: Self = Self(outcome::PASS_ALLOWED);
+
+    /// What a packet that is not dropped counts as: only a stranger's as what it was `accounted`, else what the lists said of
+    /// it. That may be that it is denied and spared, as mail in transfer, or in monitor-only mode.
+    #[inline(always)]
+    pub(crate) fn outcome_or(self, accounted: u32) -> u32 {
+        if self == Self::STRANGER { accounted } else { self.0 }
+    }
 }
 
 #[inline(always)]
 pub(crate) fn standing(ctx: &XdpContext, config: &Config, segment: &Segment) -> Result<Standing, Stop> {
-    let asked = maps::net_bits(match segment.address {
-        Address::V4(address) => net_bits_v4(address),
-        Address::V6(address) => net_bits_v6(address),
+    let asked = maps::net_bits(match segment.address.octets() {
+        Octets::V4(address) => net_bits_v4(address),
+        Octets::V6(address) => net_bits_v6(address),
     });
     if asked & ASK_ALLOW != 0 && is_allowed(segment) {
-        return Ok(Standing::Allowed);
+        return Ok(Standing::ALLOWED);
     }
-    if let Some(key) = segment.key
+    if let Some(key) = segment.key()
         && maps::may_be_banned(key)
         && let Some(ban) = maps::ban(key)
-        && let Some(standing) = denied(ctx, config, segment, ban)?
     {
-        return Ok(standing);
-    }
-    if asked & ASK_DENY != 0 {
-        let entry = match segment.address {
-            Address::V4(address) => maps::denied_v4(address),
-            Address::V6(address) => maps::denied_v6(address),
-        };
-        if let Some(entry) = entry
-            && let Some(standing) = denied(ctx, config, segment, entry)?
-        {
+        let standing = denied(ctx, config, segment, ban)?;
+        if standing != Standing::STRANGER {
             return Ok(standing);
         }
     }
-    Ok(Standing::Stranger)
+    if asked & ASK_DENY != 0 {
+        let entry = match segment.address.octets() {
+            Octets::V4(address) => maps::denied_v4(address),
+            Octets::V6(address) => maps::denied_v6(address),
+        };
+        if let Some(entry) = entry {
+            return denied(ctx, config, segment, entry);
+        }
+    }
+    Ok(Standing::STRANGER)
 }
 
 #[inline(always)]
 fn is_allowed(segment: &Segment) -> bool {
-    match segment.address {
-        Address::V4(address) => maps::allowed_v4(address),
-        Address::V6(address) => maps::allowed_v6(address),
+    match segment.address.octets() {
+        Octets::V4(address) => maps::allowed_v4(address),
+        Octets::V6(address) => maps::allowed_v6(address),
     }
 }
 
-/// What an entry of the deny lists means for this segment; `None`: nothing, because its time is over, or because the
-/// packet came from inside.
+/// What an entry of the deny lists means for this segment: nothing, if its time is over, or the packet came from inside.
 #[inline(always)]
-fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny) -> Result<Option<Standing>, Stop> {
+fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny) -> Result<Standing, Stop> {
     // SAFETY: a map value; userspace replaces entries and never writes into them, so what is read belongs together.
     let Deny { until_ns, cause, flags, reason, .. } = unsafe { *entry };
     let is_address_fault = cause == outcome::DROP_BOGON || cause == outcome::DROP_SPOOFED;
@@ -73,7 +81,7 @@ fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny
         // SAFETY: the context is the kernel's.
         let interface = unsafe { (*ctx.ctx).ingress_ifindex };
         if maps::interface_flags(interface) & INTERFACE_OUTSIDE == 0 {
-            return Ok(None);
+            return Ok(Standing::STRANGER);
         }
     } else if cause != outcome::DROP_BAN && cause != outcome::DROP_BAN_NETWORK {
         return Err(Stop::Pass(outcome::PASS_FAULT));
@@ -81,10 +89,10 @@ fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny
     let now = maps::now();
     if now >= until_ns {
         maps::count(outcome::BANS_EXPIRED);
-        return Ok(None);
+        return Ok(Standing::STRANGER);
     }
     if flags & DENY_ALL_PACKETS == 0 && !segment.is_attempt() {
-        return Ok(Some(Standing::Spared(outcome::PASS_BANNED_ESTABLISHED)));
+        return Ok(Standing(outcome::PASS_BANNED_ESTABLISHED));
     }
     // SAFETY: fields of the same map value.
     let dropped = unsafe {
@@ -93,5 +101,5 @@ fn denied(ctx: &XdpContext, config: &Config, segment: &Segment, entry: *mut Deny
     };
     let spared = refuse(config, cause);
     announce(ctx, config, segment, &spared, reason, dropped, now);
-    Ok(Some(Standing::Spared(spared?)))
+    Ok(Standing(spared?))
 }

@@ -14,11 +14,13 @@
 //! | [`accept`] | listeners, admission, drain | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
+//! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
 //! | [`control`] | the unix socket and its verbs | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
-//! | [`observe`] | logs and counters, each name declared once | decisions |
+//! | [`observe`] | numbers, log and events, each name declared once | decisions, sessions |
+//! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | how a number comes about |
 //! | [`service`] | the parts put together, in order, and taken apart | what any part does |
 //! | [`cli`] | arguments to exit codes | everything else's inside |
 //! | [`sink`] | a small development backend | the gateway |
@@ -31,6 +33,7 @@ pub mod control;
 pub mod drive;
 pub mod identity;
 pub mod kernel;
+pub mod metrics;
 pub mod observe;
 pub mod policy;
 pub mod proof;
@@ -39,4 +42,5 @@ pub mod session;
 pub mod sink;
 pub mod smtp;
 pub mod time;
+pub mod tls;
 pub mod verdicts;

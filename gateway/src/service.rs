@@ -5,11 +5,15 @@
 
 mod backends;
 mod kernel_side;
+mod numbers;
 mod view;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tracing::{info, warn};
@@ -19,8 +23,10 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::names::Names;
-use crate::observe::counters::{CounterSet, Counters};
-use crate::observe::log;
+use crate::metrics::MetricsSocket;
+use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
+use crate::observe::events::{self, EventKind};
+use crate::observe::{log, refusals};
 use crate::proof::{Prover, Schedule};
 use crate::time::clock::now;
 use crate::verdicts::Verdicts;
@@ -32,12 +38,17 @@ use view::View;
 /// Between two rounds of housekeeping.
 const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Between two summaries of what was too much to tell one by one.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
+
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
+    metrics: Option<MetricsSocket>,
+    warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
 }
 
@@ -60,24 +71,48 @@ pub enum StartError {
     /// A listener cannot listen.
     #[error(transparent)]
     Listener(#[from] BindError),
+    /// The metrics listener cannot listen.
+    #[error(transparent)]
+    Metrics(#[from] crate::metrics::BindError),
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
+}
+
+impl StartError {
+    /// Whether starting again cannot mend it.
+    pub fn is_of_the_configuration(&self) -> bool {
+        matches!(self, Self::Listener(error) if error.is_of_the_configuration())
+    }
 }
 
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control)?;
-        let listeners = bind(&config.listeners, config.server.workers)?;
+        let (listeners, warnings) = bind(&config.listeners, config.server.workers)?;
+        for warning in &warnings {
+            warn!("{warning}");
+        }
+        let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, kernel })
+        Ok(Self { config, control, listeners, metrics, warnings, kernel })
     }
 
     /// The configuration it is bound for.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// What was made on the host's file system; it must stay the gateway's when it becomes another user.
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        self.control.own_files()
+    }
+
+    /// Something that an administrator should know, for `status`.
+    pub fn warn(&mut self, sentence: String) {
+        self.warnings.push(sentence);
     }
 
     /// Where each listener listens.
@@ -88,7 +123,7 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners, kernel } = self;
+        let Self { config, mut control, listeners, metrics, warnings, kernel } = self;
         let (names, no_names) = Names::spawn(&config.dns);
         if let Some(problem) = no_names {
             warn!("{problem}");
@@ -103,6 +138,7 @@ impl Bound {
         }
         let view = Arc::new(View {
             started: Instant::now(),
+            warnings,
             listeners: listener_statuses(&config, &listeners),
             backends,
             counters,
@@ -110,11 +146,18 @@ impl Bound {
             admission: Arc::new(Admission::new(&config.limits)),
             kernel,
             kernel_problem,
+            sessions_limit: u64::try_from(config.limits.sessions).unwrap_or(u64::MAX),
+            config_digest: digest(&config),
+            draining: AtomicBool::new(false),
         });
         let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let listeners = open(&config, &view, &names, &workers, listeners);
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
+        if let Some(metrics) = metrics {
+            metrics.serve(view.clone()).map_err(StartError::Threads)?;
+        }
+        events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
         Ok(Gateway { view, listeners, workers, drain_timeout: config.timeouts.drain, _control: control })
     }
 }
@@ -128,6 +171,8 @@ impl Gateway {
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");
+        self.view.draining.store(true, Ordering::Relaxed);
+        events::emit(EventKind::Gateway, "gateway", "draining");
         self.listeners.clear();
         self.workers.drain(Drain::Gently);
         tokio::select! {
@@ -138,7 +183,11 @@ impl Gateway {
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
         let totals = self.view.counters.totals();
-        info!(sessions = totals.sessions_accepted_total, messages = totals.messages_accepted_total, "stopped");
+        info!(
+            sessions = totals.sessions_accepted_total,
+            messages = totals.messages_total.of(MessageOutcome::Accepted),
+            "stopped"
+        );
     }
 }
 
@@ -195,11 +244,25 @@ fn steer(
 
 /// The housekeeping that nobody waits for.
 async fn keep(view: Arc<View>) {
+    let mut since_summary = Instant::now();
     loop {
         view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
+        events::journal().gather();
+        if since_summary.elapsed() >= SUMMARY_INTERVAL {
+            since_summary = Instant::now();
+            refusals::sum_up();
+            log::sum_up();
+        }
         tokio::time::sleep(KEEPING_INTERVAL).await;
     }
+}
+
+/// A number that differs where configurations do.
+fn digest(config: &Config) -> String {
+    let mut hasher = DefaultHasher::new();
+    format!("{config:?}").hash(&mut hasher);
+    format!("{:016x}", hasher.finish())
 }
 
 fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {

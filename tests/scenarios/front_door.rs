@@ -3,6 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{Options, SinkIdentity};
@@ -88,6 +89,117 @@ fn strangers_and_malformed_proxy_headers_are_closed_unanswered() {
     assert_eq!(answer, b"");
     assert_eq!(gateway.status()["sessions"]["accepted_total"], 0);
     assert_eq!(gateway.status()["sessions"]["refused_total"], cases.len() + 1);
+    // Each cause is told, with what to write.
+    let warnings = gateway.status()["warnings"].to_string();
+    for words in ["is none that it lists", "PROXY headers that cannot be read", "and sends no PROXY header"] {
+        assert!(warnings.contains(words), "{warnings}");
+    }
+    gateway.log().wait_for(&["refused", "unlisted-balancer", "proxy_protocol_from"]);
+}
+
+/// A balancer that is not listed, or a listener that takes none: it is told of and not punished, and nothing of its header is
+/// taken for a command, whether it comes before the greeting or behind it.
+#[test]
+fn a_proxy_header_where_none_is_taken_is_told_of_and_earns_no_ban() {
+    let (gateway, sink) = start("", "xclient", "");
+    let balancer = address();
+    let v1 = b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n".as_slice();
+    let v2 = b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xcb\0\x71\x09\xc0\0\x02\x01\x12\x67\0\x19".as_slice();
+    for round in 0..10 {
+        for header in [v1, v2] {
+            let mut stream = gateway.connect_from(balancer);
+            if round % 2 == 1 {
+                stream.read_exact(&mut [0; 4]).unwrap();
+            }
+            stream.write_all(&[header, b"EHLO client.test\r\n"].concat()).unwrap();
+            let mut said = Vec::new();
+            let _ = stream.read_to_end(&mut said);
+            let said = String::from_utf8_lossy(&said);
+            assert!(said.contains("554 5.7.1 PROXY headers are not taken here"), "{said:?}");
+            assert!(!said.contains("250"), "{said:?}");
+        }
+    }
+    // From the same address mail still goes.
+    assert_eq!(gateway.client(balancer).mail("a@client.test", "b@example.com", MESSAGE).code, 250);
+    assert_eq!(sink.message_from(), Some(balancer.into()));
+    let warnings = gateway.status()["warnings"].to_string();
+    assert!(warnings.contains(&format!("{balancer} sends PROXY headers to a listener without")), "{warnings}");
+    assert!(warnings.contains("(20 times"), "{warnings}");
+}
+
+/// What names nobody is served as nobody, and its health check in one packet is not early.
+#[test]
+fn headers_that_name_nobody_are_served_as_unnamed() {
+    let balancer = address();
+    let (gateway, _sink) = start(&format!("proxy_protocol_from = [\"{balancer}/32\"]"), "xclient", "");
+    let signature = b"\r\n\r\n\0\r\nQUIT\n".as_slice();
+    let own = format!("PROXY TCP4 {} 192.0.2.1 4711 25\r\n", gateway.address.ip());
+    for header in [
+        b"PROXY UNKNOWN\r\n".to_vec(),
+        [signature, b"\x20\0\0\0"].concat(),
+        [signature, b"\x21\0\0\0"].concat(),
+        [signature, b"\x21\x12\0\x0c", &[1; 12]].concat(),
+        [signature, b"\x21\x31\0\xd8", &[0; 216]].concat(),
+        b"PROXY TCP4 127.0.0.1 192.0.2.1 4711 25\r\n".to_vec(),
+        own.into_bytes(),
+    ] {
+        let mut stream = gateway.connect_from(balancer);
+        stream.write_all(&[&header, b"HELO balancer\r\n".as_slice()].concat()).unwrap();
+        let mut smtp = Client::over(stream);
+        assert_eq!(smtp.reply().code, 220, "{}", header.escape_ascii());
+        assert_eq!(smtp.reply().code, 250);
+    }
+}
+
+/// nginx with realip: the client's IPv6 address, and its own IPv4 address as the destination.
+#[test]
+fn a_destination_of_another_family_decides_nothing() {
+    let balancer = address();
+    let (gateway, sink) = start(&format!("proxy_protocol_from = [\"{balancer}/32\"]"), "xclient", "");
+    let mut stream = gateway.connect_from(balancer);
+    stream.write_all(b"PROXY TCP6 2001:db8::9 192.0.2.1 51512 25\r\n").unwrap();
+    let mut smtp = Client::over(stream);
+    smtp.expect(2);
+    assert_eq!(smtp.mail("a@client.test", "b@example.com", MESSAGE).code, 250);
+    assert_eq!(sink.message_from(), Some("2001:db8::9".parse().unwrap()));
+}
+
+/// A backend that takes no more connections from one address is busy: it stays well, and `status` says what to raise.
+#[test]
+fn a_backend_that_greets_with_421_is_busy() {
+    let faults = vec!["banner=421".parse().unwrap()];
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, faults, ..Options::default() });
+    let front = (address(), 2525).into();
+    let gateway = LocalGateway::start(front, &configuration(front, "", sink.address, "xclient", ""));
+    let status = gateway.status();
+    assert_eq!(status["backends"][0]["healthy"], true, "{status}");
+    let problem = status["backends"][0]["problem"].to_string();
+    assert!(problem.contains("is busy") && problem.contains("limit of connections from one address"), "{problem}");
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    assert_eq!(client.command("MAIL FROM:<a@client.test>").code / 100, 4);
+    gateway.log().wait_for(&["backend is busy"]);
+}
+
+/// Silence on the control socket keeps nobody from asking.
+#[test]
+fn silent_connections_do_not_hold_the_control_socket() {
+    let (gateway, _sink) = start("", "xclient", "");
+    let connect = || UnixStream::connect(gateway.control_socket()).unwrap();
+    let silent: Vec<_> = (0..200).map(|_| connect()).collect();
+    let begun = Instant::now();
+    assert_eq!(gateway.status()["sessions"]["active"], 0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // Garbage ends its own conversation only.
+    let mut garbage = connect();
+    let _ = garbage.write_all(&[0xff; 5000]);
+    let _ = garbage.read_to_end(&mut Vec::new());
+    assert_eq!(gateway.status()["sessions"]["active"], 0);
+    for mut stream in silent {
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        assert_eq!(answer, b"", "each is closed in time");
+    }
 }
 
 /// A load balancer that does not name the client lends it nothing: neither its own right to send out, nor, by a claim, the

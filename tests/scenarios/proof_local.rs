@@ -1,14 +1,19 @@
 //! `selftest` as a person meets it, on loopback: exit codes by contract, sentences, and backends that answer badly.
 
+use std::collections::HashSet;
 use std::fs;
 use std::net::SocketAddr;
 use std::process::Output;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smtp_gateway::sink::{Options, SinkIdentity, network};
 use tempfile::TempDir;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
-use tests::peers::scripted::{self, Answer};
+use tests::peers::scripted::{self, Answer, Dialog};
 
 /// Quick, and without the need of a resolver.
 const PROOF: &str = "[proof]\nenabled = false\npause = \"0s\"\n";
@@ -44,13 +49,18 @@ fn sink(options: Options) -> LocalSink {
 #[test]
 fn exit_codes_are_the_verdict() {
     let honest = sink(Options::default());
-    assert_eq!(verdict(&before(&honest, "xclient", "")).0, 0);
+    let (code, state, findings) = verdict(&before(&honest, "xclient", ""));
+    assert_eq!((code, &*state), (0, "safe-unproven"));
+    // Loopback may use XCLIENT there, and the stranger was named by XCLIENT.
+    assert!(!findings.contains("high") && !findings.contains("critical"), "{findings}");
     let confused = sink(Options { trust: vec![network("127.0.0.0/8").unwrap()], ..Options::default() });
-    assert_eq!(
-        verdict(&before(&confused, "xclient", "")),
-        (1, "latent".to_owned(), verdict(&before(&confused, "xclient", "")).2)
-    );
-    assert_eq!(verdict(&before(&confused, "none", "")).1, "open");
+    let (code, state, findings) = verdict(&before(&confused, "xclient", ""));
+    assert_eq!((code, &*state), (1, "latent"));
+    assert!(findings.contains("it accepts mail to foreign domains from 127.0.0.1"), "{findings}");
+    assert!(!findings.contains("critical"), "strangers do not relay: {findings}");
+    let (code, state, findings) = verdict(&before(&confused, "none", ""));
+    assert_eq!((code, &*state), (1, "open"));
+    assert!(findings.contains("every stranger has the gateway's rights"), "{findings}");
     let nobody: SocketAddr = (address(), 2526).into();
     let (code, state, findings) = verdict(&configuration((address(), 2525).into(), "", nobody, "xclient", PROOF));
     assert_eq!((code, &*state), (2, "inconclusive"));
@@ -73,7 +83,7 @@ fn the_page_begins_with_the_verdict_and_ends_with_what_was_said() {
     assert!(page.starts_with("LATENT  backend, IPv4 clients\n"), "{page}");
     let flowing = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for words in [
-        "high it accepts mail to foreign domains from 127.0.0.1 (12 cases, A01 to C09)",
+        "high it accepts mail to foreign domains from 127.0.0.1 (12 cases, A01 to F01)",
         "mend: start it without `--trust` for 127.0.0.1",
         "The mail server sees 127.0.0.1, the gateway. It should believe 203.0.113.77, whom it is told of.",
         "Evidence level 1",
@@ -94,12 +104,13 @@ fn whoever_answers_badly_is_never_safe() {
         ("rcpt=550", "it refuses even its own user"),
         ("mail=451", "it puts off even its own user"),
         ("banner=554", "it greets with 554"),
+        ("banner=421", "for it is busy: it greets with 421"),
         ("ehlo=502", "it answers EHLO with 502"),
         ("xclient=550", "it refuses XCLIENT with 550"),
         ("rcpt=close", "it closes the connection"),
         ("rcpt=reset", "the connection is lost"),
         ("rcpt=junk", "what is no SMTP reply"),
-        ("rcpt=421", "it ends the session: 421"),
+        ("rcpt=421", "for it is busy: it ends the session: 421"),
         ("rcpt=hang", "the proof's deadline is over"),
         ("connect=hang", "the proof's deadline is over"),
     ] {
@@ -179,6 +190,101 @@ fn how_ipv6_addresses_are_written_is_learned() {
     assert!(findings.contains("it offers that stranger XCLIENT"), "{findings}");
     let door = leg["probes"].as_array().unwrap().iter().find(|probe| probe["probe"] == "front-door").unwrap();
     assert_eq!((&door["answer"], &door["refused"]), (&Value::from("refuses"), &door["of"]), "{door:#}");
+}
+
+/// A server that knows its recipients: `postmaster@example.com` alone.
+fn recipient(command: &str) -> Option<&'static str> {
+    let to = command.strip_prefix("RCPT TO:")?;
+    Some(match to {
+        "<postmaster@example.com>" => "250 2.1.5 Ok\r\n",
+        _ if to.contains("@example.com>") => "550 5.1.1 User unknown\r\n",
+        _ => "550 5.7.1 Unable to relay\r\n",
+    })
+}
+
+/// As Exchange by default, ten times as fast: a wait before each refusal, and the end of the session with the second.
+#[test]
+fn a_server_that_lets_strangers_wait_gets_its_verdict_in_time() {
+    const WAIT: Duration = Duration::from_millis(500);
+    let beside = Arc::new((AtomicUsize::new(0), AtomicUsize::new(0)));
+    let seen = beside.clone();
+    let server = scripted::start(move |dialog: &mut Dialog, command: &str| {
+        let Some(reply) = recipient(command) else { return Answer::Usual };
+        if reply.starts_with('5') {
+            let (now, most) = &*seen;
+            most.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            thread::sleep(WAIT);
+            now.fetch_sub(1, Ordering::Relaxed);
+            dialog.notes.push("error".to_owned());
+        }
+        dialog.say(reply);
+        if dialog.notes.len() < 2 { Answer::Given } else { Answer::Close }
+    });
+    let config = configuration((address(), 2525).into(), "", server, "none", &format!("{PROOF}deadline = \"20s\"\n"));
+    let begun = Instant::now();
+    let (code, state, findings) = verdict(&config);
+    // A fifth of the deadline is for the verdict. One refusal after another, this would take 40 s.
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!((code, &*state), (0, "safe-unproven"), "{findings}");
+    assert!(findings.contains("are not tried yet: it waits up to"), "{findings}");
+    assert!(findings.contains("and ends sessions after 2 errors"), "{findings}");
+    assert!((2..=4).contains(&beside.1.load(Ordering::Relaxed)), "{beside:?} sessions side by side");
+}
+
+/// It knows a sender again that it has put off, and answers him then.
+#[test]
+fn a_greylisting_server_is_asked_again_when_it_said() {
+    let known = Mutex::new(HashSet::new());
+    let server = scripted::start(move |dialog: &mut Dialog, command: &str| {
+        let Some(reply) = recipient(command) else { return Answer::Usual };
+        let is_new = known.lock().unwrap().insert(command.to_owned());
+        dialog.say(if is_new { "450 4.2.0 Greylisted, come back in 1 seconds\r\n" } else { reply });
+        Answer::Given
+    });
+    let (code, state, findings) = verdict(&configuration((address(), 2525).into(), "", server, "none", PROOF));
+    assert_eq!((code, &*state), (0, "safe-unproven"), "{findings}");
+}
+
+/// Strangers are told with a name where that decides.
+#[test]
+fn a_server_that_turns_nameless_clients_away_is_told_a_name() {
+    let named = scripted::start(|dialog: &mut Dialog, command: &str| {
+        if command.starts_with("EHLO") {
+            dialog.say("250-backend\r\n250 XCLIENT ADDR NAME\r\n");
+            return Answer::Given;
+        }
+        if command.starts_with("XCLIENT") {
+            dialog.notes = command.split(' ').map(str::to_owned).collect();
+            dialog.say("220 backend\r\n");
+            return Answer::Given;
+        }
+        let Some(reply) = recipient(command) else { return Answer::Usual };
+        let is_named = dialog.notes.iter().any(|note| note == "NAME=gateway.test");
+        dialog.say(if is_named { reply } else { "450 4.7.25 Client host rejected: cannot find your hostname\r\n" });
+        Answer::Given
+    });
+    let (code, state, findings) = verdict(&configuration((address(), 2525).into(), "", named, "xclient", PROOF));
+    assert_eq!((code, &*state), (0, "safe-unproven"), "{findings}");
+}
+
+/// Whoever lets an address relay behind which a forwarder may hide strangers is told so, and is not safe.
+#[test]
+fn an_address_of_this_host_that_may_relay_is_found() {
+    let trust = vec![network("127.0.0.0/8").unwrap()];
+    let believing = sink(Options { trust, ..Options::default() });
+    let allowed = |networks: &str| {
+        let config = before(&believing, "xclient", "");
+        config.replace("[relay]\n", &format!("[relay]\nallowed_networks = [{networks}]\n"))
+    };
+    let (code, _, findings) = verdict(&allowed("\"127.0.0.0/8\""));
+    assert_eq!(code, 1);
+    assert!(
+        findings.contains("127.0.0.1, an address of this host, may relay by `relay.allowed_networks`"),
+        "{findings}"
+    );
+    assert!(findings.contains("Who comes from there?"), "{findings}");
+    let (_, _, findings) = verdict(&allowed("\"127.0.0.77/32\""));
+    assert!(!findings.contains("may relay by"), "a machine named by itself is no forwarder: {findings}");
 }
 
 #[test]

@@ -1,9 +1,18 @@
 //! The relay proof before Postfix in every temper: each verdict of its table is a real server's, and none is a false alarm.
 
-use tests::peers::net::{Family, Trio};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use tests::peers::client::Client;
+use tests::peers::forwarder::Forwarder;
+use tests::peers::gateway::Gateway;
+use tests::peers::net::{FRONT, Family, Trio};
 use tests::peers::postfix::{Postfix, Temper};
 use tests::peers::selftest::{Selftest, Verdict};
 use tests::peers::{Backend as _, available};
+
+/// Of a running gateway.
+const PROOF: &str = "[proof]\npause = \"0s\"\nforeign_domain = \"elsewhere.test\"\nlocal_user = \"box\"\n";
 
 /// The self-test of a Postfix with this temper, for IPv4 clients; `None` where it cannot run.
 fn proven(temper: Temper, identity: &str, keys: &str) -> Option<Verdict> {
@@ -135,7 +144,8 @@ fn greylisting_that_shows_its_denials_is_no_obstacle() {
 
 #[test]
 fn greylisting_that_hides_them_is_inconclusive() {
-    let Some(verdict) = proven(Temper::GreylistingFirst, "xclient", "") else { return };
+    // No time to come again: it puts everybody off for ever.
+    let Some(verdict) = proven(Temper::GreylistingFirst, "xclient", "deadline = \"20s\"") else { return };
     verdict.expect("inconclusive", 2);
     let findings = verdict.findings("IPv4");
     assert!(findings.iter().any(|finding| finding.contains("greylisting")), "{findings:?}");
@@ -147,6 +157,91 @@ fn a_blocked_prober_is_inconclusive() {
     verdict.expect("inconclusive", 2);
     let findings = verdict.findings("IPv4");
     assert!(findings.iter().any(|finding| finding.contains("the prober is blocked there")), "{findings:?}");
+}
+
+/// As Exchange and hardened servers do: a wait before each refusal, and the end of the session with the fifth.
+#[test]
+fn one_that_lets_strangers_wait_gets_its_verdict_in_time() {
+    let begun = Instant::now();
+    let Some(verdict) = proven(Temper::Slow, "xclient", "deadline = \"60s\"") else { return };
+    verdict.expect("safe-unproven", 0);
+    // A fifth of the deadline, and what was under way then. One after another, its refusals would take two minutes.
+    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    let findings = verdict.findings("IPv4");
+    assert!(findings.iter().any(|finding| finding.contains("not tried yet: it waits up to 1.")), "{findings:?}");
+}
+
+#[test]
+fn one_that_minds_names_is_told_them() {
+    let Some(verdict) = proven(Temper::Nameful, "xclient", "") else { return };
+    verdict.expect("safe-unproven", 0);
+    for probe in ["naked", "outsider"] {
+        let opening = verdict.probe(probe)["opening"].to_string();
+        assert!(opening.contains("NAME=gateway.test"), "{opening}");
+    }
+}
+
+#[test]
+fn one_that_minds_names_and_takes_none_says_what_to_set() {
+    let Some(verdict) = proven(Temper::NamefulProxy, "proxy-v2", "deadline = \"20s\"") else { return };
+    verdict.expect("inconclusive", 2);
+    let findings = verdict.findings("IPv4");
+    assert!(
+        findings.iter().any(|finding| finding.contains("`proof.outsiders` an address that has a name")),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn one_without_dns_is_asked_what_needs_none() {
+    let Some(verdict) = proven(Temper::WithoutDns, "xclient", "") else { return };
+    verdict.expect("safe-unproven", 0);
+}
+
+#[test]
+fn one_that_has_no_place_for_the_proof_is_busy() {
+    let Some(verdict) = proven(Temper::Counting, "xclient", "deadline = \"20s\"") else { return };
+    verdict.expect("inconclusive", 2);
+    let findings = verdict.findings("IPv4");
+    assert!(
+        findings.iter().any(|finding| finding.contains("for it is busy: it") && finding.contains("421")),
+        "{findings:?}"
+    );
+    let mend = verdict.mend();
+    assert!(mend.contains("smtpd_client_connection_rate_limit"), "{mend}");
+}
+
+/// A forwarder on the gateway's host hides its clients behind an address that may relay.
+#[test]
+fn strangers_behind_a_forwarder_are_never_safe() {
+    if !available("the relay proof behind a forwarder", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    let postfix = Postfix::start(&trio.backend, Temper::TrustingFront);
+    let front = Family::V4.smtp(FRONT);
+    let own = "\"192.0.2.0/24\"";
+    let verdict = Selftest::new(&trio, postfix.address(), "xclient").allowing(own).run_both();
+    verdict.expect("latent", 1);
+    let findings = verdict.findings("IPv4");
+    let found = "high: 192.0.2.1, an address of this host, may relay by `relay.allowed_networks`";
+    assert!(findings.iter().any(|finding| finding.starts_with(found)), "{findings:?}");
+    assert!(verdict.mend().contains("take 192.0.2.1 out of `relay.allowed_networks`"), "{}", verdict.mend());
+    assert!(verdict.page.contains("LATENT") && verdict.page.contains("Who comes from there?"), "{}", verdict.page);
+    // And it is so: a stranger of elsewhere, who comes by the forwarder, relays.
+    let gateway =
+        Gateway::start_relaying(&trio, postfix.address(), "xclient", &format!("allowed_networks = [{own}]"), PROOF);
+    let forwarder: SocketAddr = "192.0.2.1:2525".parse().unwrap();
+    let _forwarder = Forwarder::start(&trio.gateway, forwarder, front);
+    let mut stranger = Client::over(trio.client.connect(forwarder).unwrap());
+    stranger.expect(2);
+    stranger.must("EHLO client.test");
+    stranger.must("MAIL FROM:<a@client.test>");
+    stranger.must("RCPT TO:<victim@elsewhere.test>");
+    gateway.log().wait_for(&["trust that must not be", "192.0.2.1"]);
+    // Machines that are named by themselves are nobody's forwarder.
+    let verdict = Selftest::new(&trio, postfix.address(), "xclient").allowing("\"192.0.2.10/32\"").run();
+    verdict.expect("safe-unproven", 0);
 }
 
 #[test]

@@ -1,24 +1,35 @@
 //! How many sessions there may be: all together, and from one client.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use ipnet::Ipv6Net;
 
 use crate::config::Limits;
+use crate::drive::Shortage;
 use crate::identity::{ClientAddr, PeerAddr, Source};
+use crate::observe::refusals::RefusalCause;
 
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
 pub struct Admission {
     sessions: AtomicUsize,
-    sessions_max: usize,
+    sessions_max: AtomicUsize,
     clients: DashMap<Source, Open>,
+    /// Sessions of the wider networks around IPv6 clients: whoever has a /48 has 65,536 sources.
+    wide: DashMap<Ipv6Net, usize>,
     /// Connections of load balancers.
     balancers: DashMap<Source, usize>,
-    per_client_max: usize,
+    per_client_max: AtomicUsize,
+    shortage: Arc<Shortage>,
 }
+
+/// Networks around an IPv6 client that have a share of their own, by their prefix, and how many clients' share that is: a
+/// site's, and a provider's customer's.
+const WIDE: [(u8, usize); 2] = [(56, 4), (48, 16)];
 
 /// Why a connection is turned away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +38,8 @@ pub enum Refusal {
     Full,
     /// `limits.sessions_per_client` is reached.
     ClientFull,
+    /// The share of the /56 or /48 around the client is used up.
+    NetworkFull,
     /// The client is banned.
     Banned,
 }
@@ -54,11 +67,21 @@ pub(super) struct Place {
 }
 
 impl Refusal {
+    /// What it is counted as.
+    pub(super) fn cause(self) -> RefusalCause {
+        match self {
+            Self::Full => RefusalCause::Sessions,
+            Self::ClientFull | Self::NetworkFull => RefusalCause::SessionsPerClient,
+            Self::Banned => RefusalCause::Banned,
+        }
+    }
+
     /// The reply, and the end.
     pub(super) fn reply(self) -> &'static [u8] {
         match self {
             Self::Full => b"421 4.3.2 Too many sessions, try again later\r\n",
             Self::ClientFull => b"421 4.7.0 Too many sessions from your address, try again later\r\n",
+            Self::NetworkFull => b"421 4.7.0 Too many sessions from your network, try again later\r\n",
             // Not silence: whoever is banned by mistake must be able to find out.
             Self::Banned => b"421 4.7.1 Your address is banned for a while\r\n",
         }
@@ -70,11 +93,40 @@ impl Admission {
     pub fn new(limits: &Limits) -> Self {
         Self {
             sessions: AtomicUsize::new(0),
-            sessions_max: limits.sessions,
+            sessions_max: AtomicUsize::new(limits.sessions),
             clients: DashMap::new(),
+            wide: DashMap::new(),
             balancers: DashMap::new(),
-            per_client_max: limits.sessions_per_client,
+            per_client_max: AtomicUsize::new(limits.sessions_per_client),
+            shortage: Arc::default(),
         }
+    }
+
+    /// Other limits from now on; whoever is in stays.
+    pub fn set_limits(&self, limits: &Limits) {
+        self.sessions_max.store(limits.sessions, Ordering::Relaxed);
+        self.per_client_max.store(limits.sessions_per_client, Ordering::Relaxed);
+        self.judge_shortage(self.sessions());
+    }
+
+    /// Whether places are short, for the sessions that hold them.
+    pub fn shortage(&self) -> &Arc<Shortage> {
+        &self.shortage
+    }
+
+    /// Short from seven eighths on, until they are three quarters.
+    fn judge_shortage(&self, sessions: usize) {
+        let most = self.sessions_max.load(Ordering::Relaxed);
+        let short = sessions >= most - most / 8;
+        if short != self.shortage.is_short() && (short || sessions < most - most / 4) {
+            self.shortage.set(short);
+        }
+    }
+
+    /// What the network of this prefix may have: the share of so many clients, but of all places no more than a quarter.
+    fn wide_max(&self, clients: usize) -> usize {
+        let one = self.per_client_max.load(Ordering::Relaxed);
+        (one.saturating_mul(clients)).min(self.sessions_max.load(Ordering::Relaxed) / 4).max(one)
     }
 
     /// Sessions and connections that may become one.
@@ -101,7 +153,9 @@ impl Admission {
         }
         // Taken first and checked then: two workers may both be refused at the limit, but none can pass it.
         let slot = Slot { book: self.clone(), balancer };
-        if self.sessions.fetch_add(1, Ordering::Relaxed) >= self.sessions_max {
+        let before = self.sessions.fetch_add(1, Ordering::Relaxed);
+        self.judge_shortage(before + 1);
+        if before >= self.sessions_max.load(Ordering::Relaxed) {
             return Err(Refusal::Full);
         }
         Ok(slot)
@@ -111,18 +165,28 @@ impl Admission {
     pub(super) fn place(self: &Arc<Self>, client: ClientAddr, proxied: bool) -> Result<Place, Refusal> {
         let source = Source::of(client.ip());
         let mut open = self.clients.entry(source).or_default();
-        if open.sum() >= self.per_client_max {
+        if open.sum() >= self.per_client_max.load(Ordering::Relaxed) {
             return Err(Refusal::ClientFull);
         }
         *open.via(proxied) += 1;
-        Ok(Place { book: self.clone(), source, proxied })
+        drop(open);
+        // Taken first and checked then, as slots are; given back with the place.
+        let place = Place { book: self.clone(), source, proxied };
+        let mut fits = true;
+        for (network, clients) in wide_networks(source) {
+            let mut sessions = self.wide.entry(network).or_default();
+            *sessions += 1;
+            fits &= *sessions <= self.wide_max(clients);
+        }
+        if fits { Ok(place) } else { Err(Refusal::NetworkFull) }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
         let Self { book, balancer } = self;
-        book.sessions.fetch_sub(1, Ordering::Relaxed);
+        let before = book.sessions.fetch_sub(1, Ordering::Relaxed);
+        book.judge_shortage(before.saturating_sub(1));
         if let Some(Entry::Occupied(mut open)) = balancer.map(|balancer| book.balancers.entry(balancer)) {
             *open.get_mut() -= 1;
             if *open.get() == 0 {
@@ -134,6 +198,14 @@ impl Drop for Slot {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        for (network, _) in wide_networks(self.source) {
+            if let Entry::Occupied(mut sessions) = self.book.wide.entry(network) {
+                *sessions.get_mut() -= 1;
+                if *sessions.get() == 0 {
+                    sessions.remove();
+                }
+            }
+        }
         if let Entry::Occupied(mut open) = self.book.clients.entry(self.source) {
             *open.get_mut().via(self.proxied) -= 1;
             if open.get().sum() == 0 {
@@ -141,6 +213,15 @@ impl Drop for Place {
             }
         }
     }
+}
+
+/// The networks of [`WIDE`] around a source, and how many clients' share each has; none around IPv4.
+fn wide_networks(source: Source) -> impl Iterator<Item = (Ipv6Net, usize)> {
+    let ip = match source.ip() {
+        IpAddr::V6(ip) => Some(ip),
+        IpAddr::V4(_) => None,
+    };
+    WIDE.into_iter().filter_map(move |(prefix, clients)| Some((Ipv6Net::new_assert(ip?, prefix).trunc(), clients)))
 }
 
 impl Open {
@@ -155,8 +236,6 @@ impl Open {
 
 #[cfg(test)]
 mod tests {
-    use std::net::IpAddr;
-
     use super::*;
 
     fn client(ip: &str) -> ClientAddr {
@@ -188,6 +267,43 @@ mod tests {
         assert!(book.place(client("192.0.2.2"), false).is_ok());
         drop(held);
         assert!(book.place(client("2001:db8:0:1::1"), false).is_ok());
+    }
+
+    /// Every /64 of one /48 comes: no place is left for others unless the /48 has a share of its own.
+    #[test]
+    fn a_wide_network_has_a_share_of_its_own() {
+        let book = book(20_000, 100);
+        let mut places = Vec::new();
+        for number in 0..20_000_u32 {
+            let [_, _, high, low] = (number % 256).to_be_bytes();
+            let client = client(&format!("2001:db8:1:{:x}::{:x}", u16::from_be_bytes([high, low]), number + 1));
+            places.extend(book.place(client, false));
+        }
+        assert_eq!(places.len(), 4 * 100, "one /56");
+        for number in 0..20_000_u32 {
+            let client = client(&format!("2001:db8:1:{:x}00::{:x}", number % 256, number + 1));
+            places.extend(book.place(client, false));
+        }
+        assert_eq!(places.len(), 16 * 100, "the /48 around it");
+        assert_eq!(book.place(client("2001:db8:1:5500::1"), false).unwrap_err(), Refusal::NetworkFull);
+        assert!(book.place(client("2001:db8:2::1"), false).is_ok());
+        places.clear();
+        assert!(book.wide.is_empty() && book.clients.is_empty());
+    }
+
+    #[test]
+    fn places_run_short_before_they_run_out() {
+        let book = book(16, 16);
+        let mut slots: Vec<_> = (0..13).map(|_| book.slot(None).unwrap()).collect();
+        assert!(!book.shortage().is_short());
+        slots.push(book.slot(None).unwrap());
+        assert!(book.shortage().is_short());
+        slots.truncate(12);
+        assert!(book.shortage().is_short(), "not back and forth");
+        slots.truncate(11);
+        assert!(!book.shortage().is_short());
+        book.set_limits(&Limits { sessions: 11, ..Limits::default() });
+        assert!(book.shortage().is_short() && book.slot(None).is_err());
     }
 
     #[test]

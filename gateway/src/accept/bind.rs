@@ -1,6 +1,5 @@
 //! Listening sockets: one for every worker and listener.
 
-use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 
@@ -20,50 +19,84 @@ pub struct BoundListener {
 }
 
 /// A listener that cannot listen, in one sentence with its mend.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", mend(*address, source))]
 pub struct BindError {
     address: SocketAddr,
     source: io::Error,
 }
 
-impl fmt::Display for BindError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, source } = self;
-        let port = address.port();
-        write!(f, "cannot listen on {address}: ")?;
-        match source.kind() {
-            io::ErrorKind::AddrInUse => write!(
-                f,
-                "the port is in use; see who has it with `ss -ltnp 'sport = :{port}'`, and move that server or this listener"
-            ),
-            io::ErrorKind::PermissionDenied => write!(
-                f,
-                "ports below 1024 need a privilege; start as root or with CAP_NET_BIND_SERVICE (systemd: \
-                 AmbientCapabilities=), the gateway drops it once it listens"
-            ),
-            io::ErrorKind::AddrNotAvailable => {
-                write!(f, "this host has no such address; `ip address` lists those it has")
-            }
-            _ => write!(f, "{source}"),
+impl BindError {
+    /// Whether starting again cannot mend it: the configuration asks for what this host does not have.
+    pub fn is_of_the_configuration(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrNotAvailable || no_ipv6(&self.source)
+    }
+}
+
+fn mend(address: SocketAddr, source: &io::Error) -> String {
+    let port = address.port();
+    match source.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "the port is in use; see who has it with `ss -ltnp 'sport = :{port}'`, and move that server or this listener"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "port {port} needs a privilege, as all below 1024 do; start as root or with CAP_NET_BIND_SERVICE (systemd: \
+             AmbientCapabilities=), the gateway drops it once it listens"
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address; write one that `ip address` lists, or \"0.0.0.0\" or \"[::]\" for all of them"
+                .to_owned()
         }
+        _ if no_ipv6(source) => {
+            format!("this host has no IPv6; write an IPv4 address such as \"0.0.0.0:{port}\", or switch IPv6 on")
+        }
+        _ => source.to_string(),
     }
 }
 
-impl std::error::Error for BindError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
+/// What socket(2) says where the kernel was booted without IPv6, or may not use it.
+fn no_ipv6(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Binds every listener `workers` times. Nothing stays bound after an error.
-pub fn bind(listeners: &[Listener], workers: usize) -> Result<Vec<BoundListener>, BindError> {
-    let addresses: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+/// Binds every listener `workers` times. Nothing stays bound after an error. Where `[::]` asks for every address of a host
+/// without IPv6, its IPv4 addresses are taken, and a sentence for the administrator comes back.
+///
+/// # Errors
+/// The first listener that cannot listen, and why.
+pub fn bind(listeners: &[Listener], workers: usize) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
+    let configured: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
     let error = |address| move |source| BindError { address, source };
-    for &address in &addresses {
+    let (mut addresses, mut told) = (Vec::new(), Vec::new());
+    for &address in &configured {
         // A socket that shares its port would be given one that another gateway shares too; this one would not.
-        socket(address, &addresses).and_then(|probe| probe.bind(&address.into())).map_err(error(address))?;
+        let probed = socket(address, &configured).and_then(|probe| probe.bind(&address.into()));
+        addresses.push(match probed {
+            Ok(()) => address,
+            Err(source) => match without_ipv6(address, &source, &configured) {
+                Some((instead, sentence)) => {
+                    let probed = socket(instead, &configured).and_then(|probe| probe.bind(&instead.into()));
+                    probed.map_err(error(instead))?;
+                    told.push(sentence);
+                    instead
+                }
+                None => return Err(BindError { address, source }),
+            },
+        });
     }
-    addresses.iter().map(|&address| bind_one(address, &addresses, workers).map_err(error(address))).collect()
+    let bound = addresses.into_iter().map(|address| bind_one(address, &configured, workers).map_err(error(address)));
+    Ok((bound.collect::<Result<_, _>>()?, told))
+}
+
+/// What to listen on instead of every address, where there is no IPv6; not if a listener of its own has IPv4 already.
+fn without_ipv6(address: SocketAddr, error: &io::Error, all: &[SocketAddr]) -> Option<(SocketAddr, String)> {
+    let instead = SocketAddr::from((Ipv4Addr::UNSPECIFIED, address.port()));
+    (no_ipv6(error) && address.ip() == Ipv6Addr::UNSPECIFIED && !all.contains(&instead)).then(|| {
+        let told = format!(
+            "this host has no IPv6, so the listener {address} takes IPv4 alone; write \"{instead}\" if that is how it shall be"
+        );
+        (instead, told)
+    })
 }
 
 fn bind_one(address: SocketAddr, all: &[SocketAddr], workers: usize) -> io::Result<BoundListener> {
@@ -103,14 +136,14 @@ mod tests {
 
     #[test]
     fn workers_share_one_port() {
-        let bound = bind(&[listener("127.0.0.1:0")], 2).unwrap();
+        let bound = bind(&[listener("127.0.0.1:0")], 2).unwrap().0;
         assert_ne!(bound[0].address.port(), 0);
         assert!(bound[0].sockets.iter().all(|socket| socket.local_addr().unwrap() == bound[0].address));
     }
 
     #[test]
     fn a_port_that_another_gateway_shares_is_in_use() {
-        let other = bind(&[listener("127.0.0.1:0")], 1).unwrap();
+        let other = bind(&[listener("127.0.0.1:0")], 1).unwrap().0;
         let address = other[0].address;
         let error = bind(&[listener(&address.to_string())], 1).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use; ")), "{error}");
@@ -118,10 +151,44 @@ mod tests {
 
     #[test]
     fn both_families_may_have_their_own_listener() {
-        let free = bind(&[listener("0.0.0.0:0")], 1).unwrap();
+        let free = bind(&[listener("0.0.0.0:0")], 1).unwrap().0;
         let port = free[0].address.port();
         drop(free);
         let both = [listener(&format!("0.0.0.0:{port}")), listener(&format!("[::]:{port}"))];
-        assert_eq!(bind(&both, 2).unwrap().len(), 2);
+        assert_eq!(bind(&both, 2).unwrap().0.len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_listened_on_is_a_sentence() {
+        use rustix::io::Errno;
+        let sentence = |address: &str, errno: Errno| {
+            let error = BindError { address: address.parse().unwrap(), source: errno.into() };
+            (error.to_string(), error.is_of_the_configuration())
+        };
+        for (address, errno, words, of_the_configuration) in [
+            ("192.0.2.1:25", Errno::ADDRNOTAVAIL, "this host has no such address", true),
+            ("[2001:db8::1]:25", Errno::AFNOSUPPORT, "write an IPv4 address such as \"0.0.0.0:25\"", true),
+            ("0.0.0.0:25", Errno::ACCESS, "port 25 needs a privilege", false),
+            ("0.0.0.0:25", Errno::ADDRINUSE, "`ss -ltnp 'sport = :25'`", false),
+        ] {
+            let (said, fault) = sentence(address, errno);
+            assert!(said.starts_with(&format!("cannot listen on {address}: ")) && said.contains(words), "{said}");
+            assert_eq!(fault, of_the_configuration, "{said}");
+        }
+        assert!(bind(&[listener("192.0.2.77:0")], 1).unwrap_err().is_of_the_configuration());
+    }
+
+    #[test]
+    fn every_address_of_a_host_without_ipv6_is_every_ipv4_address() {
+        let error = io::Error::from(rustix::io::Errno::AFNOSUPPORT);
+        let instead = |address: &str, all: &[&str]| {
+            let all: Vec<_> = all.iter().map(|address| address.parse().unwrap()).collect();
+            without_ipv6(address.parse().unwrap(), &error, &all).map(|(instead, _)| instead.to_string())
+        };
+        assert_eq!(instead("[::]:25", &["[::]:25"]).as_deref(), Some("0.0.0.0:25"));
+        assert_eq!(instead("[::]:25", &["[::]:25", "0.0.0.0:25"]), None);
+        assert_eq!(instead("[2001:db8::1]:25", &[]), None);
+        let other = io::Error::from(io::ErrorKind::AddrInUse);
+        assert!(without_ipv6("[::]:25".parse().unwrap(), &other, &[]).is_none());
     }
 }

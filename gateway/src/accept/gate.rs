@@ -15,6 +15,7 @@ use crate::drive::{DrainState, Worker, serve_direct, serve_proxied};
 use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
+use crate::observe::refusals::RefusalCause;
 use crate::session::Settings;
 use crate::time::clock::now;
 use crate::verdicts::Verdicts;
@@ -93,6 +94,7 @@ impl Gate {
                 verdicts: (*verdicts).clone(),
                 counters: counters.of(worker),
                 drain: (*drain).clone(),
+                shortage: admission.shortage().clone(),
                 log_mailboxes: config.log.mailboxes,
                 heeds_hold,
             }),
@@ -108,7 +110,7 @@ impl Gate {
         let Self { worker, admission, proxy_protocol_from, greet_delay, destination } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
-            worker.counters.sessions_refused_total.increment();
+            worker.turned_away(RefusalCause::UnlistedBalancer, peer.ip());
             debug!(%peer, "not in proxy_protocol_from, closed unread");
             return;
         }
@@ -147,7 +149,7 @@ impl Gate {
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {
-        self.worker.counters.sessions_refused_total.increment();
+        self.worker.turned_away(refusal.cause(), peer.ip());
         debug!(%peer, ?refusal, "connection refused");
         // Whether it arrives is the client's concern.
         let _ = stream.try_write(refusal.reply());

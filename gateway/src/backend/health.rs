@@ -19,6 +19,7 @@ use crate::session::Dialect;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer, XclientAttributes};
 use crate::smtp::reply::{Reply, ReplyParse, parse_reply};
 
+use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
 
 /// Longest reply read.
@@ -67,6 +68,15 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
 
     let lost = |error: io::Error| format!("{address} spoke, but not as a mail server: {error}");
     let (code, banner, used) = talk.reply(|reply| (reply.code, reply.text().into_owned())).await.map_err(lost)?;
+    if is_busy(code) {
+        let problem = busy::sentence(address, code, &banner);
+        return Ok(Health {
+            healthy: backend.health().was_well(),
+            checked_at: Some(Instant::now()),
+            problem: Some(problem),
+            ..Health::default()
+        });
+    }
     if code != 220 {
         return Err(format!("{address} greets the gateway with {code} {banner}"));
     }

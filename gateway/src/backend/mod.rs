@@ -1,6 +1,7 @@
 //! Backends: where they are, whether they answer, and what they were learned to offer. Of clients it knows at most
 //! the address that a connection is to come from.
 
+mod busy;
 mod health;
 pub mod recognise;
 mod state;

@@ -14,10 +14,11 @@ use tracing::warn;
 use crate::config::{Backend, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
+use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
 
-use super::recognise::fingerprint;
+use super::recognise::{Greeting, fingerprint};
 
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 64;
@@ -68,6 +69,13 @@ pub struct Health {
     pub keywords: Vec<String>,
 }
 
+impl Health {
+    /// Whether it was well when it was last seen, or was not seen yet.
+    pub(super) fn was_well(&self) -> bool {
+        self.healthy || self.checked_at.is_none()
+    }
+}
+
 impl BackendState {
     /// Nothing is known yet.
     pub fn new(backend: &Backend, hostname: &str, connect_timeout: Duration) -> Self {
@@ -111,6 +119,13 @@ impl BackendState {
         self.lock_health().clone()
     }
 
+    /// How it greets, as far as it has; by this it can be recognised.
+    pub fn greeting(&self) -> Greeting {
+        let health = self.lock_health();
+        let hello = std::iter::once(String::new()).chain(health.keywords.iter().cloned()).collect();
+        Greeting { banner: health.banner.clone(), hello }
+    }
+
     /// Files what a check saw; a change is logged.
     pub(super) fn set_health(&self, mut health: Health) {
         let mut known = self.lock_health();
@@ -120,8 +135,15 @@ impl BackendState {
         }
         if known.problem != health.problem {
             match &health.problem {
-                Some(problem) => warn!(backend = self.name, problem, "backend is unhealthy"),
-                None => tracing::info!(backend = self.name, "backend is healthy again"),
+                Some(problem) if health.healthy => warn!(backend = self.name, problem, "backend is busy"),
+                Some(problem) => {
+                    warn!(backend = self.name, problem, "backend is unhealthy");
+                    events::emit(EventKind::BackendDown, &self.name, problem);
+                }
+                None => {
+                    tracing::info!(backend = self.name, "backend is healthy again");
+                    events::emit(EventKind::BackendUp, &self.name, "healthy again");
+                }
             }
         }
         // A check that did not get as far as the greeting says nothing about it.
@@ -145,6 +167,7 @@ impl BackendState {
         let mut known = self.lock_health();
         if known.problem.as_deref() != Some(why) {
             warn!(backend = self.name, problem = why, "the backend cannot be told who clients are");
+            events::emit(EventKind::BackendDown, &self.name, why);
             known.problem = Some(why.to_owned());
         }
         known.healthy = false;

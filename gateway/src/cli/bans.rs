@@ -9,14 +9,11 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::config::parse_duration;
-use crate::control::{BanStatus, REASON_MAX, ask_ban, ask_bans, ask_unban, render_bans, span};
+use crate::control::{BAN_MAX, BanStatus, REASON_MAX, ask_ban, ask_bans, ask_unban, render_bans, span};
 use crate::identity::Source;
 
 use super::Failure;
 use super::socket::{SocketArguments, shown};
-
-/// Nobody bans for longer by the command line; the configuration of a firewall is the place for that.
-const LENGTH_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
 #[derive(Debug, Args)]
 pub(super) struct BanArguments {
@@ -110,10 +107,10 @@ fn target(text: &str) -> Result<IpNet, String> {
 fn length(text: &str) -> Result<Duration, String> {
     let help = "write a whole number and `s`, `m` or `h`, such as 30m or 12h";
     let length = parse_duration(text).ok_or(help)?;
-    if (Duration::from_secs(1)..=LENGTH_MAX).contains(&length) {
+    if (Duration::from_secs(1)..=BAN_MAX).contains(&length) {
         Ok(length)
     } else {
-        Err(format!("a ban lasts from 1s to {}h", LENGTH_MAX.as_secs() / 3600))
+        Err(format!("a ban lasts from 1s to {}h", BAN_MAX.as_secs() / 3600))
     }
 }
 

@@ -4,13 +4,15 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use tokio::time::{Instant, sleep};
 
 use crate::config::Config;
 use crate::identity::names::Names;
-use crate::proof::report::{OutcomeWord, Report};
-use crate::proof::{Progress, Prover, text};
+use crate::proof::report::{BackendReport, OutcomeWord, Report};
+use crate::proof::{Progress, Prover, State, text};
 use crate::service::Backends;
 
 use super::{DEFAULT_CONFIG, Failure, load};
@@ -77,14 +79,28 @@ fn wanted(config: &Config, name: Option<&str>) -> Result<Vec<usize>, String> {
 async fn prove(config: Config, wanted: &[usize]) -> Report {
     let (names, _) = Names::spawn(&config.dns);
     let backends = Backends::watch(&config).await;
+    let deadline = config.proof.deadline;
     let prover = Prover::new(Arc::new(config), backends.states(), &names);
     let mut reports = Vec::new();
     for &index in wanted {
         let mut bar = Bar::new(&prover.backends()[index].name);
-        reports.push(prover.prove(index, &mut |progress| bar.show(progress)).await);
+        reports.push(patiently(&prover, index, deadline, &mut bar).await);
         bar.clear();
     }
     Report::new(reports)
+}
+
+/// One that puts the proof off is asked again when it said, as long as the deadline allows.
+async fn patiently(prover: &Prover, index: usize, deadline: Duration, bar: &mut Bar) -> BackendReport {
+    let until = Instant::now() + deadline;
+    loop {
+        let report = prover.prove(index, &mut |progress| bar.show(progress)).await;
+        let again = report.ask_again.filter(|_| report.state == State::Inconclusive);
+        match again.map(|wait| Instant::now() + wait) {
+            Some(at) if at < until => bar.wait(at).await,
+            _ => return report,
+        }
+    }
 }
 
 /// A line on standard error that shows how far it is, if somebody sees it.
@@ -107,6 +123,22 @@ impl Bar {
         let (full, empty) = ("#".repeat(full), ".".repeat(BAR - full));
         // If it cannot be shown, the proof goes on.
         let _ = write!(io::stderr(), "\r\x1b[K{} [{full}{empty}] {done}/{total} {what}", self.name);
+    }
+
+    /// Counts down.
+    async fn wait(&mut self, until: Instant) {
+        while let Some(left) = until.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+            if self.is_seen {
+                // As above.
+                let _ = write!(
+                    io::stderr(),
+                    "\r\x1b[K{} asks to come again; the next try is in {} s",
+                    self.name,
+                    left.as_secs() + 1
+                );
+            }
+            sleep(left.min(Duration::from_secs(1))).await;
+        }
     }
 
     fn clear(&mut self) {

@@ -3,55 +3,105 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use toml::de::DeValue;
 
 use super::addresses::network;
+use super::declare::{Each, table, words};
 use super::diagnostics::quoted;
-use super::read::{Complaint, Read, Section};
-use super::values::{boolean, duration, integer, text, word};
-use super::{Bans, Xdp, XdpMode};
+use super::read::{Complaint, Located, Read, Section};
+use super::values::{DAY, MINUTE, SECOND, boolean, duration, integer, text, word};
 
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 /// `IFNAMSIZ` of linux/if.h, its final NUL taken off.
 const INTERFACE_NAME_MAX: usize = 15;
 /// Cards that the program is attached to at once.
 const INTERFACES_MAX: usize = 64;
 
-pub(super) fn bans(mut section: Section<'_, '_, '_>) -> Bans {
-    let default = Bans::default();
-    let first = section.optional("first", duration(SECOND..=24 * 30 * HOUR));
-    let maximum = section.or("maximum", default.maximum, duration(SECOND..=24 * 365 * HOUR));
-    if let Some(first) = &first
-        && first.value > maximum
-    {
-        let help = "write a `first` that is not longer than `maximum`";
-        section.report().fault(&first.span, "`bans.first` is longer than `bans.maximum`", help);
+table! {
+    /// `[bans]`: what sources are banned for, and for how long.
+    pub struct Bans: Default {
+        /// Whether what sessions find leads to bans; bans by hand work without.
+        enabled: bool = true, boolean;
+        /// Points at which a source is banned.
+        threshold: u32 = 100, integer(10..=10_000);
+        /// In which `threshold` points are forgotten, steadily.
+        memory: Duration = 30 * MINUTE, duration(MINUTE..=30 * DAY);
+        /// A source's first ban; each further one lasts four times as long as the last. If it is not given, no longer than
+        /// `maximum`.
+        first: Duration = 10 * MINUTE, duration(SECOND..=30 * DAY);
+        /// The longest ban, and how long a source must behave behind one to begin anew.
+        maximum: Duration = DAY, duration(SECOND..=365 * DAY);
+        /// Sources whose behaviour is remembered.
+        sources: usize = 65_536, integer(100..=10_000_000);
+        /// Never banned by anybody.
+        allow: Vec<IpNet> = Vec::new(), Each(network);
     }
-    let bans = Bans {
-        enabled: section.or("enabled", default.enabled, boolean),
-        threshold: section.or("threshold", default.threshold, integer(10..=10_000)),
-        memory: section.or("memory", default.memory, duration(MINUTE..=24 * 30 * HOUR)),
-        first: first.map_or(default.first.min(maximum), |first| first.value),
-        maximum,
-        sources: section.or("sources", default.sources, integer(100..=10_000_000)),
-        allow: networks(&mut section, "allow"),
-    };
+}
+
+pub(super) fn bans(mut section: Section<'_, '_, '_>) -> Bans {
+    let mut bans = Bans::read(&mut section);
+    match section.locate("first", bans.first) {
+        Some(first) if first.value > bans.maximum => {
+            let help = "write a `first` that is not longer than `maximum`";
+            section.report().fault(&first.span, "`bans.first` is longer than `bans.maximum`", help);
+        }
+        Some(_) => {}
+        None => bans.first = bans.first.min(bans.maximum),
+    }
     section.finish();
     bans
 }
 
+table! {
+    /// `[xdp]`: the kernel side.
+    pub struct Xdp: Default {
+        /// Network cards to attach to; none: the kernel side is off.
+        interfaces: Vec<String> = Vec::new(), Each(interface);
+        /// How it is attached.
+        mode: XdpMode = XdpMode::Auto, word;
+        /// Whether packets are only counted that would have been dropped.
+        monitor_only: bool = false, boolean;
+        /// Whether a program of somebody else's is taken off a card.
+        force: bool = false, boolean;
+        /// New connections a second that one source may try, over time.
+        syn_rate: u32 = 50, integer(1..=1_000_000);
+        /// How many it may try at once.
+        syn_burst: u32 = 200, integer(1..=1_000_000);
+        /// Never limited nor dropped by the kernel side.
+        allow: Vec<IpNet> = Vec::new(), Each(network);
+        /// Those of `interfaces` behind which there is only the Internet.
+        outside: Vec<String> = Vec::new(), Each(interface);
+        /// Where program, bans and counters outlive the gateway.
+        pins: PathBuf = "/sys/fs/bpf/smtp-gateway".into(), pins;
+    }
+}
+
+words! {
+    /// `xdp.mode`
+    pub enum XdpMode {
+        /// Native, or else generic, or else off.
+        Auto = "auto",
+        /// Native or off.
+        Native = "native",
+        /// Generic or off.
+        Generic = "generic",
+        /// Off.
+        Off = "off",
+    }
+}
+
 pub(super) fn xdp(mut section: Section<'_, '_, '_>) -> Xdp {
-    let default = Xdp::default();
-    let interfaces = interfaces(&mut section);
-    let outside = interfaces_among(&mut section, &interfaces);
-    let modes =
-        [("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic), ("off", XdpMode::Off)];
-    let mode = section.optional("mode", word(&modes));
+    let xdp = Xdp::read(&mut section);
+    check_interfaces(&mut section);
+    for Located { value: name, span } in section.elements("outside", interface) {
+        if !xdp.interfaces.contains(&name) {
+            let message = format!("`xdp.outside` names {}, and `xdp.interfaces` does not", quoted(&name));
+            section.report().fault(&span, message, "write it under `interfaces` too");
+        }
+    }
     let names_none =
         section.value("interfaces").is_none_or(|value| value.get_ref().as_array().is_some_and(|a| a.is_empty()));
-    if let Some(mode) = &mode
+    if let Some(mode) = section.locate("mode", xdp.mode)
         && names_none
         && matches!(mode.value, XdpMode::Native | XdpMode::Generic)
     {
@@ -59,34 +109,25 @@ pub(super) fn xdp(mut section: Section<'_, '_, '_>) -> Xdp {
         let help = "write `interfaces = [\"eth0\"]` with the card that mail comes in by; `ip link` lists them";
         section.report().fault(&mode.span, message, help);
     }
-    let xdp = Xdp {
-        interfaces,
-        mode: mode.map_or(default.mode, |mode| mode.value),
-        monitor_only: section.or("monitor_only", default.monitor_only, boolean),
-        force: section.or("force", default.force, boolean),
-        syn_rate: section.or("syn_rate", default.syn_rate, integer(1..=1_000_000)),
-        syn_burst: section.or("syn_burst", default.syn_burst, integer(1..=1_000_000)),
-        allow: networks(&mut section, "allow"),
-        outside,
-        pins: section.or("pins", default.pins, pins),
-    };
     section.finish();
     xdp
 }
 
-fn networks(section: &mut Section<'_, '_, '_>, key: &'static str) -> Vec<ipnet::IpNet> {
-    let networks = section.list(key, network).map(|networks| networks.value);
-    networks.unwrap_or_default().into_iter().map(|network| network.value).collect()
-}
-
-/// `outside`, which names some of the interfaces.
-fn interfaces_among(section: &mut Section<'_, '_, '_>, known: &[String]) -> Vec<String> {
-    let names = section.list("outside", interface).map(|names| names.value).unwrap_or_default();
-    for name in names.iter().filter(|name| !known.contains(&name.value)) {
-        let message = format!("`xdp.outside` names {}, and `xdp.interfaces` does not", quoted(&name.value));
-        section.report().fault(&name.span, message, "write it under `interfaces` too");
+/// Not too many, and none twice.
+fn check_interfaces(section: &mut Section<'_, '_, '_>) {
+    let names = section.elements("interfaces", interface);
+    if names.len() > INTERFACES_MAX
+        && let Some(list) = section.locate("interfaces", ())
+    {
+        let message = format!("`xdp.interfaces` names more than {INTERFACES_MAX} network cards");
+        section.report().fault(&list.span, message, "name the cards that mail comes in by, and no others");
     }
-    names.into_iter().map(|name| name.value).collect()
+    for (index, Located { value: name, span }) in names.iter().enumerate() {
+        if names[..index].iter().any(|earlier| earlier.value == *name) {
+            let message = format!("`xdp.interfaces` names {} twice", quoted(name));
+            section.report().fault(span, message, "delete one of them");
+        }
+    }
 }
 
 fn pins(value: &DeValue<'_>) -> Read<PathBuf> {
@@ -96,24 +137,6 @@ fn pins(value: &DeValue<'_>) -> Read<PathBuf> {
     }
     let message = format!("is {}, which is no absolute path", quoted(path));
     Err(Complaint::new(message, "write a folder on a BPF file system, such as `\"/sys/fs/bpf/smtp-gateway\"`"))
-}
-
-fn interfaces(section: &mut Section<'_, '_, '_>) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    let Some(list) = section.list("interfaces", interface) else { return names };
-    if list.value.len() > INTERFACES_MAX {
-        let message = format!("`xdp.interfaces` names more than {INTERFACES_MAX} network cards");
-        section.report().fault(&list.span, message, "name the cards that mail comes in by, and no others");
-    }
-    for name in list.value {
-        if names.contains(&name.value) {
-            let message = format!("`xdp.interfaces` names {} twice", quoted(&name.value));
-            section.report().fault(&name.span, message, "delete one of them");
-        } else {
-            names.push(name.value);
-        }
-    }
-    names
 }
 
 fn interface(value: &DeValue<'_>) -> Read<String> {

@@ -111,6 +111,18 @@ fn is_service_name(name: &str) -> bool {
     is_host_name(&name.strip_suffix('.').unwrap_or(name).replace('_', "x"))
 }
 
+/// One machine's address.
+pub(super) fn machine_address(value: &DeValue<'_>) -> Read<IpAddr> {
+    let text = text(value, "203.0.113.77")?;
+    let usable = text.parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
+    usable.filter(|ip| !ip.is_unspecified() && !ip.is_multicast()).ok_or_else(|| {
+        Complaint::new(
+            format!("is {}, which is no machine's address", quoted(text)),
+            "write an address without port or prefix, such as `\"203.0.113.77\"` or `\"2001:db8::77\"`",
+        )
+    })
+}
+
 /// A resolver; the port may be left out.
 pub(super) fn resolver_address(value: &DeValue<'_>) -> Read<SocketAddr> {
     let text = text(value, "192.0.2.53")?;

@@ -1,6 +1,5 @@
 //! Reading files whole, but never more of them than has a use.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
@@ -25,31 +24,22 @@ pub(super) fn read_regular(path: &Path, bytes_max: u64) -> Result<Vec<u8>, FileE
 }
 
 /// Why a file could not be read; shown as the end of a sentence that began with its name.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    Io(io::Error),
+    #[error("{}", why(.0))]
+    Io(#[from] io::Error),
+    #[error("is no regular file")]
     NotAFile,
     /// More bytes than this.
+    #[error("is larger than {} MiB", .0 >> 20)]
     TooLarge(u64),
 }
 
-impl From<io::Error> for FileError {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-impl fmt::Display for FileError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => match error.kind() {
-                io::ErrorKind::NotFound => write!(f, "does not exist"),
-                io::ErrorKind::PermissionDenied => write!(f, "may not be read by this user"),
-                io::ErrorKind::IsADirectory => write!(f, "is a directory"),
-                _ => write!(f, "cannot be read: {error}"),
-            },
-            Self::NotAFile => write!(f, "is no regular file"),
-            Self::TooLarge(bytes_max) => write!(f, "is larger than {} MiB", bytes_max >> 20),
-        }
+fn why(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "does not exist".to_owned(),
+        io::ErrorKind::PermissionDenied => "may not be read by this user".to_owned(),
+        io::ErrorKind::IsADirectory => "is a directory".to_owned(),
+        _ => format!("cannot be read: {error}"),
     }
 }

@@ -3,7 +3,6 @@
 //! The text is read into TOML's own tree, which knows where each value stands, and the tree is walked once by hand: a
 //! deserializer stops at the first fault and knows no places once it is done.
 
-use std::fmt;
 use std::path::Path;
 use std::string::FromUtf8Error;
 
@@ -11,38 +10,33 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
-use super::{Config, abuse, endpoints, files, proof, relay, sections, syntax};
+use super::{
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, proof, relay, sections, syntax,
+};
 
 /// Bytes of a configuration.
 const CONFIG_MAX: u64 = 1 << 20;
 
 /// Why a configuration was not loaded. Its display is what a mail administrator should read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read: which, why, and what to do.
+    #[error("{0}")]
     Unreadable(String),
     /// The file was read, and these are its faults, sorted by place; never empty.
+    #[error("{}", listed(.0))]
     Faulty(Vec<Fault>),
 }
 
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable(why) => f.write_str(why),
-            Self::Faulty(faults) => {
-                for (index, fault) in faults.iter().enumerate() {
-                    let gap = if index == 0 { "" } else { "\n\n" };
-                    write!(f, "{gap}{fault}")?;
-                }
-                Ok(())
-            }
-        }
-    }
+fn listed(faults: &[Fault]) -> String {
+    let faults: Vec<_> = faults.iter().map(Fault::to_string).collect();
+    faults.join("\n\n")
 }
 
-impl std::error::Error for LoadError {}
-
 /// Reads and checks a file.
+///
+/// # Errors
+/// The file cannot be read, or is no configuration: then every fault of it, each with its place and its mend.
 pub fn load(path: &Path) -> Result<Config, LoadError> {
     let name = path.to_string_lossy();
     let bytes = files::read(path, CONFIG_MAX).map_err(|error| {
@@ -61,6 +55,9 @@ fn not_utf8(name: &str, error: &FromUtf8Error) -> Fault {
 }
 
 /// Checks a text. `file_name` is what faults name, and relative paths in the text start in its directory.
+///
+/// # Errors
+/// Every fault of the text, sorted by place.
 pub fn parse(text: &str, file_name: &str) -> Result<Config, Vec<Fault>> {
     walk(text, file_name).0
 }
@@ -81,81 +78,30 @@ pub(super) fn walk(text: &str, file_name: &str) -> (Result<Config, Vec<Fault>>, 
     (if faults.is_empty() { Ok(config) } else { Err(faults) }, keys)
 }
 
-/// The top of the file: its tables.
-struct Tables<'a> {
-    server: Option<Located<&'a DeTable<'a>>>,
-    listeners: Vec<Located<&'a DeTable<'a>>>,
-    backends: Vec<Located<&'a DeTable<'a>>>,
-    relay: Option<Located<&'a DeTable<'a>>>,
-    proof: Option<Located<&'a DeTable<'a>>>,
-    limits: Option<Located<&'a DeTable<'a>>>,
-    timeouts: Option<Located<&'a DeTable<'a>>>,
-    bans: Option<Located<&'a DeTable<'a>>>,
-    dns: Option<Located<&'a DeTable<'a>>>,
-    control: Option<Located<&'a DeTable<'a>>>,
-    log: Option<Located<&'a DeTable<'a>>>,
-    xdp: Option<Located<&'a DeTable<'a>>>,
-}
-
-fn tables<'a>(mut top: Section<'a, '_, '_>) -> Tables<'a> {
-    let tables = Tables {
-        server: top.table("server"),
-        listeners: top.tables("listener"),
-        backends: top.tables("backend"),
-        relay: top.table("relay"),
-        proof: top.table("proof"),
-        limits: top.table("limits"),
-        timeouts: top.table("timeouts"),
-        bans: top.table("bans"),
-        dns: top.table("dns"),
-        control: top.table("control"),
-        log: top.table("log"),
-        xdp: top.table("xdp"),
-    };
-    top.refuse("tls", "this version has no TLS yet", "delete `[tls]`");
-    top.refuse(
-        "metrics",
-        "this version serves no metrics yet",
-        "delete `[metrics]`; `smtp-gateway status` shows the counters",
-    );
-    top.finish();
-    tables
-}
-
 fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: &mut Report<'_>) -> Config {
-    let top = Located { value: tree, span: 0..0 };
-    let tables = tables(Section::new("", Some(top), keys, report));
-    let server = sections::server(Section::new("[server]", tables.server, keys, report));
-    let listeners = tables.listeners.into_iter();
-    let listeners = listeners.map(|table| endpoints::listener(Section::new("[[listener]]", Some(table), keys, report)));
-    let listeners = listeners.collect();
-    let backends = tables.backends.into_iter().enumerate();
-    let backends = backends
-        .map(|(index, table)| endpoints::backend(Section::new("[[backend]]", Some(table), keys, report), index))
-        .collect();
-    let relay = relay::relay(Section::new("[relay]", tables.relay, keys, report), directory);
-    let proof = proof::proof(Section::new("[proof]", tables.proof, keys, report), &relay.guard);
-    let limits = sections::limits(Section::new("[limits]", tables.limits, keys, report));
-    let timeouts = sections::timeouts(Section::new("[timeouts]", tables.timeouts, keys, report));
-    let bans = abuse::bans(Section::new("[bans]", tables.bans, keys, report));
-    let dns = sections::dns(Section::new("[dns]", tables.dns, keys, report));
-    let control = sections::control(Section::new("[control]", tables.control, keys, report));
-    let log = sections::log(Section::new("[log]", tables.log, keys, report));
-    let xdp = abuse::xdp(Section::new("[xdp]", tables.xdp, keys, report));
-    let (listeners, backends) = endpoints::join(listeners, backends, relay.names_domains, report);
-    Config {
-        server,
-        listeners,
-        backends,
-        relay: relay.guard,
-        on_open: relay.on_open,
-        proof,
-        limits,
-        timeouts,
-        bans,
-        dns,
-        xdp,
-        control,
-        log,
-    }
+    let mut top = Section::new("", Some(Located { value: tree, span: 0..0 }), keys, report);
+    let server = sections::server(top.table("[server]"));
+    let listeners = top.tables("[[listener]]", |section, _| endpoints::listener(section));
+    let backends = top.tables("[[backend]]", endpoints::backend);
+    let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
+    let proof = proof::proof(top.table("[proof]"), &relay);
+    let limits = alone(top.table("[limits]"), Limits::read);
+    let timeouts = alone(top.table("[timeouts]"), Timeouts::read);
+    let bans = abuse::bans(top.table("[bans]"));
+    let dns = alone(top.table("[dns]"), Dns::read);
+    let xdp = abuse::xdp(top.table("[xdp]"));
+    let control = alone(top.table("[control]"), Control::read);
+    let metrics = alone(top.table("[metrics]"), Metrics::read);
+    let log = alone(top.table("[log]"), Log::read);
+    let (listeners, backends) = endpoints::join(listeners, backends, names_domains, top.report());
+    top.refuse("tls", "this version has no TLS yet", "delete `[tls]`");
+    top.finish();
+    Config { server, listeners, backends, relay, proof, limits, timeouts, bans, dns, xdp, control, metrics, log }
+}
+
+/// A table whose keys have nothing to do with one another.
+fn alone<T>(mut section: Section<'_, '_, '_>, read: impl FnOnce(&mut Section<'_, '_, '_>) -> T) -> T {
+    let table = read(&mut section);
+    section.finish();
+    table
 }

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::declare::Reader;
 use super::diagnostics::{Key, Report, Span, quoted};
 use super::suggest::nearest;
 
@@ -57,6 +58,8 @@ pub(super) struct Section<'v, 'r, 't> {
     entries: Option<&'v DeTable<'v>>,
     /// Keys with a complaint of their own.
     refused: Vec<&'static str>,
+    /// Keys that were read without fault, and where their values stand.
+    sound: Vec<(&'static str, Span)>,
     keys: &'r mut Keys,
     report: &'r mut Report<'t>,
 }
@@ -69,7 +72,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         report: &'r mut Report<'t>,
     ) -> Self {
         let (entries, header) = table.map(|Located { value, span }| (value, span)).unzip();
-        Self { title, header, entries, refused: Vec::new(), keys, report }
+        Self { title, header, entries, refused: Vec::new(), sound: Vec::new(), keys, report }
     }
 
     pub(super) fn report(&mut self) -> &mut Report<'t> {
@@ -83,7 +86,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
 
     /// The key's name in a complaint: `limits.errors`.
     pub(super) fn path(&self, key: &str) -> String {
-        match self.title.trim_matches(['[', ']']) {
+        match bare(self.title) {
             "" => format!("`{key}`"),
             table => format!("`{table}.{key}`"),
         }
@@ -95,6 +98,25 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         self.entries?.get(key)
     }
 
+    /// A declared key's value, or its default.
+    pub(super) fn key<T>(&mut self, key: &'static str, default: T, reader: impl Reader<T>) -> T {
+        reader.read(self, key).unwrap_or(default)
+    }
+
+    /// What was read from a key, with its place; `None` if the key is not there, or faulty.
+    pub(super) fn locate<T>(&self, key: &'static str, value: T) -> Option<Located<T>> {
+        let (_, span) = self.sound.iter().find(|(sound, _)| *sound == key)?;
+        Some(Located { value, span: span.clone() })
+    }
+
+    /// The elements of a list that was read by `read` before, with their places, without those that are faulty.
+    pub(super) fn elements<T>(&self, key: &'static str, read: impl Fn(&DeValue<'_>) -> Read<T>) -> Vec<Located<T>> {
+        let list = self.entries.and_then(|entries| entries.get(key)).and_then(|value| value.get_ref().as_array());
+        let located =
+            |element: &Value<'_>| Some(Located { value: read(element.get_ref()).ok()?, span: element.span() });
+        list.into_iter().flat_map(|elements| elements.iter()).filter_map(located).collect()
+    }
+
     /// A value that may be left out.
     pub(super) fn optional<T>(
         &mut self,
@@ -102,12 +124,9 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         read: impl FnOnce(&DeValue<'_>) -> Read<T>,
     ) -> Option<Located<T>> {
         let value = self.value(key)?;
-        self.read(&self.path(key), value, read)
-    }
-
-    /// A value that has a default.
-    pub(super) fn or<T>(&mut self, key: &'static str, default: T, read: impl FnOnce(&DeValue<'_>) -> Read<T>) -> T {
-        self.optional(key, read).map_or(default, |located| located.value)
+        let read = self.read(&self.path(key), value, read)?;
+        self.sound.push((key, value.span()));
+        Some(read)
     }
 
     /// A value that must be there; `example` is what to write, quotes included.
@@ -117,15 +136,14 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         example: &str,
         read: impl FnOnce(&DeValue<'_>) -> Read<T>,
     ) -> Option<Located<T>> {
-        let value = self.value(key);
-        if value.is_none()
+        if self.value(key).is_none()
             && let Some(header) = &self.header
         {
             let (message, help) =
                 (format!("`{}` has no `{key}`", self.title), format!("write `{key} = {example}` under it"));
             self.report.missing((self.title, key), Some(header.clone()), message, help);
         }
-        self.read(&self.path(key), value?, read)
+        self.optional(key, read)
     }
 
     /// An array whose elements are all read the same way. Faulty elements are left out.
@@ -133,7 +151,7 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
         &mut self,
         key: &'static str,
         read: impl Fn(&DeValue<'_>) -> Read<T>,
-    ) -> Option<Located<Vec<Located<T>>>> {
+    ) -> Option<Located<Vec<T>>> {
         let value = self.value(key)?;
         let Some(array) = value.get_ref().as_array() else {
             let found = kind_of(value.get_ref());
@@ -145,25 +163,42 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
             return None;
         };
         let name = format!("an element of {}", self.path(key));
-        let elements = array.iter().filter_map(|element| self.read(&name, element, &read)).collect();
+        let elements = array.iter().filter_map(|element| self.read(&name, element, &read));
+        let elements = elements.map(|located| located.value).collect();
+        self.sound.push((key, value.span()));
         Some(Located { value: elements, span: value.span() })
     }
 
-    /// A table within this one.
-    pub(super) fn table(&mut self, key: &'static str) -> Option<Located<&'v DeTable<'v>>> {
-        let value = self.value(key)?;
-        let table = value.get_ref().as_table();
-        if table.is_none() {
-            let help = format!("write `[{key}]` once, with one bracket on each side, and its keys below");
-            let message = format!("`{key}` must be one table, not {}", kind_of(value.get_ref()));
-            self.report.fault(&value.span(), message, help);
-            self.keys.misread.push((self.title, key));
-        }
-        table.map(|table| Located { value: table, span: value.span() })
+    /// A table within this one, by its title: `[limits]`.
+    pub(super) fn table(&mut self, title: &'static str) -> Section<'v, '_, 't> {
+        let key = bare(title);
+        let table = self.value(key).and_then(|value| {
+            let table = value.get_ref().as_table();
+            if table.is_none() {
+                let help = format!("write `{title}` once, with one bracket on each side, and its keys below");
+                let message = format!("`{key}` must be one table, not {}", kind_of(value.get_ref()));
+                self.report.fault(&value.span(), message, help);
+                self.keys.misread.push((self.title, key));
+            }
+            table.map(|table| Located { value: table, span: value.span() })
+        });
+        Section::new(title, table, self.keys, self.report)
     }
 
-    /// Tables of which there may be several.
-    pub(super) fn tables(&mut self, key: &'static str) -> Vec<Located<&'v DeTable<'v>>> {
+    /// Tables of which there may be several, by their title: `[[listener]]`. `read` is also told which it is, from 0.
+    pub(super) fn tables<T>(
+        &mut self,
+        title: &'static str,
+        mut read: impl FnMut(Section<'v, '_, 't>, usize) -> T,
+    ) -> Vec<T> {
+        let mut several = Vec::new();
+        for (index, table) in self.array_of_tables(bare(title)).into_iter().enumerate() {
+            several.push(read(Section::new(title, Some(table), self.keys, self.report), index));
+        }
+        several
+    }
+
+    fn array_of_tables(&mut self, key: &'static str) -> Vec<Located<&'v DeTable<'v>>> {
         let Some(value) = self.value(key) else { return Vec::new() };
         let (several, elements) = match value.get_ref() {
             DeValue::Array(elements) => (true, &elements[..]),
@@ -261,6 +296,11 @@ impl Keys {
     pub(super) fn known(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         self.known.iter().flat_map(|(title, keys)| keys.iter().map(|key| (*title, *key)))
     }
+}
+
+/// `[limits]` → `limits`
+fn bare(title: &str) -> &str {
+    title.trim_matches(['[', ']'])
 }
 
 /// The kind of a value, for a mail administrator.

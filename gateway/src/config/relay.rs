@@ -4,35 +4,50 @@ use std::path::Path;
 
 use ipnet::IpNet;
 
-use super::OnOpen;
 use super::addresses::network;
+use super::declare::{Each, table, words};
 use super::diagnostics::{Report, Source, Span, quoted};
 use super::files;
-use super::proof::ON_OPEN;
 use super::read::{Located, Section, kind_of};
 use super::values::word;
-use crate::policy::domains::DomainSet;
-use crate::policy::relay_guard::RelayGuard;
+use crate::smtp::domains::DomainSet;
 
 /// Bytes of a file of domains: half a million of them.
 const DOMAIN_FILE_MAX: u64 = 16 << 20;
 
-/// The guard, and what other tables must know of it.
-pub(super) struct Relay {
-    pub(super) guard: RelayGuard,
-    pub(super) on_open: OnOpen,
-    /// Whether domains are named, rightly or wrongly.
-    pub(super) names_domains: bool,
+table! {
+    /// `[relay]`: who may send where.
+    pub struct Relay {
+        /// Networks whose clients may send anywhere.
+        allowed_networks: Vec<IpNet> = Vec::new(), Each(network);
+        /// What follows when the proof finds that a backend relays for strangers.
+        on_open: OnOpen = OnOpen::Guard, word;
+    } and {
+        /// Domains everybody may send to; a list, or the path of a file.
+        local_domains: DomainSet = DomainSet::new();
+    }
 }
 
-/// `directory` is where the configuration lies.
-pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay {
+words! {
+    /// `relay.on_open`: what follows when the proof finds that a backend relays for strangers.
+    pub enum OnOpen {
+        /// It is said.
+        Warn = "warn",
+        /// It is said, and strangers' recipients must be plain addresses of local domains, in no form that a backend could
+        /// read as a route.
+        Guard = "guard",
+        /// All mail is answered 451 until it is mended.
+        Defer = "defer",
+    }
+}
+
+/// `directory` is where the configuration lies. Also: whether domains are named, rightly or wrongly.
+pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> (Relay, bool) {
     let (local_domains, names_domains) = local_domains(&mut section, directory);
-    let on_open = section.or("on_open", OnOpen::Guard, word(&ON_OPEN));
-    let networks = section.list("allowed_networks", network);
-    let names_networks = section
-        .value("allowed_networks")
-        .is_some_and(|value| value.get_ref().as_array().is_none_or(|networks| !networks.is_empty()));
+    let relay = Relay { local_domains, ..Relay::read(&mut section) };
+    let networks = section.value("allowed_networks");
+    let names_networks =
+        networks.is_some_and(|value| value.get_ref().as_array().is_none_or(|networks| !networks.is_empty()));
     if !names_domains && !names_networks {
         let header = section.header();
         let key = if header.is_some() { ("[relay]", "local_domains") } else { ("", "relay") };
@@ -43,29 +58,30 @@ pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> Relay
                     `local_domains = [\"example.com\"]`";
         section.report().missing(key, place, message, help);
     }
-    let networks = networks.unwrap_or(Located { value: Vec::new(), span: 0..0 });
-    refuse_everybody(&networks, section.report());
+    if let Some(Located { span, .. }) = section.locate("allowed_networks", ()) {
+        let networks = section.elements("allowed_networks", network);
+        refuse_everybody(&networks, &span, section.report());
+    }
     section.finish();
-    let allowed_networks = networks.value.into_iter().map(|network| network.value).collect();
-    Relay { guard: RelayGuard { local_domains, allowed_networks }, on_open, names_domains }
+    (relay, names_domains)
 }
 
 /// Networks that leave nobody out, one by one or together.
-fn refuse_everybody(networks: &Located<Vec<Located<IpNet>>>, report: &mut Report<'_>) {
+fn refuse_everybody(networks: &[Located<IpNet>], list: &Span, report: &mut Report<'_>) {
     let help = "name only networks whose mail you answer for, such as `\"192.168.1.0/24\"`";
     let mut found = false;
-    for Located { value, span } in &networks.value {
+    for Located { value, span } in networks {
         if value.prefix_len() == 0 {
             found = true;
             let message = format!("`relay.allowed_networks` names `{value}`: this makes the gateway an open relay");
             report.fault(span, message, help);
         }
     }
-    let all: Vec<_> = networks.value.iter().map(|network| network.value).collect();
+    let all: Vec<_> = networks.iter().map(|network| network.value).collect();
     if !found && IpNet::aggregate(&all).iter().any(|network| network.prefix_len() == 0) {
         let message = "`relay.allowed_networks` names networks that together are every address: this makes the gateway \
                        an open relay";
-        report.fault(&networks.span, message, help);
+        report.fault(list, message, help);
     }
 }
 

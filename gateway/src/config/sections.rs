@@ -1,58 +1,212 @@
-//! The tables that stand alone, key by key: bounds and defaults are here and nowhere else.
-//!
-//! A value that is faulty is reported and its default goes on, so that one fault hides no other; what was put together
-//! that way never leaves [`super::parse()`].
+//! The tables that stand alone, key by key.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::addresses::{hostname, resolver_address};
+use super::addresses::{hostname, listen_address, resolver_address};
+use super::declare::{Each, Maybe, Required, table, words};
+use super::diagnostics::quoted;
+use super::filter::{FilterError, LogFilter};
 use super::read::{Complaint, Read, Section};
-use super::values::{boolean, duration, integer, size, size_or_none, text, word};
-use super::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Server, Timeouts};
+use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, size_or_none, text, word};
 
-const MIB: u64 = 1 << 20;
-const TENTH: Duration = Duration::from_millis(100);
-const SECOND: Duration = Duration::from_secs(1);
-const MINUTE: Duration = Duration::from_secs(60);
-const HOUR: Duration = Duration::from_secs(3600);
 /// What `sun_path` holds, its final NUL taken off.
 const SOCKET_PATH_MAX: usize = 107;
+
+table! {
+    /// `[server]`
+    pub struct Server {
+        /// The name in greeting and EHLO reply, and towards the backend.
+        hostname: String = String::new(), Required("\"mx.example.com\"", hostname);
+        /// Whom a gateway that root started becomes once it listens; if not given, `smtp-gateway` or else `nobody`.
+        user: Option<String> = None, Maybe(user);
+        /// Threads that carry sessions; if not given, one per core.
+        workers: usize = workers_default(), workers;
+        /// What happens to a client that talks before it may.
+        early_talk: EarlyTalk = EarlyTalk::Reject, word;
+        /// How long the greeting is held back to catch early talkers.
+        greet_delay: Duration = Duration::ZERO, duration(Duration::ZERO..=MINUTE);
+        /// A bare CR or LF in a message that is text.
+        bare_newline: BareNewline = BareNewline::Normalize, word;
+    }
+}
+
+words! {
+    /// `server.early_talk`
+    pub enum EarlyTalk {
+        /// 554 5.5.0 and close.
+        Reject = "reject",
+        /// Log it and go on.
+        Log = "log",
+    }
+}
+
+words! {
+    /// `server.bare_newline`
+    pub enum BareNewline {
+        /// The message is refused.
+        Reject = "reject",
+        /// Each becomes CRLF.
+        Normalize = "normalize",
+    }
+}
+
+table! {
+    /// `[limits]`: everything has one.
+    pub struct Limits: Default {
+        /// Largest message in bytes.
+        message_size: u64 = 100 * MIB, size(1024..=10 << 30);
+        /// Largest header section in bytes.
+        header_size: usize = 256 << 10, size(1024..=16 * MIB);
+        /// Longest text line in bytes, CRLF included. RFC 5321 section 4.5.3.1.6 promises every client lines of 1000.
+        text_line: Option<usize> = None, size_or_none(1000..=16 * MIB);
+        /// `Received:` fields before a message counts as looping.
+        received_hops: usize = 100, integer(1..=1000);
+        /// Recipients a transaction.
+        recipients: u32 = 1000, integer(1..=100_000);
+        /// Transactions a session.
+        messages_per_session: u32 = 1000, integer(1..=1_000_000);
+        /// Refused commands a session before 421.
+        errors: u32 = 20, integer(1..=10_000);
+        /// Commands without a message (NOOP, RSET, EHLO, VRFY, HELP, unknown) a session before 421.
+        idle_commands: u32 = 100, integer(1..=100_000);
+        /// Bytes a second a client must average while it sends a body.
+        minimum_rate: u64 = 100, size(1..=MIB);
+        /// Sessions at once, all together.
+        sessions: usize = 20_000, integer(1..=1_000_000);
+        /// Sessions at once from one client address (IPv6: one /64).
+        sessions_per_client: usize = 100, integer(1..=1_000_000);
+    }
+}
+
+table! {
+    /// `[timeouts]`
+    pub struct Timeouts: Default {
+        /// A client's PROXY header. The PROXY specification: a receiver waits at least three seconds, or a lost packet
+        /// loses the client.
+        proxy_header: Duration = 5 * SECOND, duration(3 * SECOND..=5 * MINUTE);
+        /// From one command's answer to the next whole command.
+        command: Duration = 5 * MINUTE, duration(TENTH..=HOUR);
+        /// A whole body.
+        body: Duration = HOUR, duration(TENTH..=DAY);
+        /// TCP connect to a backend address.
+        connect: Duration = 10 * SECOND, duration(TENTH..=5 * MINUTE);
+        /// Greeting, EHLO and identity of a backend, together.
+        handshake: Duration = MINUTE, duration(TENTH..=10 * MINUTE);
+        /// A backend's reply to a command.
+        reply: Duration = 5 * MINUTE, duration(TENTH..=HOUR);
+        /// A backend's reply to the end of data.
+        end_of_data: Duration = 10 * MINUTE, duration(TENTH..=HOUR);
+        /// After SIGTERM, how long transactions may still take.
+        drain: Duration = 30 * SECOND, duration(Duration::ZERO..=DAY);
+        /// Between health checks of a backend.
+        health_interval: Duration = 30 * SECOND, duration(TENTH..=HOUR);
+    }
+}
+
+table! {
+    /// `[dns]`: the reverse look-up for XCLIENT's NAME.
+    pub struct Dns: Default {
+        /// Whether names are looked up at all.
+        enabled: bool = true, boolean;
+        /// Resolvers; none: those of /etc/resolv.conf.
+        servers: Vec<SocketAddr> = Vec::new(), Each(resolver_address);
+        /// PTR and its confirmation together.
+        timeout: Duration = 3 * SECOND, duration(TENTH..=MINUTE);
+        /// Names kept.
+        cache_entries: usize = 10_000, integer(1..=10_000_000);
+    }
+}
+
+table! {
+    /// `[control]`
+    pub struct Control: Default {
+        /// The unix socket.
+        socket: PathBuf = "/run/smtp-gateway/control.sock".into(), socket_path;
+        /// Uids besides root and the gateway's own that may speak to it. The highest uid means "no change" to the system
+        /// calls that take one.
+        allowed_uids: Vec<u32> = Vec::new(), Each(integer(0..=u32::MAX - 1));
+    }
+}
+
+table! {
+    /// `[metrics]`
+    pub struct Metrics: Default {
+        /// Where numbers, answers for probes and the page are served; nowhere unless it is given.
+        address: Option<SocketAddr> = None, Maybe(metrics_address);
+        /// Names besides `localhost` and `server.hostname` by which it may be asked.
+        hosts: Vec<String> = Vec::new(), Each(hostname);
+    }
+}
+
+table! {
+    /// `[log]`
+    pub struct Log: Default {
+        /// How an event is written.
+        format: LogFormat = LogFormat::Text, word;
+        /// The least that is logged; a room may have its own level.
+        level: LogFilter = LogLevel::Info.into(), log_filter;
+        /// Whether addresses of mailboxes appear at INFO, and not only their domains.
+        mailboxes: bool = false, boolean;
+    }
+}
+
+words! {
+    /// `log.format`
+    pub enum LogFormat {
+        /// One line of text an event.
+        Text = "text",
+        /// One JSON object an event.
+        Json = "json",
+    }
+}
+
+words! {
+    /// How much is logged.
+    #[expect(missing_docs, reason = "the names are tracing's own")]
+    pub enum LogLevel {
+        Error = "error",
+        Warn = "warn",
+        Info = "info",
+        Debug = "debug",
+        Trace = "trace",
+    }
+}
 
 pub(super) fn server(mut section: Section<'_, '_, '_>) -> Server {
     if section.header().is_none() {
         let help = "write `[server]`, and under it `hostname = \"mx.example.com\"`, the gateway's name in DNS";
         section.report().missing(("", "server"), None, "there is no `[server]`", help);
     }
-    let server = Server {
-        hostname: section
-            .required("hostname", "\"mx.example.com\"", hostname)
-            .map_or(String::new(), |hostname| hostname.value),
-        workers: section.or("workers", None, workers).unwrap_or_else(workers_default),
-        early_talk: section.or(
-            "early_talk",
-            EarlyTalk::Reject,
-            word(&[("reject", EarlyTalk::Reject), ("log", EarlyTalk::Log)]),
-        ),
-        greet_delay: section.or("greet_delay", Duration::ZERO, duration(Duration::ZERO..=MINUTE)),
-        bare_newline: section.or(
-            "bare_newline",
-            BareNewline::Normalize,
-            word(&[("reject", BareNewline::Reject), ("normalize", BareNewline::Normalize)]),
-        ),
-    };
+    let server = Server::read(&mut section);
     section.finish();
     server
 }
 
-/// `"auto"`, or how many.
-fn workers(value: &DeValue<'_>) -> Read<Option<usize>> {
-    if value.as_str() == Some("auto") {
-        return Ok(None);
+/// A name as useradd(8) takes it.
+fn user(value: &DeValue<'_>) -> Read<String> {
+    let name = text(value, "smtp-gateway")?;
+    let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
+    if name.is_empty() || name.len() > 32 || !is_plain || name.starts_with('-') {
+        let message = format!("is {}, which is no name of a user", quoted(name));
+        return Err(Complaint::new(message, "write a user of this host, such as `\"smtp-gateway\"`"));
     }
-    integer(1..=1024)(value).map(Some).map_err(|complaint| {
+    if name == "root" {
+        let help = "write a user that owns nothing else, such as `\"smtp-gateway\"`, or delete the key";
+        return Err(Complaint::new("is `root`, which the gateway is not to stay", help));
+    }
+    Ok(name.to_owned())
+}
+
+/// `"auto"`, or how many.
+fn workers(value: &DeValue<'_>) -> Read<usize> {
+    if value.as_str() == Some("auto") {
+        return Ok(workers_default());
+    }
+    integer(1..=1024)(value).map_err(|complaint| {
         Complaint::new(complaint.message, "write `\"auto\"` for one a core, or a whole number from 1 to 1024")
     })
 }
@@ -61,65 +215,13 @@ pub(super) fn workers_default() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-pub(super) fn limits(mut section: Section<'_, '_, '_>) -> Limits {
-    let default = Limits::default();
-    let limits = Limits {
-        message_size: section.or("message_size", default.message_size, size(1024..=10 << 30)),
-        header_size: section.or("header_size", default.header_size, size(1024..=16 * MIB)),
-        // RFC 5321 section 4.5.3.1.6 promises every client lines of 1000 bytes.
-        text_line: section.or("text_line", default.text_line, size_or_none(1000..=16 * MIB)),
-        received_hops: section.or("received_hops", default.received_hops, integer(1..=1000)),
-        recipients: section.or("recipients", default.recipients, integer(1..=100_000)),
-        messages_per_session: section.or("messages_per_session", default.messages_per_session, integer(1..=1_000_000)),
-        errors: section.or("errors", default.errors, integer(1..=10_000)),
-        idle_commands: section.or("idle_commands", default.idle_commands, integer(1..=100_000)),
-        minimum_rate: section.or("minimum_rate", default.minimum_rate, size(1..=MIB)),
-        sessions: section.or("sessions", default.sessions, integer(1..=1_000_000)),
-        sessions_per_client: section.or("sessions_per_client", default.sessions_per_client, integer(1..=1_000_000)),
-    };
-    section.finish();
-    limits
+fn metrics_address(value: &DeValue<'_>) -> Read<SocketAddr> {
+    let example = "127.0.0.1:9525";
+    listen_address(value).map_err(|complaint| Complaint::new(complaint.message, format!("write `\"{example}\"`")))
 }
 
-pub(super) fn timeouts(mut section: Section<'_, '_, '_>) -> Timeouts {
-    let default = Timeouts::default();
-    let timeouts = Timeouts {
-        // The PROXY specification: a receiver waits at least three seconds, or a lost packet loses the client.
-        proxy_header: section.or("proxy_header", default.proxy_header, duration(3 * SECOND..=5 * MINUTE)),
-        command: section.or("command", default.command, duration(TENTH..=HOUR)),
-        body: section.or("body", default.body, duration(TENTH..=24 * HOUR)),
-        connect: section.or("connect", default.connect, duration(TENTH..=5 * MINUTE)),
-        handshake: section.or("handshake", default.handshake, duration(TENTH..=10 * MINUTE)),
-        reply: section.or("reply", default.reply, duration(TENTH..=HOUR)),
-        end_of_data: section.or("end_of_data", default.end_of_data, duration(TENTH..=HOUR)),
-        drain: section.or("drain", default.drain, duration(Duration::ZERO..=24 * HOUR)),
-        health_interval: section.or("health_interval", default.health_interval, duration(TENTH..=HOUR)),
-    };
-    section.finish();
-    timeouts
-}
-
-pub(super) fn dns(mut section: Section<'_, '_, '_>) -> Dns {
-    let default = Dns::default();
-    let servers = section.list("servers", resolver_address).map(|servers| servers.value);
-    let dns = Dns {
-        enabled: section.or("enabled", default.enabled, boolean),
-        servers: servers.unwrap_or_default().into_iter().map(|server| server.value).collect(),
-        timeout: section.or("timeout", default.timeout, duration(TENTH..=MINUTE)),
-        cache_entries: section.or("cache_entries", default.cache_entries, integer(1..=10_000_000)),
-    };
-    section.finish();
-    dns
-}
-
-pub(super) fn control(mut section: Section<'_, '_, '_>) -> Control {
-    let default = Control::default();
-    let socket = section.or("socket", default.socket, socket_path);
-    // The highest uid means "no change" to the system calls that take one.
-    let uids = section.list("allowed_uids", integer(0..=u32::MAX - 1)).map(|uids| uids.value);
-    let allowed_uids = uids.unwrap_or_default().into_iter().map(|uid| uid.value).collect();
-    section.finish();
-    Control { socket, allowed_uids }
+fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {
+    text(value, "info")?.parse().map_err(|FilterError { message, help }| Complaint::new(message, help))
 }
 
 fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {
@@ -137,22 +239,4 @@ fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {
         return Err(complaint(message));
     }
     Ok(path.into())
-}
-
-pub(super) fn log(mut section: Section<'_, '_, '_>) -> Log {
-    let default = Log::default();
-    let levels = [
-        ("error", LogLevel::Error),
-        ("warn", LogLevel::Warn),
-        ("info", LogLevel::Info),
-        ("debug", LogLevel::Debug),
-        ("trace", LogLevel::Trace),
-    ];
-    let log = Log {
-        format: section.or("format", default.format, word(&[("text", LogFormat::Text), ("json", LogFormat::Json)])),
-        level: section.or("level", default.level, word(&levels)),
-        mailboxes: section.or("mailboxes", default.mailboxes, boolean),
-    };
-    section.finish();
-    log
 }

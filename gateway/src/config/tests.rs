@@ -5,7 +5,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::parse::walk;
 use super::*;
-use crate::policy::domains::DomainSet;
+use crate::smtp::domains::DomainSet;
 
 mod properties;
 
@@ -21,6 +21,8 @@ local_domains = ["example.com"]
 "#;
 
 const DOCUMENTED: &str = include_str!("../../../config/gateway.toml");
+/// No value is the default.
+const EVERY_KEY: &str = include_str!("tests/every-key.toml");
 const FAULTS: &str = include_str!("tests/faults.txt");
 
 fn shown(result: Result<Config, Vec<Fault>>) -> String {
@@ -43,6 +45,7 @@ fn defaults() -> Config {
     Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
+            user: None,
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,
@@ -59,8 +62,7 @@ fn defaults() -> Config {
             identity: IdentityMode::Xclient,
             kind: None,
         }],
-        relay: RelayGuard { local_domains: domains(&["example.com"]), allowed_networks: Vec::new() },
-        on_open: OnOpen::Guard,
+        relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
         limits: Limits::default(),
         timeouts: Timeouts::default(),
@@ -68,6 +70,7 @@ fn defaults() -> Config {
         dns: Dns::default(),
         xdp: Xdp::default(),
         control: Control::default(),
+        metrics: Metrics::default(),
         log: Log::default(),
     }
 }
@@ -115,128 +118,63 @@ fn every_identity_is_taken_as_it_is_written() {
     }
 }
 
+/// Keys that are read to say that they can have one value only.
+const WITHOUT_EFFECT: [&str; 2] = ["tls", "service"];
+
 #[test]
 fn every_key_has_its_effect() {
-    let config = parse(include_str!("tests/every-key.toml"), "gateway.toml").unwrap();
+    let (config, keys) = walk(EVERY_KEY, "gateway.toml");
+    let config = config.unwrap();
+    let (tree, _) = DeTable::parse_recoverable(EVERY_KEY);
+    for (title, key) in keys.known() {
+        assert!(is_in(tree.get_ref(), title, key), "tests/every-key.toml gives {title} {key} no value");
+    }
+    for (number, line) in EVERY_KEY.lines().enumerate() {
+        let Some((key, _)) = line.split_once(" = ") else { continue };
+        let without: Vec<_> =
+            EVERY_KEY.lines().enumerate().filter(|(other, _)| *other != number).map(|(_, line)| line).collect();
+        let changed = parse(&without.join("\n"), "gateway.toml") != Ok(config.clone());
+        assert_eq!(changed, !WITHOUT_EFFECT.contains(&key), "without line {}: {line}", number + 1);
+    }
+}
+
+#[test]
+fn values_mean_what_they_say() {
+    let config = parse(EVERY_KEY, "gateway.toml").unwrap();
     let seconds = Duration::from_secs;
-    let expected = Config {
-        server: Server {
-            hostname: "gw.example.net".to_owned(),
-            workers: 3,
-            early_talk: EarlyTalk::Log,
-            greet_delay: Duration::from_millis(1500),
-            bare_newline: BareNewline::Reject,
-        },
-        listeners: vec![
-            Listener { address: "192.0.2.1:25".parse().unwrap(), backend: 1, proxy_protocol_from: Vec::new() },
-            Listener {
-                address: "[2001:db8::1]:2525".parse().unwrap(),
-                backend: 2,
-                proxy_protocol_from: vec!["10.0.0.5/32".parse().unwrap(), "fd00::/64".parse().unwrap()],
-            },
-        ],
-        backends: vec![
-            Backend {
-                name: "exchange".to_owned(),
-                address: HostPort::Name("mail.example.net".to_owned(), 2525),
-                identity: IdentityMode::ProxyV1,
-                kind: Some(ServerKind::Exchange),
-            },
-            Backend {
-                name: "backend-2".to_owned(),
-                address: HostPort::Address("[2001:db8::25]:25".parse().unwrap()),
-                identity: IdentityMode::ProxyV2,
-                kind: None,
-            },
-            Backend {
-                name: "blind".to_owned(),
-                address: HostPort::Name("mail_server".to_owned(), 25),
-                identity: IdentityMode::None,
-                kind: None,
-            },
-        ],
-        relay: RelayGuard {
-            local_domains: domains(&["example.net", ".example.net", "[192.0.2.1]"]),
-            allowed_networks: vec!["192.168.1.0/24".parse().unwrap(), "2001:db8::/32".parse().unwrap()],
-        },
-        on_open: OnOpen::Defer,
-        proof: Proof {
-            enabled: false,
-            interval: seconds(3600),
-            deadline: seconds(60),
-            pause: Duration::ZERO,
-            level: 3,
-            foreign_domain: "example.org".to_owned(),
-            local_user: "info@example.net".to_owned(),
-            canary: Some("canary@example.org".to_owned()),
-            outsiders: vec!["203.0.113.9".parse().unwrap(), "2001:db9::9".parse().unwrap()],
-            trusted: vec!["192.168.1.7".parse().unwrap()],
-            shunned: vec!["203.0.113.66".parse().unwrap()],
-            front_door_from: vec!["203.0.113.1".parse().unwrap()],
-            spoof_from: vec!["10.0.0.9".parse().unwrap()],
-        },
-        limits: Limits {
-            message_size: 20 << 20,
-            header_size: 4096,
-            text_line: Some(1000),
-            received_hops: 1,
-            recipients: 2,
-            messages_per_session: 3,
-            errors: 4,
-            idle_commands: 5,
-            minimum_rate: 6,
-            sessions: 7,
-            sessions_per_client: 8,
-        },
-        timeouts: Timeouts {
-            proxy_header: seconds(3),
-            command: Duration::from_millis(100),
-            body: seconds(7200),
-            connect: seconds(1),
-            handshake: seconds(2),
-            reply: seconds(240),
-            end_of_data: seconds(1200),
-            drain: Duration::ZERO,
-            health_interval: seconds(5),
-        },
-        bans: Bans {
-            enabled: false,
-            threshold: 50,
-            memory: seconds(120),
-            first: seconds(30),
-            maximum: seconds(3600),
-            sources: 1000,
-            allow: vec!["192.0.2.128/25".parse().unwrap(), "2001:db8:a::/48".parse().unwrap()],
-        },
-        dns: Dns {
-            enabled: false,
-            servers: [
-                "192.0.2.53:53",
-                "192.0.2.54:5353",
-                "[2001:db8::53]:53",
-                "[2001:db8::54]:53",
-                "[2001:db8::55]:5353",
-            ]
-            .map(|server| server.parse().unwrap())
-            .to_vec(),
-            timeout: Duration::from_millis(2500),
-            cache_entries: 31,
-        },
-        xdp: Xdp {
-            interfaces: vec!["eth0".to_owned(), "wan.7".to_owned()],
-            mode: XdpMode::Generic,
-            monitor_only: true,
-            force: true,
-            syn_rate: 9,
-            syn_burst: 10,
-            allow: vec!["198.51.100.7/32".parse().unwrap()],
-            outside: vec!["wan.7".to_owned()],
-            pins: "/run/bpf/gateway".into(),
-        },
-        control: Control { socket: "control.sock".into(), allowed_uids: vec![0, 1000] },
-        log: Log { format: LogFormat::Json, level: LogLevel::Trace, mailboxes: true },
-    };
-    assert_eq!(config, expected);
+    assert_eq!((config.server.workers, config.server.greet_delay), (3, Duration::from_millis(1500)));
+    assert_eq!((config.server.early_talk, config.server.bare_newline), (EarlyTalk::Log, BareNewline::Reject));
+    let listeners: Vec<_> = config.listeners.iter().map(|listener| (listener.address, listener.backend)).collect();
+    assert_eq!(listeners, [("192.0.2.1:25".parse().unwrap(), 1), ("[2001:db8::1]:2525".parse().unwrap(), 2)]);
+    assert_eq!(config.listeners[1].proxy_protocol_from, ["10.0.0.5/32", "fd00::/64"].map(|net| net.parse().unwrap()));
+    let backends: Vec<_> = config.backends.iter().map(|backend| (&*backend.name, backend.address.clone())).collect();
+    let expected = [
+        ("exchange", HostPort::Name("mail.example.net".to_owned(), 2525)),
+        ("backend-2", HostPort::Address("[2001:db8::25]:25".parse().unwrap())),
+        ("blind", HostPort::Name("mail_server".to_owned(), 25)),
+    ];
+    assert_eq!(backends, expected);
+    assert_eq!(config.backends[0].kind, Some(ServerKind::Exchange));
+    assert_eq!(config.relay.local_domains, domains(&["example.net", ".example.net", "[192.0.2.1]"]));
+    assert_eq!(config.proof.foreign_domain, "example.org");
+    let limits = config.limits;
+    assert_eq!((limits.message_size, limits.header_size, limits.text_line), (20 << 20, 4096, Some(1000)));
+    assert_eq!((limits.messages_per_session, limits.minimum_rate), (3, 6));
+    let timeouts = config.timeouts;
+    assert_eq!((timeouts.body, timeouts.reply, timeouts.drain), (seconds(7200), seconds(240), Duration::ZERO));
+    let servers = ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53", "[2001:db8::55]:5353"];
+    assert_eq!(config.dns.servers, servers.map(|server| server.parse().unwrap()));
+    assert_eq!(
+        (config.xdp.mode, &*config.xdp.interfaces),
+        (XdpMode::Generic, &["eth0", "wan.7"].map(str::to_owned)[..])
+    );
+    assert_eq!(config.control, Control { socket: "control.sock".into(), allowed_uids: vec![0, 1000] });
+}
+
+#[test]
+fn a_first_ban_that_is_not_given_is_no_longer_than_the_longest() {
+    let bans = parse(&format!("{MINIMAL}[bans]\nmaximum = \"1m\"\n"), "gateway.toml").unwrap().bans;
+    assert_eq!(bans.first, Duration::from_secs(60));
 }
 
 /// Takes the comment sign from lines such as `# key = value`.
@@ -258,6 +196,18 @@ fn the_documented_defaults_are_the_defaults() {
     assert_eq!(parse(&all, "gateway.toml"), Ok(defaults()));
 }
 
+/// Whether a key stands in any of the tables with this title.
+fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
+    let has = |table: &DeValue<'_>| table.as_table().is_some_and(|table| table.contains_key(key));
+    match title.trim_matches(['[', ']']) {
+        "" => tree.contains_key(key),
+        name => tree.get(name).is_some_and(|value| match value.get_ref() {
+            DeValue::Array(tables) => tables.iter().any(|table| has(table.get_ref())),
+            table => has(table),
+        }),
+    }
+}
+
 #[test]
 fn every_key_is_documented() {
     let all = uncommented(DOCUMENTED, &["# ", "# example: "]);
@@ -266,14 +216,7 @@ fn every_key_is_documented() {
     let (tree, _) = DeTable::parse_recoverable(&all);
     let mut count = 0;
     for (title, key) in keys.known() {
-        let table = match title.trim_matches(['[', ']']) {
-            "" => Some(tree.get_ref()),
-            name => tree.get_ref().get(name).and_then(|value| match value.get_ref() {
-                DeValue::Array(tables) => tables[0].get_ref().as_table(),
-                table => table.as_table(),
-            }),
-        };
-        assert!(table.unwrap().contains_key(key), "config/gateway.toml does not say what {title} {key} is");
+        assert!(is_in(tree.get_ref(), title, key), "config/gateway.toml does not say what {title} {key} is");
         count += 1;
     }
     assert!(count > 55, "{count}");

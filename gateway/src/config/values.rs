@@ -6,8 +6,16 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
+use super::declare::Word;
 use super::diagnostics::quoted;
 use super::read::{Complaint, Read, kind_of};
+
+pub(super) const MIB: u64 = 1 << 20;
+pub(super) const TENTH: Duration = Duration::from_millis(100);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const MINUTE: Duration = Duration::from_secs(60);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Text; `example` is what a text of this kind looks like.
 pub(super) fn text<'v>(value: &'v DeValue<'_>, example: &str) -> Read<&'v str> {
@@ -30,16 +38,14 @@ pub(super) fn boolean(value: &DeValue<'_>) -> Read<bool> {
 }
 
 /// One of a few words.
-pub(super) fn word<T: Copy>(words: &[(&str, T)]) -> impl Fn(&DeValue<'_>) -> Read<T> {
-    |value| {
-        let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
-        let help = || format!("write {}", choice(&names));
-        let Some(text) = value.as_str() else {
-            return Err(Complaint::new(format!("must be a word in quotes, not {}", kind_of(value)), help()));
-        };
-        let meaning = words.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning);
-        meaning.ok_or_else(|| Complaint::new(format!("cannot be {}", quoted(text)), help()))
-    }
+pub(super) fn word<T: Word>(value: &DeValue<'_>) -> Read<T> {
+    let names = || T::WORDS.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+    let help = || format!("write {}", choice(&names()));
+    let Some(text) = value.as_str() else {
+        return Err(Complaint::new(format!("must be a word in quotes, not {}", kind_of(value)), help()));
+    };
+    let meaning = T::WORDS.iter().find(|(name, _)| *name == text).map(|(_, meaning)| *meaning);
+    meaning.ok_or_else(|| Complaint::new(format!("cannot be {}", quoted(text)), help()))
 }
 
 /// `"a"`, `"b"` or `"c"`.

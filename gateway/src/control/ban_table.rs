@@ -2,7 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::table::{columns, printable};
+use crate::observe::show::printable;
+
+use super::table::columns;
 use super::{BanList, BannedBy, TopList, XdpMode};
 
 const BOLD: &str = "\x1b[1m";
@@ -16,17 +18,17 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
     }
     let rows = bans.iter().map(|ban| {
         let by = match ban.by {
-            BannedBy::Findings => "findings",
+            BannedBy::Offences => "findings",
             BannedBy::Administrator => "administrator",
         };
         [
-            printable(&ban.address),
+            printable(&ban.address).into_owned(),
             by.to_owned(),
             format!("{} ago", span(now.saturating_sub(ban.since))),
             span(ban.until.saturating_sub(*now)),
             ban.connections_refused.to_string(),
             ban.packets_dropped.to_string(),
-            printable(&ban.reason),
+            printable(&ban.reason).into_owned(),
         ]
     });
     page(columns(["BANNED", "BY", "SINCE", "LEFT", "REFUSED", "DROPPED", "WHY"], rows.collect()), colour)
@@ -36,14 +38,14 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
 pub fn render_top(list: &TopList, colour: bool) -> String {
     let TopList { mode, sources } = list;
     if *mode == XdpMode::Off {
-        let rows = sources.iter().map(|source| [printable(&source.address), source.active.to_string()]);
+        let rows = sources.iter().map(|source| [printable(&source.address).into_owned(), source.active.to_string()]);
         let table = page(columns(["SOURCE", "SESSIONS"], rows.collect()), colour);
         return format!("the kernel side is off: packets are not counted\n\n{table}");
     }
     let rows = sources.iter().map(|source| {
         let numbers = [source.active, source.syn, source.packets, source.bytes, source.dropped];
         let [active, syn, packets, bytes, dropped] = numbers.map(|number| number.to_string());
-        [printable(&source.address), active, syn, packets, bytes, dropped]
+        [printable(&source.address).into_owned(), active, syn, packets, bytes, dropped]
     });
     page(columns(["SOURCE", "SESSIONS", "SYNS", "PACKETS", "BYTES", "DROPPED"], rows.collect()), colour)
 }
@@ -83,7 +85,7 @@ mod tests {
         let findings = BanStatus {
             address: "192.0.2.1".into(),
             reason: "10 × relay attempt".into(),
-            by: BannedBy::Findings,
+            by: BannedBy::Offences,
             since: 1000,
             until: 1600,
             connections_refused: 7,
@@ -114,7 +116,7 @@ BANNED         BY             SINCE         LEFT       REFUSED  DROPPED  WHY
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         let lines: Vec<_> = page.lines().map(words).collect();
         assert_eq!(lines[..2], expected.lines().map(words).collect::<Vec<_>>());
-        assert!(page.contains("1 d") && page.contains("ticket �[2J4711") && page.contains("12345"), "{page}");
+        assert!(page.contains("1 d") && page.contains("ticket \\u{1b}[2J4711") && page.contains("12345"), "{page}");
         assert_eq!(render_bans(&BanList { now: 0, bans: Vec::new() }, false), "nobody is banned\n");
         assert!(render_bans(&bans(), true).starts_with("\x1b[1mBANNED"));
     }

@@ -6,22 +6,29 @@
 
 mod ban_table;
 mod client;
+mod problems;
 mod server;
 mod status;
 mod table;
 
+use std::time::Duration;
+
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
 pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
+pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals, Proof,
-    ProofState, ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals,
+    Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, Status, TopList, TopSource,
+    XdpMode, XdpStatus,
 };
 pub use table::render;
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;
+/// Longest ban by hand.
+pub const BAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest reason of a ban in bytes.
 pub const REASON_MAX: usize = 500;
 /// Longest request line in bytes.

@@ -1,31 +1,38 @@
 //! The gateway's end of the control socket.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
+use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::config::Control;
+use crate::observe::show::printable;
 
-use super::table::printable;
-use super::{BanList, BanStatus, REQUEST_MAX, Status, TOP_MAX, TopList};
+use super::{BAN_MAX, BanList, BanStatus, REASON_MAX, REQUEST_MAX, Status, TOP_MAX, TopList};
 
-/// Conversations at once; more wait.
-const CONVERSATIONS_MAX: usize = 16;
-/// How long one may take.
+/// Conversations that may wait for their request; when more come, the oldest is given up.
+const SILENT_MAX: usize = 64;
+/// Answers put together at once; more wait.
+const ANSWERS_MAX: usize = 8;
+/// How long a conversation may take.
 const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long its request may take to come.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A request.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +69,8 @@ pub trait Answers: Send + Sync + 'static {
 pub struct ControlSocket {
     listener: Option<StdListener>,
     path: PathBuf,
+    /// The folder that was made for it.
+    made: Option<PathBuf>,
     allowed_uids: Vec<u32>,
 }
 
@@ -107,7 +116,8 @@ impl ControlSocket {
         let path = &control.socket;
         let system = |error| SocketError::System(path.clone(), error);
         clear(path)?;
-        if let Some(directory) = path.parent() {
+        let missing = path.parent().filter(|directory| !directory.as_os_str().is_empty() && !directory.exists());
+        if let Some(directory) = missing {
             fs::create_dir_all(directory).map_err(system)?;
         }
         let listener = StdListener::bind(path).map_err(system)?;
@@ -115,7 +125,17 @@ impl ControlSocket {
         let mode = if control.allowed_uids.is_empty() { 0o600 } else { 0o666 };
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system)?;
         listener.set_nonblocking(true).map_err(system)?;
-        Ok(Self { listener: Some(listener), path: path.clone(), allowed_uids: control.allowed_uids.clone() })
+        Ok(Self {
+            listener: Some(listener),
+            path: path.clone(),
+            made: missing.map(Path::to_owned),
+            allowed_uids: control.allowed_uids.clone(),
+        })
+    }
+
+    /// What was made for it: the socket, and perhaps its folder.
+    pub fn own_files(&self) -> Vec<PathBuf> {
+        std::iter::once(&self.path).chain(&self.made).cloned().collect()
     }
 
     /// Answers for ever, on the current runtime.
@@ -131,7 +151,10 @@ impl ControlSocket {
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
-        if let Err(error) = fs::remove_file(&self.path) {
+        // A user that root became may not be allowed to; whoever comes next takes a dead socket away.
+        if let Err(error) = fs::remove_file(&self.path)
+            && error.kind() != io::ErrorKind::PermissionDenied
+        {
             warn!(path = %self.path.display(), %error, "cannot remove the control socket");
         }
     }
@@ -155,21 +178,30 @@ fn clear(path: &Path) -> Result<(), SocketError> {
 
 async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answers>) {
     let uids: Arc<[u32]> = uids.into();
-    let conversations = Arc::new(Semaphore::new(CONVERSATIONS_MAX));
+    let answering = Arc::new(Semaphore::new(ANSWERS_MAX));
+    // Those whose request has not come yet.
+    let mut silent: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
     loop {
-        let Ok(permit) = conversations.clone().acquire_owned().await else { return };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (uids, answers) = (uids.clone(), answers.clone());
-                tokio::spawn(async move {
-                    let talk = tokio::time::timeout(CONVERSATION_TIMEOUT, converse(stream, &uids, answers));
-                    match talk.await {
+                silent.retain(|(_, unasked)| unasked.strong_count() > 0);
+                // Who asks does so in an instant. Of those who do not, the oldest has had most time.
+                if silent.len() >= SILENT_MAX
+                    && let Some((oldest, _)) = silent.pop_front()
+                {
+                    oldest.abort();
+                }
+                let unasked = Arc::new(());
+                let is_unasked = Arc::downgrade(&unasked);
+                let conversation = converse(stream, unasked, uids.clone(), answering.clone(), answers.clone());
+                let conversation = tokio::spawn(async move {
+                    match timeout(CONVERSATION_TIMEOUT, conversation).await {
                         Ok(Ok(())) => {}
                         Ok(Err(error)) => debug!(%error, "control conversation"),
                         Err(_) => debug!("control conversation took too long"),
                     }
-                    drop(permit);
                 });
+                silent.push_back((conversation.abort_handle(), is_unasked));
             }
             Err(error) => {
                 warn!(%error, "control socket");
@@ -179,16 +211,26 @@ async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answer
     }
 }
 
-async fn converse(mut stream: UnixStream, uids: &[u32], answers: Arc<impl Answers>) -> io::Result<()> {
+/// `unasked` is let go of when the request is there.
+async fn converse(
+    mut stream: UnixStream,
+    unasked: Arc<()>,
+    uids: Arc<[u32]>,
+    answering: Arc<Semaphore>,
+    answers: Arc<impl Answers>,
+) -> io::Result<()> {
     let uid = stream.peer_cred()?.uid();
     let answer = if uids.contains(&uid) {
         let mut line = String::new();
         let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
-        BufReader::new((&mut stream).take(limit)).read_line(&mut line).await?;
+        timeout(REQUEST_TIMEOUT, BufReader::new((&mut stream).take(limit)).read_line(&mut line)).await??;
+        drop(unasked);
         match serde_json::from_str(&line) {
             // The kernel's tables may be large, and the log and the health checks live on this thread.
             Ok(request) => {
-                tokio::task::spawn_blocking(move || answer(request, &*answers)).await.map_err(io::Error::other)??
+                let permit = answering.acquire_owned().await.map_err(io::Error::other)?;
+                let answered = tokio::task::spawn_blocking(move || (answer(request, &*answers), permit));
+                answered.await.map_err(io::Error::other)?.0?
             }
             Err(error) => json!({ "error": format!("not understood: {error}") }).to_string(),
         }
@@ -207,18 +249,73 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
     };
     match request {
         Request::Status => serde_json::to_string(&answers.status()),
-        Request::Ban { network, seconds, reason } => {
-            or_refusal(answers.ban(network, Duration::from_secs(seconds), &printable(&reason)))
-        }
-        Request::Unban { network } => or_refusal(answers.unban(network)),
+        Request::Ban { network, seconds, reason } => or_refusal(
+            ban_length(seconds)
+                .and_then(|length| Ok((canonical(network)?, length, ban_reason(&reason)?)))
+                .and_then(|(network, length, reason)| answers.ban(network, length, &reason)),
+        ),
+        Request::Unban { network } => or_refusal(canonical(network).and_then(|network| answers.unban(network))),
         Request::Bans => serde_json::to_string(&answers.bans()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
+    }
+}
+
+/// IPv4 that is written as IPv6 is IPv4, or the ban would never meet anybody.
+fn canonical(network: IpNet) -> Result<IpNet, String> {
+    let IpNet::V6(mapped) = network else { return Ok(network) };
+    match (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(96)) {
+        (None, _) => Ok(network),
+        (Some(ip), Some(prefix)) => Ok(Ipv4Net::new(ip, prefix).map_err(|error| error.to_string())?.into()),
+        (Some(_), None) => Err(format!("{network} is part of IPv4 and part of IPv6; name one of them")),
+    }
+}
+
+fn ban_length(seconds: u64) -> Result<Duration, String> {
+    let longest = BAN_MAX.as_secs();
+    match seconds {
+        0 => Err("a ban lasts at least one second".to_owned()),
+        seconds if seconds > longest => Err(format!("a ban lasts {} hours at most", longest / 3600)),
+        seconds => Ok(Duration::from_secs(seconds)),
+    }
+}
+
+fn ban_reason(reason: &str) -> Result<String, String> {
+    match reason.trim() {
+        "" => Err("a ban has a reason; say which".to_owned()),
+        reason if reason.len() > REASON_MAX => Err(format!("a reason has {REASON_MAX} bytes at most")),
+        reason => Ok(printable(reason).into_owned()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn networks_are_canonical() {
+        for (asked, expected) in [
+            ("192.0.2.0/24", Some("192.0.2.0/24")),
+            ("2001:db8::/32", Some("2001:db8::/32")),
+            ("::ffff:192.0.2.0/120", Some("192.0.2.0/24")),
+            ("::ffff:192.0.2.9/128", Some("192.0.2.9/32")),
+            ("::ffff:0:0/96", Some("0.0.0.0/0")),
+            ("::ffff:192.0.2.0/64", None),
+        ] {
+            let done = canonical(asked.parse().unwrap()).ok().map(|network| network.to_string());
+            assert_eq!(done.as_deref(), expected, "{asked}");
+        }
+    }
+
+    #[test]
+    fn bans_have_bounds() {
+        for (seconds, good) in
+            [(0, false), (1, true), (366 * 86_400, true), (366 * 86_400 + 1, false), (u64::MAX, false)]
+        {
+            assert_eq!(ban_length(seconds).is_ok(), good, "{seconds}");
+        }
+        assert!(ban_reason(" ").is_err() && ban_reason(&"x".repeat(REASON_MAX + 1)).is_err());
+        assert!(!ban_reason(" a\u{1b}b ").unwrap().contains(char::is_control));
+    }
 
     fn control(path: PathBuf) -> Control {
         Control { socket: path, allowed_uids: Vec::new() }

@@ -14,12 +14,21 @@ pub struct Status {
     pub version: String,
     /// Since start.
     pub uptime_seconds: u64,
+    /// What needs the administrator, the worst first.
+    pub problems: Vec<Problem>,
+    /// What an administrator should know or mend, a sentence each.
+    #[serde(default)]
+    pub warnings: Vec<String>,
     /// In the configuration's order.
     pub listeners: Vec<ListenerStatus>,
     /// Sessions with clients.
     pub sessions: SessionTotals,
     /// Messages by the answer their end of data got.
     pub messages: MessageTotals,
+    /// What the gateway itself refused, by cause.
+    pub refusals_total: BTreeMap<String, u64>,
+    /// Log lines that were lost because nobody read fast enough.
+    pub log_lines_lost_total: u64,
     /// Relay proofs of all backends.
     pub proofs: ProofTotals,
     /// In the configuration's order.
@@ -28,6 +37,54 @@ pub struct Status {
     pub xdp: XdpStatus,
     /// Busiest sources as the kernel side counts them; while it is off, those with most sessions.
     pub top_sources: Vec<TopSource>,
+    /// Domains that the relay guard refused recipients in most often since the start, the most often refused first: one of
+    /// the administrator's own that `relay.local_domains` lacks stands out there.
+    pub refused_domains: Vec<RefusedDomainStatus>,
+}
+
+/// A domain that the relay guard refused.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedDomainStatus {
+    /// In lower case.
+    pub domain: String,
+    /// Recipients refused, at least.
+    pub refused_total: u64,
+    /// When the last was: seconds since 1970, UTC.
+    pub last_at: u64,
+}
+
+/// Something that needs the administrator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in one sentence without its stop.
+    pub what: String,
+    /// What to do, in the same form.
+    pub mend: Option<String>,
+}
+
+/// How bad a problem is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Severity {
+    /// Mail does not flow, or flows where it must not.
+    Critical,
+    /// It will, if nobody looks.
+    Warning,
+}
+
+impl Severity {
+    /// Every one, the worst first.
+    pub const ALL: [Self; 2] = [Self::Critical, Self::Warning];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// One listener.
@@ -46,6 +103,8 @@ pub struct ListenerStatus {
 pub struct SessionTotals {
     /// Now.
     pub active: u64,
+    /// As many as there may be.
+    pub limit: u64,
     /// Connections that became sessions.
     pub accepted_total: u64,
     /// Connections turned away.
@@ -204,7 +263,8 @@ pub struct BanStatus {
 #[serde(rename_all = "kebab-case")]
 pub enum BannedBy {
     /// The source's own doing.
-    Findings,
+    #[serde(rename = "findings")]
+    Offences,
     /// An administrator's.
     Administrator,
 }

@@ -3,7 +3,9 @@
 use crate::time::clock::since_1970;
 use std::fmt::Write as _;
 
-use super::{BackendStatus, Proof, ProofState, Status, XdpMode};
+use crate::observe::show::printable;
+
+use super::{BackendStatus, Problem, Proof, ProofState, Status, XdpMode};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -11,8 +13,9 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, listeners, sessions, messages, proofs, backends, xdp, top_sources: _ } =
+    let Status { version, uptime_seconds, problems, listeners, sessions, messages, refusals_total, proofs, .. } =
         status;
+    let Status { backends, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -20,6 +23,11 @@ pub fn render(status: &Status, colour: bool) -> String {
         let _ = writeln!(page, "{text}");
     };
     line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", uptime(*uptime_seconds)));
+    for Problem { severity, what, mend } in problems {
+        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
+        let mend = mend.as_ref().map(|mend| format!("; {}", printable(mend))).unwrap_or_default();
+        line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
+    }
     line(format_args!(
         "sessions   {} active, {} accepted, {} refused",
         sessions.active, sessions.accepted_total, sessions.refused_total
@@ -28,6 +36,11 @@ pub fn render(status: &Status, colour: bool) -> String {
         "messages   {} accepted, {} rejected, {} deferred",
         messages.accepted_total, messages.rejected_total, messages.deferred_total
     ));
+    let refused = refusals_total.iter().filter(|(_, count)| **count > 0);
+    let refused: Vec<_> = refused.map(|(cause, count)| format!("{count} {}", printable(cause))).collect();
+    if !refused.is_empty() {
+        line(format_args!("refusals   {}", refused.join(", ")));
+    }
     line(format_args!(
         "proofs     {} run, {} found trust, {} inconclusive",
         proofs.run_total, proofs.found_total, proofs.inconclusive_total
@@ -50,6 +63,12 @@ pub fn render(status: &Status, colour: bool) -> String {
         line(format_args!("  {red}! {}{plain}", printable(problem)));
     }
     line(format_args!("bans       {}", xdp.bans));
+    if !refused_domains.is_empty() {
+        let domains =
+            refused_domains.iter().map(|domain| format!("{}, {}×", printable(&domain.domain), domain.refused_total));
+        line(format_args!("refused    {}", domains.collect::<Vec<_>>().join("; ")));
+        line(format_args!("           is one of these domains yours? then add it to relay.local_domains"));
+    }
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
@@ -62,7 +81,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     let rows = backends.iter().map(|backend| {
         let health = if backend.healthy { "healthy" } else { "unhealthy" };
         let proof = proof(&backend.proof);
-        [printable(&backend.name), backend.address.clone(), backend.identity.clone(), health.into(), proof]
+        [printable(&backend.name).into_owned(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
     });
     let mut rows = columns(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows.collect()).into_iter();
     line(format_args!("{}", rows.next().unwrap_or_default()));
@@ -125,11 +144,6 @@ pub(super) fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -
     all.iter().map(cells).collect()
 }
 
-/// Text that came from elsewhere must not steer the terminal.
-pub(super) fn printable(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '�' } else { character }).collect()
-}
-
 fn uptime(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
@@ -141,8 +155,12 @@ fn uptime(seconds: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::{ListenerStatus, MessageTotals, ProofTotals, SessionTotals, XdpStatus};
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::{
+        ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, XdpStatus,
+    };
     use super::*;
 
     fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
@@ -157,17 +175,21 @@ mod tests {
         }
     }
 
-    fn status() -> Status {
+    pub(in super::super) fn status() -> Status {
         Status {
             version: "1.2.3".into(),
             uptime_seconds: 3 * 3600 + 12 * 60,
+            problems: Vec::new(),
+            warnings: Vec::new(),
             listeners: vec![ListenerStatus {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),
                 proxy_protocol: false,
             }],
-            sessions: SessionTotals { active: 1, accepted_total: 22, refused_total: 3 },
+            sessions: SessionTotals { active: 1, limit: 20_000, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
+            refusals_total: BTreeMap::from([("ban".to_owned(), 3), ("relay".to_owned(), 0)]),
+            log_lines_lost_total: 0,
             proofs: ProofTotals { run_total: 7, found_total: 1, inconclusive_total: 2 },
             backends: vec![
                 backend("exchange", "xclient", None),
@@ -175,6 +197,11 @@ mod tests {
             ],
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
+            refused_domains: vec![RefusedDomainStatus {
+                domain: "mail.example.com".into(),
+                refused_total: 10,
+                last_at: 0,
+            }],
         }
     }
 
@@ -184,9 +211,12 @@ mod tests {
 smtp-gateway 1.2.3, up 3 h 12 min
 sessions   1 active, 22 accepted, 3 refused
 messages   4 accepted, 5 rejected, 6 deferred
+refusals   3 ban
 proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
 bans       0
+refused    mail.example.com, 10×
+           is one of these domains yours? then add it to relay.local_domains
 
 LISTENER  TAKES    BACKEND
 [::]:25   clients  exchange
@@ -194,11 +224,24 @@ LISTENER  TAKES    BACKEND
 BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
 exchange  192.0.2.25:25  xclient   healthy    never run
 old       192.0.2.25:25  none      unhealthy  never run
-  ! greets with 554 �[2Jgo away
+  ! greets with 554 \\u{1b}[2Jgo away
   ! this backend does not learn who its clients are
 ";
         assert_eq!(render(&status(), false), expected);
         assert!(render(&status(), true).contains("\x1b[31mold "));
+    }
+
+    #[test]
+    fn what_is_wrong_stands_on_top() {
+        let mut status = status();
+        status.problems = vec![Problem {
+            severity: Severity::Critical,
+            what: "OPEN RELAY: the backend exchange relays".into(),
+            mend: Some("mend \u{202e}it".into()),
+        }];
+        let page = render(&status, false);
+        let second = page.lines().nth(1).unwrap();
+        assert_eq!(second, "! critical: OPEN RELAY: the backend exchange relays; mend \\u{202e}it");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
-use crate::observe::log;
-use crate::policy::reputation::Finding;
-use crate::session::{Action, MessageOutcome};
+use crate::observe::counters;
+use crate::observe::log::{self, MessageRecord};
+use crate::observe::refusals::RefusalCause;
+use crate::policy::offences::Offence;
+use crate::session::{Action, End, MessageOutcome, MessageReport};
 use crate::time::clock::now;
 
 use super::backend_side::BackendSide;
@@ -25,35 +27,28 @@ impl SessionTask {
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();
-                if let Some(finding) = self.session.finding_at_end() {
-                    self.report(finding);
+                if let Some(cause) = self.session.end().and_then(cause_of) {
+                    counters.refusals_total.increment(cause);
+                }
+                if let Some(offence) = self.session.offence_at_end() {
+                    self.charge(offence);
                 }
             }
-            Action::Message(report) => {
-                match report.outcome {
-                    MessageOutcome::Accepted => counters.messages_accepted_total.increment(),
-                    MessageOutcome::Rejected => counters.messages_rejected_total.increment(),
-                    MessageOutcome::Deferred | MessageOutcome::Aborted => counters.messages_deferred_total.increment(),
-                }
-                let client = self.session.client_addr();
-                log::message_done(
-                    self.id,
-                    client,
-                    self.session.hello(),
-                    &backend.name,
-                    self.worker.log_mailboxes,
-                    &report,
-                );
-            }
-            Action::RelayDenied => {
+            Action::Message(report) => self.message_over(&report),
+            Action::RelayDenied(domain) => {
                 counters.relay_denied_total.increment();
-                self.report(Finding::RelayAttempt);
+                self.worker.refused(RefusalCause::Relay, self.session.client_addr().ip());
+                self.worker.verdicts.count_refused_domain(&domain, now());
             }
             Action::EarlyTalk => {
                 counters.early_talkers_total.increment();
-                self.report(Finding::EarlyTalk);
+                self.worker.refused(RefusalCause::EarlyTalk, self.session.client_addr().ip());
+                self.charge(Offence::EarlyTalk);
             }
-            Action::Finding(finding) => self.report(finding),
+            Action::ProxyHeader => {
+                self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
+            }
+            Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(why) => {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(why);
@@ -64,7 +59,55 @@ impl SessionTask {
         }
     }
 
-    fn report(&self, finding: Finding) {
-        self.worker.verdicts.report(self.session.client_addr(), self.peer, finding, now());
+    /// Counts a message, tells the log of it, and the verdicts if it was delivered.
+    fn message_over(&self, report: &MessageReport) {
+        let Worker { backend, counters, verdicts, .. } = &*self.worker;
+        let outcome = match report.outcome {
+            MessageOutcome::Accepted => counters::MessageOutcome::Accepted,
+            MessageOutcome::Rejected => counters::MessageOutcome::Rejected,
+            MessageOutcome::Deferred => counters::MessageOutcome::Deferred,
+            MessageOutcome::Aborted => counters::MessageOutcome::Aborted,
+        };
+        let verdict_ms = report.answered.since(report.ended);
+        counters.messages_total.increment(outcome);
+        counters.message_bytes.observe(report.size);
+        if outcome != counters::MessageOutcome::Aborted {
+            counters.verdict_seconds.observe(verdict_ms);
+        }
+        if outcome == counters::MessageOutcome::Accepted {
+            verdicts.credit(self.session.client_addr(), true, now());
+        }
+        log::message_done(&MessageRecord {
+            session: self.id,
+            client: self.session.client_addr(),
+            helo: self.session.hello(),
+            backend: &backend.name,
+            mailboxes: self.worker.log_mailboxes,
+            from: report.from.as_deref().unwrap_or_default(),
+            recipients: &report.recipients,
+            recipients_accepted: report.recipients_accepted,
+            size: report.size,
+            message_id: report.message_id.as_deref(),
+            header_from: report.header_from.as_deref(),
+            outcome,
+            code: report.code,
+            reply: &report.reply,
+            transfer_ms: report.ended.since(report.started),
+            verdict_ms,
+        });
+    }
+
+    fn charge(&self, offence: Offence) {
+        self.worker.verdicts.charge(self.session.client_addr(), self.peer, offence, now());
+    }
+}
+
+/// What the gateway refused to go on with, if it was the gateway that ended the session for what its client did.
+fn cause_of(end: End) -> Option<RefusalCause> {
+    match end {
+        End::TooManyErrors | End::TooManyCommands => Some(RefusalCause::Errors),
+        End::Flood => Some(RefusalCause::Flood),
+        End::ClientTimeout | End::ClientTooSlow => Some(RefusalCause::Timeout),
+        _ => None,
     }
 }

@@ -15,6 +15,6 @@ mod opening;
 mod task;
 mod worker;
 
-pub use worker::{Drain, DrainState, Worker, wake_sessions};
+pub use worker::{Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

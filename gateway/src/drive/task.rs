@@ -23,6 +23,7 @@ use crate::time::clock::{instant, now, wall_clock};
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::closing::Closing;
+use super::opening::Early;
 use super::worker::{Drain, Worker, register, unregister};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -86,10 +87,18 @@ impl SessionTask {
         }
     }
 
-    /// Sends the greeting; a fresh socket has room. `early`: the client talked before it.
-    pub(crate) fn greet(&mut self, early: bool) {
+    /// Sends the greeting; a fresh socket has room. `early`: what the client said before it.
+    pub(crate) fn greet(&mut self, early: Early) {
         let mut out = Output::default();
-        if !(early && self.session.early_greeting(&mut out)) {
+        let is_over = match early {
+            Early::Silent => false,
+            Early::Talk => self.session.early_greeting(&mut out),
+            Early::ProxyHeader => {
+                self.session.refuse_proxy_header(&mut out);
+                true
+            }
+        };
+        if !is_over {
             self.session.greet(&mut out);
         }
         for action in out.actions {
@@ -293,6 +302,7 @@ impl SessionTask {
             self.act(action);
         }
         if !out.to_client.is_empty() {
+            self.worker.counters.count_replies(&out.to_client);
             self.send_client(cx, &out.to_client);
             out.to_client.clear();
         }
@@ -408,17 +418,28 @@ impl<H> Future for Holding<H> {
 impl Drop for SessionTask {
     fn drop(&mut self) {
         unregister(self.id);
-        self.worker.counters.sessions_closed_total.increment();
-        log::session_closed(&SessionRecord {
+        let (counters, totals) = (&self.worker.counters, self.session.totals());
+        let record = SessionRecord {
             id: self.id,
             client: self.session.client_addr(),
             peer: self.peer,
             helo: self.session.hello(),
             backend: &self.worker.backend.name,
-            totals: self.session.totals(),
+            accepted: totals.accepted,
+            rejected: totals.rejected,
+            deferred: totals.deferred,
+            relay_denied: totals.relay_denied,
+            errors: totals.errors,
             bytes_in: self.bytes_in,
             duration_ms: now().since(self.started),
             end: self.session.end().map_or("gateway stopped", End::as_str),
-        });
+        };
+        counters.sessions_closed_total.increment();
+        counters.client_bytes_total.add(self.bytes_in);
+        counters.session_seconds.observe(record.duration_ms);
+        if record.is_empty() {
+            counters.sessions_empty_total.increment();
+        }
+        log::session_closed(&record);
     }
 }

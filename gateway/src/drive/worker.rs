@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::task::Waker;
 
 use crate::backend::BackendState;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
+use crate::observe::refusals::{self, RefusalCause};
 use crate::session::Settings;
 use crate::verdicts::Verdicts;
 
@@ -27,10 +29,50 @@ pub struct Worker {
     pub counters: Arc<Counters>,
     /// Whether to end.
     pub drain: Arc<DrainState>,
+    /// Whether places are running out.
+    pub shortage: Arc<Shortage>,
     /// Whether mailboxes are logged whole.
     pub log_mailboxes: bool,
     /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
     pub heeds_hold: bool,
+}
+
+impl Worker {
+    /// Counts what was refused to this source, and tells of it unless the relay proof had asked for it.
+    pub fn refused(&self, cause: RefusalCause, source: IpAddr) {
+        self.counters.refusals_total.increment(cause);
+        if self.heeds_hold {
+            refusals::tell(cause, source);
+        }
+    }
+
+    /// A connection ended before it said who it is for; that is nothing to tell.
+    pub fn turned_away_silently(&self) {
+        self.counters.sessions_refused_total.increment();
+    }
+
+    /// A connection was turned away before a session began.
+    pub fn turned_away(&self, cause: RefusalCause, source: IpAddr) {
+        self.counters.sessions_refused_total.increment();
+        self.refused(cause, source);
+    }
+}
+
+/// Whether places for sessions are running out. Sessions read it when they judge how long a client may take: while places are
+/// short, deadlines are shorter, and who has brought no mail goes first.
+#[derive(Debug, Default)]
+pub struct Shortage(AtomicBool);
+
+impl Shortage {
+    /// Whether they are.
+    pub fn is_short(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// They are, or no longer.
+    pub fn set(&self, short: bool) {
+        self.0.store(short, Ordering::Relaxed);
+    }
 }
 
 /// How far the way down is.

@@ -28,24 +28,36 @@ impl PeerAddr {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ClientAddr {
     addr: SocketAddr,
-    named: bool,
+    origin: Origin,
+}
+
+/// Where a client's address is known from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Origin {
+    /// The connection itself.
+    Direct,
+    /// A load balancer's PROXY header.
+    Header,
+    /// Nowhere: it is the load balancer's own.
+    Unnamed,
 }
 
 impl ClientAddr {
     /// No load balancer stands before this listener: the peer is the client.
     pub fn direct(peer: PeerAddr) -> Self {
-        Self { addr: peer.0, named: true }
+        Self { addr: peer.0, origin: Origin::Direct }
     }
 
     /// A listed load balancer speaks for itself, or does not say for whom (v2 LOCAL, v1 UNKNOWN). It is served as the peer
-    /// it is, but whoever may stand behind it inherits nothing that is granted to its address.
+    /// it is, but whoever may stand behind it inherits nothing that is granted to its address, and a backend must not be told
+    /// that address: it may trust it.
     pub fn unnamed(balancer: PeerAddr) -> Self {
-        Self { addr: balancer.0, named: false }
+        Self { addr: balancer.0, origin: Origin::Unnamed }
     }
 
     /// A listed load balancer named this source in its PROXY header.
     pub fn from_proxy_header(source: SocketAddr) -> Self {
-        Self { addr: SocketAddr::new(source.ip().to_canonical(), source.port()), named: true }
+        Self { addr: SocketAddr::new(source.ip().to_canonical(), source.port()), origin: Origin::Header }
     }
 
     /// The address.
@@ -65,7 +77,12 @@ impl ClientAddr {
 
     /// Whether the address is the client's own, and not that of a load balancer which did not name it.
     pub fn is_named(self) -> bool {
-        self.named
+        self.origin != Origin::Unnamed
+    }
+
+    /// Whether it is the connection's own, with no load balancer between.
+    pub fn is_direct(self) -> bool {
+        self.origin == Origin::Direct
     }
 }
 

@@ -7,6 +7,7 @@
 //! All but [`names`] and [`transparent`] is pure: encoders and parsers of the headers and commands that carry an identity.
 
 mod addr;
+pub mod host;
 pub mod names;
 pub mod proxy_in;
 pub mod proxy_out;

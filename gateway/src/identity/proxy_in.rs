@@ -5,9 +5,6 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use ipnet::IpNet;
-
-use super::PeerAddr;
 use super::proxy_out::V2_SIGNATURE;
 
 /// What a header says.
@@ -20,8 +17,9 @@ pub enum ProxyHeader {
         /// The load balancer's own address that the client connected to.
         destination: SocketAddr,
     },
-    /// The load balancer speaks for itself: a health check (v2 LOCAL, v1 UNKNOWN).
-    Local,
+    /// The load balancer does not say who the client is: it speaks for itself (v2 LOCAL, v1 UNKNOWN), or for a connection that
+    /// is none of TCP over IP (v2 UNSPEC, UNIX, UDP).
+    Unnamed,
 }
 
 /// What stands at the head of a connection.
@@ -53,7 +51,7 @@ pub enum ProxyFault {
     TooLong,
     /// The CRC32C TLV does not match.
     BadChecksum,
-    /// The source is an address that no client has: unspecified, loopback, multicast.
+    /// The source is an address that nobody has: unspecified, multicast, broadcast.
     ImpossibleSource,
 }
 
@@ -64,9 +62,15 @@ pub const V2_MAX: usize = 4096;
 
 const TLV_CRC32C: u8 = 0x03;
 
-/// Whether this peer may send a header.
-pub fn is_listed(peer: PeerAddr, networks: &[IpNet]) -> bool {
-    networks.iter().any(|network| network.contains(&peer.ip()))
+/// Whether this is the beginning of a header, of either version.
+pub fn begins_header(input: &[u8]) -> bool {
+    input.starts_with(b"PROXY ") || input.starts_with(&V2_SIGNATURE)
+}
+
+/// Whether a line of commands is what tells a header, of either version, where none was waited for. Version 2 begins with two
+/// empty lines, which say nothing yet.
+pub fn resumes_header(line: &[u8]) -> bool {
+    line.starts_with(b"PROXY ") || line.starts_with(&V2_SIGNATURE[4..7])
 }
 
 /// Parses the header at the head of `input`.
@@ -99,7 +103,7 @@ fn is_prefix(input: &[u8], signature: &[u8]) -> bool {
 }
 
 fn is_possible(ip: IpAddr) -> bool {
-    !(ip.is_unspecified() || ip.is_loopback() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
+    !(ip.is_unspecified() || ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST))
 }
 
 fn parse_v1(input: &[u8]) -> Parsed {
@@ -121,17 +125,15 @@ fn parse_v1_line(line: &str) -> Option<ProxyHeader> {
     let mut words = line.split(' ').skip(1);
     let family = words.next()?;
     if family == "UNKNOWN" {
-        return Some(ProxyHeader::Local);
+        return Some(ProxyHeader::Unnamed);
     }
-    let mut address = || -> Option<IpAddr> {
-        let word = words.next()?;
-        match family {
-            "TCP4" => word.parse::<Ipv4Addr>().ok().map(IpAddr::from),
-            "TCP6" => word.parse::<Ipv6Addr>().ok().map(|ip| IpAddr::from(ip).to_canonical()),
-            _ => None,
-        }
+    let source = match (family, words.next()?) {
+        ("TCP4", word) => IpAddr::from(word.parse::<Ipv4Addr>().ok()?),
+        ("TCP6", word) => IpAddr::from(word.parse::<Ipv6Addr>().ok()?).to_canonical(),
+        _ => return None,
     };
-    let (source, destination) = (address()?, address()?);
+    // By it nothing is decided, and load balancers that learned the source from another one write it in another family.
+    let destination = words.next()?.parse::<IpAddr>().ok()?.to_canonical();
     let mut port = || -> Option<u16> {
         let word = words.next()?;
         let plain = word.bytes().all(|byte| byte.is_ascii_digit()) && (word == "0" || !word.starts_with('0'));
@@ -155,7 +157,8 @@ fn parse_v2(input: &[u8]) -> Parsed {
     let addresses = match (local, family) {
         (_, 0x11) => 12,
         (_, 0x21) => 36,
-        (true, _) => 0,
+        // UNSPEC; UDP over IPv4 and IPv6; UNIX, stream and datagram.
+        (_, 0x00 | 0x12 | 0x22 | 0x31 | 0x32) | (true, _) => 0,
         (false, _) => return Err(ProxyFault::BadBinary),
     };
     let Some(length) = input.get(14..16) else { return Ok(None) };
@@ -168,8 +171,8 @@ fn parse_v2(input: &[u8]) -> Parsed {
         return Err(ProxyFault::BadBinary);
     }
     let Some(header) = input.get(..used) else { return Ok(None) };
-    if local {
-        return Ok(Some((ProxyHeader::Local, used)));
+    if local || addresses == 0 {
+        return Ok(Some((ProxyHeader::Unnamed, used)));
     }
     let (fixed, tlvs) = header[16..].split_at(addresses);
     check_tlvs(header, tlvs)?;

@@ -26,6 +26,20 @@ impl Source {
         }
     }
 
+    /// The networks that are counted with it, the narrowest first, and how many times as much as a source each may do:
+    /// itself, and of IPv6 the /56 and the /48 that one subscriber may have been given.
+    pub fn breadths(self) -> impl Iterator<Item = (IpNet, u32)> {
+        let wider = |ip: Ipv6Addr| {
+            [(56, 4), (48, 16)].map(|(length, breadth)| (Ipv6Net::new_assert(ip, length).trunc(), breadth))
+        };
+        let wider = match self.0 {
+            IpAddr::V4(_) => None,
+            IpAddr::V6(ip) => Some(wider(ip)),
+        };
+        let wider = wider.into_iter().flatten().map(|(network, breadth)| (network.into(), breadth));
+        std::iter::once((self.network(), 1)).chain(wider)
+    }
+
     /// Its first address.
     pub fn ip(self) -> IpAddr {
         self.0

@@ -6,7 +6,7 @@ use gateway_common::{Deny, reason};
 use ipnet::IpNet;
 
 use crate::policy::bans::{Ban, Cause};
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 
 use super::time::millis_of;
 
@@ -14,24 +14,24 @@ use super::time::millis_of;
 pub(super) fn reason_of(cause: Cause) -> u32 {
     match cause {
         Cause::Administrator => reason::MANUAL,
-        Cause::Findings(Finding::RelayAttempt) => reason::RELAY_ATTEMPTS,
-        Cause::Findings(Finding::AuthFailure) => reason::AUTH_FAILURES,
-        Cause::Findings(Finding::TooManyErrors) => reason::TOO_MANY_ERRORS,
-        Cause::Findings(Finding::EarlyTalk) => reason::EARLY_TALK,
-        Cause::Findings(Finding::BareNewline | Finding::IdentityClaim | Finding::TooManyCommands | Finding::Flood) => {
-            reason::PROTOCOL_ABUSE
-        }
+        Cause::Offences(Offence::RelayAttempt | Offence::UnknownRecipients) => reason::RELAY_ATTEMPTS,
+        Cause::Offences(Offence::AuthFailure) => reason::AUTH_FAILURES,
+        Cause::Offences(Offence::TooManyErrors) => reason::TOO_MANY_ERRORS,
+        Cause::Offences(Offence::EarlyTalk) => reason::EARLY_TALK,
+        Cause::Offences(
+            Offence::SmugglingAttempt | Offence::IdentityClaim | Offence::TooManyCommands | Offence::Flood,
+        ) => reason::PROTOCOL_ABUSE,
     }
 }
 
 /// What is left of a ban when only the kernel remembers it: who, until when, and the number for why.
 pub(super) fn ban_of(network: IpNet, deny: &Deny) -> Ban {
     let cause = match deny.reason {
-        reason::RELAY_ATTEMPTS => Cause::Findings(Finding::RelayAttempt),
-        reason::AUTH_FAILURES => Cause::Findings(Finding::AuthFailure),
-        reason::TOO_MANY_ERRORS => Cause::Findings(Finding::TooManyErrors),
-        reason::EARLY_TALK => Cause::Findings(Finding::EarlyTalk),
-        reason::PROTOCOL_ABUSE | reason::MIXED => Cause::Findings(Finding::Flood),
+        reason::RELAY_ATTEMPTS => Cause::Offences(Offence::RelayAttempt),
+        reason::AUTH_FAILURES => Cause::Offences(Offence::AuthFailure),
+        reason::TOO_MANY_ERRORS => Cause::Offences(Offence::TooManyErrors),
+        reason::EARLY_TALK => Cause::Offences(Offence::EarlyTalk),
+        reason::PROTOCOL_ABUSE | reason::MIXED => Cause::Offences(Offence::Flood),
         _ => Cause::Administrator,
     };
     Ban {
@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn a_ban_survives_the_kernel() {
         let network: IpNet = "192.0.2.1/32".parse().unwrap();
-        let causes = Finding::ALL.map(Cause::Findings);
+        let causes = Offence::ALL.map(Cause::Offences);
         for cause in causes.into_iter().chain([Cause::Administrator]) {
             let ban = Ban::new(network, cause, "why", now(), Duration::from_secs(60), true);
             let deny = Deny {

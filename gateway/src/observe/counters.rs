@@ -1,75 +1,186 @@
-//! Counters, one set a worker so that no two cores write one cache line; readers add them up.
+//! What workers count, one set each, so that no two cores write one cache line; readers add them up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::declare::{Declaration, Kind, Label, label};
+use super::numbers::{Counter, Durations, Family, FamilyTotals, Histogram, HistogramTotals, Sizes};
+use super::refusals::RefusalCause;
+
+label! {
+    /// How a message ended.
+    MessageOutcome {
+        /// The backend answered 2xx to the end of data.
+        Accepted = "accepted",
+        /// 5xx, the backend's or the gateway's.
+        Rejected = "rejected",
+        /// 4xx, the backend's or the gateway's.
+        Deferred = "deferred",
+        /// The client went away before it heard an answer.
+        Aborted = "aborted",
+    }
+}
+
+label! {
+    /// The class of a reply to a client, by its first digit.
+    ReplyClass {
+        /// 2yz.
+        Positive = "2xx",
+        /// 3yz.
+        Intermediate = "3xx",
+        /// 4yz.
+        Transient = "4xx",
+        /// 5yz.
+        Permanent = "5xx",
+    }
+}
+
+/// One number of [`Totals`], whatever its kind.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// Without labels.
+    Counter(u64),
+    /// By the values of its one label.
+    Family(Vec<(&'static str, u64)>),
+    /// Upper bounds and counts, the sum of all, and how many.
+    Histogram(Vec<(f64, u64)>, f64, u64),
+}
 
 macro_rules! counters {
-    ($($(#[doc = $help:literal])+ $name:ident,)+) => {
+    (
+        counters { $($(#[doc = $help:literal])+ $name:ident,)+ }
+        families { $($(#[doc = $family_help:literal])+ $family:ident: $label:ty = $label_name:literal,)+ }
+        histograms { $($(#[doc = $histogram_help:literal])+ $histogram:ident: $scale:ty,)+ }
+    ) => {
         /// One worker's counters. Only that worker writes them.
         #[derive(Debug, Default)]
         #[repr(align(128))]
         pub struct Counters {
             $($(#[doc = $help])+ pub $name: Counter,)+
+            $($(#[doc = $family_help])+ pub $family: Family<$label>,)+
+            $($(#[doc = $histogram_help])+ pub $histogram: Histogram<$scale>,)+
         }
 
         /// The sum over all workers at one moment.
-        #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+        #[derive(Debug, Default, Clone, Copy)]
         pub struct Totals {
             $($(#[doc = $help])+ pub $name: u64,)+
+            $($(#[doc = $family_help])+ pub $family: FamilyTotals<$label>,)+
+            $($(#[doc = $histogram_help])+ pub $histogram: HistogramTotals<$scale>,)+
         }
+
+        /// Everything that workers count, in the order of [`Totals::values`].
+        pub const DECLARATIONS: &[Declaration] = &[
+            $(Declaration {
+                name: stringify!($name), kind: Kind::Counter, labels: &[], help: concat!($($help),+).trim_ascii(),
+            },)+
+            $(Declaration {
+                name: stringify!($family), kind: Kind::Counter, labels: &[$label_name],
+                help: concat!($($family_help),+).trim_ascii(),
+            },)+
+            $(Declaration {
+                name: stringify!($histogram), kind: Kind::Histogram, labels: &[],
+                help: concat!($($histogram_help),+).trim_ascii(),
+            },)+
+        ];
 
         impl Totals {
             fn add(&mut self, counters: &Counters) {
                 $(self.$name += counters.$name.value();)+
+                $(self.$family.add(&counters.$family);)+
+                $(self.$histogram.add(&counters.$histogram);)+
+            }
+
+            /// Every number, in the order of [`DECLARATIONS`].
+            pub fn values(&self) -> Vec<Value> {
+                vec![
+                    $(Value::Counter(self.$name),)+
+                    $(Value::Family(by_label(&self.$family)),)+
+                    $(Value::Histogram(
+                        self.$histogram.buckets().collect(), self.$histogram.sum(), self.$histogram.count(),
+                    ),)+
+                ]
             }
         }
     };
 }
 
 counters! {
-    /// Connections that the system handed over.
-    connections_total,
-    /// Connections that became sessions.
-    sessions_accepted_total,
-    /// Connections turned away before a session began.
-    sessions_refused_total,
-    /// Sessions that are over.
-    sessions_closed_total,
-    /// Messages the backend answered 2xx.
-    messages_accepted_total,
-    /// Messages answered 5xx.
-    messages_rejected_total,
-    /// Messages answered 4xx.
-    messages_deferred_total,
-    /// Recipients refused by the relay guard.
-    relay_denied_total,
-    /// Sessions in which the backend could not be told who the client is.
-    identity_failures_total,
-    /// Clients that talked before they were asked.
-    early_talkers_total,
-    /// Connections to backends that could not be made.
-    dials_failed_total,
-    /// Relay proofs that have run.
-    proofs_run_total,
-    /// Relay proofs that found a relay, or trust in the gateway's address.
-    proofs_found_total,
-    /// Relay proofs that showed nothing.
-    proofs_inconclusive_total,
+    counters {
+        /// Connections that the system handed over.
+        connections_total,
+        /// Connections that became sessions.
+        sessions_accepted_total,
+        /// Connections turned away before a session began.
+        sessions_refused_total,
+        /// Sessions that are over.
+        sessions_closed_total,
+        /// Sessions that are over and brought nothing: no mail, no refusal, such as health checks and scanners.
+        sessions_empty_total,
+        /// Bytes read from clients, in sessions that are over.
+        client_bytes_total,
+        /// Recipients refused by the relay guard.
+        relay_denied_total,
+        /// Sessions in which the backend could not be told who the client is.
+        identity_failures_total,
+        /// Clients that talked before they were asked.
+        early_talkers_total,
+        /// Connections to backends that could not be made.
+        dials_failed_total,
+        /// Relay proofs that have run.
+        proofs_run_total,
+        /// Relay proofs that found a relay, or trust in the gateway's address.
+        proofs_found_total,
+        /// Relay proofs that showed nothing.
+        proofs_inconclusive_total,
+    }
+    families {
+        /// Messages by how they ended.
+        messages_total: MessageOutcome = "outcome",
+        /// Replies to clients by class.
+        replies_total: ReplyClass = "class",
+        /// What the gateway itself refused, by cause.
+        refusals_total: RefusalCause = "cause",
+    }
+    histograms {
+        /// How long a connection to a backend took.
+        connect_seconds: Durations,
+        /// How long a backend's session took to open, from the connection to the identity accepted.
+        opening_seconds: Durations,
+        /// How long a backend took from the end of a message to its verdict.
+        verdict_seconds: Durations,
+        /// How long sessions lasted.
+        session_seconds: Durations,
+        /// Sizes of messages.
+        message_bytes: Sizes,
+    }
 }
 
-/// A number that only grows.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+fn by_label<L: Label>(totals: &FamilyTotals<L>) -> Vec<(&'static str, u64)> {
+    L::ALL.iter().map(|label| (label.as_str(), totals.of(*label))).collect()
+}
 
-impl Counter {
-    /// One more.
-    pub fn increment(&self) {
-        self.0.fetch_add(1, Ordering::Relaxed);
+impl Counters {
+    /// Counts the replies in these bytes, which hold whole lines: the last line of each reply has a blank, or nothing,
+    /// behind its code.
+    pub fn count_replies(&self, replies: &[u8]) {
+        for line in replies.split_inclusive(|byte| *byte == b'\n') {
+            if let [class, _, _, b' ' | b'\r', ..] = line {
+                let class = match class {
+                    b'2' => ReplyClass::Positive,
+                    b'3' => ReplyClass::Intermediate,
+                    b'4' => ReplyClass::Transient,
+                    _ => ReplyClass::Permanent,
+                };
+                self.replies_total.increment(class);
+            }
+        }
     }
+}
 
-    /// As it stands.
-    pub fn value(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+impl Totals {
+    /// Sessions that go on.
+    pub fn sessions_active(&self) -> u64 {
+        self.sessions_accepted_total.saturating_sub(self.sessions_closed_total)
     }
 }
 
@@ -108,7 +219,35 @@ mod tests {
         set.of(0).relay_denied_total.increment();
         set.of(1).relay_denied_total.increment();
         set.of(1).sessions_accepted_total.increment();
-        let expected = Totals { relay_denied_total: 2, sessions_accepted_total: 1, ..Totals::default() };
-        assert_eq!(set.totals(), expected);
+        set.of(0).messages_total.increment(MessageOutcome::Rejected);
+        set.of(1).messages_total.increment(MessageOutcome::Rejected);
+        set.of(1).message_bytes.observe(7);
+        let totals = set.totals();
+        assert_eq!((totals.relay_denied_total, totals.sessions_accepted_total), (2, 1));
+        assert_eq!((totals.messages_total.of(MessageOutcome::Rejected), totals.messages_total.sum()), (2, 2));
+        assert_eq!(totals.message_bytes.count(), 1);
+    }
+
+    #[test]
+    fn every_declaration_has_its_value() {
+        let values = Totals::default().values();
+        assert_eq!(values.len(), DECLARATIONS.len());
+        for (declaration, value) in DECLARATIONS.iter().zip(values) {
+            let fits = match declaration.kind {
+                Kind::Counter => matches!(value, Value::Counter(_) | Value::Family(_)),
+                Kind::Histogram => matches!(value, Value::Histogram(..)),
+                Kind::Gauge => false,
+            };
+            assert!(fits, "{declaration:?}");
+        }
+    }
+
+    #[test]
+    fn replies_are_counted_by_their_last_lines() {
+        let set = CounterSet::new(1);
+        set.of(0).count_replies(b"250-mx.example.com\r\n250-SIZE\r\n250 DSN\r\n354 go\r\n451 4.3.0 a 250 b\r\n550\r\n");
+        let totals = set.totals().replies_total;
+        let counts = [ReplyClass::Positive, ReplyClass::Intermediate, ReplyClass::Transient, ReplyClass::Permanent];
+        assert_eq!(counts.map(|class| totals.of(class)), [1, 1, 1, 1]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::time::Millis;
 
 /// Bans of single sources at once.
@@ -23,7 +23,7 @@ pub const NETWORKS_MAX: usize = 10_240;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cause {
     /// The source's own doing; this weighed most.
-    Findings(Finding),
+    Offences(Offence),
     /// An administrator's.
     Administrator,
 }
@@ -90,12 +90,12 @@ impl BanBook {
         self.bans.is_empty()
     }
 
-    /// Enters a ban, in place of one of the very same network. The new word counts, but findings never shorten what an
+    /// Enters a ban, in place of one of the very same network. The new word counts, but offences never shorten what an
     /// administrator or a longer ban has said.
     pub fn enter(&mut self, mut ban: Ban) -> Result<&Ban, Full> {
         let network = ban.network;
         if let Some(old) = self.bans.get(&network) {
-            if matches!(ban.cause, Cause::Findings(_)) && old.until >= ban.until {
+            if matches!(ban.cause, Cause::Offences(_)) && old.until >= ban.until {
                 return Ok(&self.bans[&network]);
             }
             ban.refused = AtomicU64::new(old.refused.load(Ordering::Relaxed));

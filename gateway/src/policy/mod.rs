@@ -3,7 +3,8 @@
 
 pub mod bans;
 pub mod budget;
-pub mod domains;
 pub mod header;
+pub mod offences;
+pub mod refused_domains;
 pub mod relay_guard;
 pub mod reputation;

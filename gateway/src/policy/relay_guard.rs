@@ -5,9 +5,10 @@
 
 use ipnet::IpNet;
 
+use crate::config::Relay;
 use crate::identity::ClientAddr;
-use crate::policy::domains::{DomainSet, Membership};
 use crate::smtp::address::ForwardPath;
+use crate::smtp::domains::{DomainSet, Membership};
 
 /// Whose mail may go where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,6 +49,11 @@ pub enum RelayVerdict {
 const ROUTING: [char; 8] = ['%', '!', '@', ':', '％', '！', '＠', '：'];
 
 impl RelayGuard {
+    /// As it is configured.
+    pub fn new(relay: &Relay) -> Self {
+        Self { local_domains: relay.local_domains.clone(), allowed_networks: relay.allowed_networks.clone() }
+    }
+
     /// Judges one recipient of one client, for a backend that is held to plain recipients.
     pub fn judge_plain(&self, client: ClientAddr, recipient: &ForwardPath<'_>) -> RelayVerdict {
         match (self.judge(client, recipient), recipient) {

@@ -3,7 +3,14 @@
 //! The distinction that matters: a refusal counts as a denial of relaying only if nothing else explains it. A domain that
 //! does not exist, a name server that is down or a client that is on a blocklist are refused too, and prove nothing.
 
+use std::time::Duration;
+
 use serde::Serialize;
+
+/// What greylisting waits for where it does not say (postgrey, milter-greylist).
+const GREYLIST_USUAL: Duration = Duration::from_secs(300);
+/// Clocks differ.
+const GREYLIST_GRACE: Duration = Duration::from_secs(2);
 
 /// Where in a session an answer came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -85,6 +92,44 @@ impl Answer {
         text.contains("relay")
             || text.contains("not permitted to send to")
             || text.contains("we do not accept mail for")
+    }
+
+    /// How long greylisting asks to be left alone: as it says, or as is usual.
+    pub fn put_off(&self) -> Option<Duration> {
+        let text = self.text.to_ascii_lowercase();
+        let words = ["greylist", "graylist", "grey list", "try again", "try later", "come back", "retry"];
+        let is_greylisting = words.iter().any(|words| text.contains(words)) || self.enhanced() == Some("4.2.0");
+        if self.outcome(Stage::Rcpt) != Outcome::Deferred || self.code == 421 || !is_greylisting || self.wants_a_name()
+        {
+            return None;
+        }
+        let mut words = text.split([' ', '(', ')', ',', ';']).map(|word| word.trim_end_matches('.')).peekable();
+        while let Some(word) = words.next() {
+            let unit = match words.peek().copied() {
+                Some("s" | "sec" | "secs" | "second" | "seconds") => 1,
+                Some("m" | "min" | "mins" | "minute" | "minutes") => 60,
+                _ => continue,
+            };
+            if let Ok(number) = word.parse::<u16>() {
+                return Some(Duration::from_secs(u64::from(number) * unit) + GREYLIST_GRACE);
+            }
+        }
+        Some(GREYLIST_USUAL + GREYLIST_GRACE)
+    }
+
+    /// Whether a client is turned away for want of a name in DNS (RFC 7372 X.7.25).
+    pub fn wants_a_name(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        let words = [
+            "cannot find your",
+            "reverse dns",
+            "reverse hostname",
+            "rdns",
+            "ptr record",
+            "no reverse",
+            "unknown client",
+        ];
+        self.enhanced().is_some_and(|code| code.ends_with(".7.25")) || words.iter().any(|words| text.contains(words))
     }
 
     /// Whether the recipient's domain is refused for what DNS says of it (RFC 3463 X.1.2, RFC 7505 X.1.10).
@@ -174,6 +219,35 @@ mod tests {
         }
         assert_eq!(answer("354 go on").outcome(Stage::Data), Outcome::Accepted);
         assert_eq!(answer("354 go on").outcome(Stage::Rcpt), Outcome::Deferred);
+    }
+
+    #[test]
+    fn greylisting_says_when_to_come_again() {
+        for (reply, expected) in [
+            ("450 4.2.0 <a@b>: Recipient address rejected: Greylisted, see http://postgrey.example", Some(302)),
+            ("451 4.7.1 Greylisting in action, please come back in 60 seconds", Some(62)),
+            ("450 4.7.1 Greylisted for 5 minutes (see the manual)", Some(302)),
+            ("451 Please try again later", Some(302)),
+            ("450 4.7.25 Client host rejected: cannot find your hostname, try again", None),
+            ("452 4.3.1 Insufficient system storage", None),
+            ("421 4.7.0 Too many connections, try again later", None),
+            ("550 5.7.1 Relay access denied, try again", None),
+        ] {
+            assert_eq!(answer(reply).put_off().map(|wait| wait.as_secs()), expected, "{reply}");
+        }
+    }
+
+    #[test]
+    fn who_wants_a_name_of_its_client() {
+        for (reply, expected) in [
+            ("450 4.7.25 Client host rejected: cannot find your hostname, [192.0.2.1]", true),
+            ("450 4.7.25 Client host rejected: cannot find your reverse hostname, [192.0.2.1]", true),
+            ("550 Reverse DNS lookup failed for host 192.0.2.1", true),
+            ("554 5.7.1 Relay access denied", false),
+            ("550 5.1.1 User unknown", false),
+        ] {
+            assert_eq!(answer(reply).wants_a_name(), expected, "{reply}");
+        }
     }
 
     fn result(stage: Stage, reply: &str) -> CaseResult {

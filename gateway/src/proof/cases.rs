@@ -8,6 +8,9 @@ use std::sync::LazyLock;
 
 use toml::de::{DeTable, DeValue};
 
+/// The cases that a verdict rests on: the controls, and the plainest of each kind that was ever relayed.
+const TELLING: [&str; 10] = ["H04", "H05", "A01", "A02", "A04", "A09", "B01", "C01", "E01", "F01"];
+
 /// The cases as they are written.
 const TEXT: &str = include_str!("../../../tests/relay-tests.toml");
 
@@ -75,6 +78,16 @@ pub struct Names {
 pub fn cases() -> &'static [Case] {
     static CASES: LazyLock<Vec<Case>> = LazyLock::new(|| read(TEXT));
     &CASES
+}
+
+/// Whether a verdict rests on it.
+pub(super) fn is_telling(case: &Case) -> bool {
+    TELLING.contains(&&*case.id)
+}
+
+/// Where it stands in the file.
+pub(super) fn position(id: &str) -> Option<usize> {
+    cases().iter().position(|case| &*case.id == id)
 }
 
 /// A case that cannot be read is left out, which a test notices.

@@ -27,17 +27,20 @@ const CLIENT_PORT: u16 = 50_025;
 const NOT_PROXY: &str = "it takes the PROXY header for a command";
 
 /// The way to a server, for one probe.
+#[derive(Clone)]
 pub(super) struct Door<'a> {
     pub(super) probe: &'a Probe,
     /// The backend's.
     pub(super) mode: IdentityMode,
     /// The gateway's.
     pub(super) hostname: &'a str,
-    /// For [`ProbeKind::FrontDoor`].
+    /// For [`ProbeKind::FrontDoor`] and [`ProbeKind::Hidden`].
     pub(super) front: Option<&'a FrontDoor>,
     pub(super) connect_timeout: Duration,
     pub(super) reply_timeout: Duration,
     pub(super) deadline: Instant,
+    /// What an identity given by XCLIENT is called.
+    pub(super) client_name: ClientName,
     /// How this backend is told nothing, once that is known.
     pub(super) nobody: Option<Header>,
     /// How IPv6 addresses are written in XCLIENT.
@@ -69,9 +72,9 @@ impl Door<'_> {
     pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
         let proxied = matches!(self.mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
         match (self.probe.kind, self.probe.identity) {
-            (ProbeKind::FrontDoor | ProbeKind::Outside, _) => self.greet(Header::None).await,
+            (ProbeKind::FrontDoor | ProbeKind::Hidden | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
-            (ProbeKind::Naked, _) | (_, None) => self.greet(Header::None).await,
+            (_, None) => self.greet(Header::None).await,
             _ if self.shows_address() => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
@@ -134,11 +137,12 @@ impl Door<'_> {
         }
         if banner.answer.code != 220 {
             let Heard { answer, .. } = &banner;
-            return Err(Problem::Other(format!("it greets with {} {}", answer.code, answer.text)));
+            let why = format!("it greets with {} {}", answer.code, answer.text);
+            return Err(if answer.code == 421 { Problem::Busy(why) } else { Problem::Other(why) });
         }
         // An answer to the header, if it comes later than this, is taken for the one to EHLO, and is no 250.
         let hello = self.hello(&mut talk, proxied).await?;
-        let source = if self.probe.kind == ProbeKind::FrontDoor { None } else { source };
+        let source = if self.front.is_some() { None } else { source };
         let banner = banner.lines.into_iter().next().unwrap_or_default();
         let greeting = Greeting { banner, hello: hello.lines };
         Ok(Opened { talk, greeting, source, offer: hello.offer })
@@ -163,7 +167,7 @@ impl Door<'_> {
         let destination = talk.stream().local_addr().map_err(|error| Problem::Other(error.to_string()))?;
         let facts = XclientFacts {
             client: ClientAddr::direct(PeerAddr::from_socket((identity, CLIENT_PORT).into())),
-            name: &ClientName::Unavailable,
+            name: &self.client_name,
             helo: self.hostname,
             esmtp: true,
             destination,
@@ -178,7 +182,8 @@ impl Door<'_> {
         let heard = talk.ask(&line).await.map_err(Problem::Identity)?;
         if heard.answer.code != 220 {
             let why = format!("it refuses XCLIENT with {} {}", heard.answer.code, heard.answer.text);
-            return Err(Problem::Identity(why));
+            // Some count the client that is named, and not the gateway.
+            return Err(if heard.answer.code == 421 { Problem::Busy(why) } else { Problem::Identity(why) });
         }
         let hello = self.hello(&mut talk, false).await?;
         let greeting = Greeting { hello: hello.lines, ..greeting };

@@ -10,6 +10,10 @@
 //! An error is never safe: what could not be asked is inconclusive, with its reason. Pure; what to do about a finding is
 //! [`mend`](super::mend)'s.
 
+use std::net::IpAddr;
+
+use crate::identity::host::Forwarder;
+
 use super::answer::Outcome;
 use super::probe::{Family, Mark, ProbeKind, ProbeOutcome, ProbeResult, Problem, State};
 
@@ -37,6 +41,8 @@ pub enum Finding {
     IdentityGrantsTrust(Vec<Box<str>>),
     /// The gateway itself lets a stranger relay.
     FrontDoorRelays(Vec<Box<str>>),
+    /// A host that may relay does, and strangers may be hidden behind its address.
+    HiddenClients(IpAddr, Forwarder),
     /// The identity cannot be delivered; why.
     IdentityUndeliverable(String),
     /// Others than the gateway may claim an identity.
@@ -60,6 +66,10 @@ pub enum Finding {
     NoErrorLimit,
     /// The guard keeps strangers from relaying although the backend would let them.
     GuardHolds,
+    /// It has no place for the proof's sessions now: at which question, and what it said.
+    Busy(ProbeKind, String),
+    /// Cases of a question that are not tried yet: how many, and why.
+    RestLater(ProbeKind, usize, String),
     /// A question without an answer: which, and why.
     Undecided(ProbeKind, String),
 }
@@ -91,15 +101,18 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
             Self::IgnoresIdentity(_) | Self::IdentityGrantsTrust(_) | Self::FrontDoorRelays(_) => Severity::Critical,
-            Self::TrustsGateway(_) | Self::Forgeable | Self::UnknownUsersFromGateway => Severity::High,
+            Self::TrustsGateway(_) | Self::HiddenClients(..) | Self::Forgeable | Self::UnknownUsersFromGateway => {
+                Severity::High
+            }
             Self::IdentityUndeliverable(_)
             | Self::XclientStillOffered
             | Self::NotBelieved
             | Self::BareNewline { .. }
             | Self::NoErrorLimit
             | Self::Backscatter(_)
+            | Self::Busy(..)
             | Self::Undecided(..) => Severity::Warning,
-            Self::CatchAll | Self::GuardHolds => Severity::Note,
+            Self::CatchAll | Self::GuardHolds | Self::RestLater(..) => Severity::Note,
         }
     }
 }
@@ -159,23 +172,34 @@ pub fn judge(leg: &Leg) -> Verdict {
         findings.push(Finding::GuardHolds);
     }
     undecided(leg, &mut findings);
-    let whole = [ProbeKind::FrontDoor, ProbeKind::Outside].map(|kind| leg.outcome(kind));
-    if matches!(state, State::Proven | State::SafeUnproven)
-        && whole.iter().any(|s| matches!(s, ProbeOutcome::Unknown(_)))
-    {
+    let is_whole = |kind| matches!(kind, ProbeKind::FrontDoor | ProbeKind::Outside | ProbeKind::Hidden);
+    let mut whole = leg.probes.iter().filter(|probe| is_whole(probe.kind)).map(ProbeResult::outcome);
+    if state.is_safe() && whole.any(|outcome| matches!(outcome, ProbeOutcome::Unknown(_))) {
         state = State::Inconclusive;
     }
+    hidden_clients(leg, &mut findings);
     identity(leg, &mut findings);
     users(leg, &mut findings);
-    if findings.contains(&Finding::Forgeable) {
-        // Whoever can reach the backend can be anybody, a trusted client among them.
+    if findings.iter().any(|finding| matches!(finding, Finding::Forgeable | Finding::HiddenClients(..))) {
+        // Whoever can reach the backend, or a forwarder, can be a trusted client.
         state = state.worst(State::Latent);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
     Verdict { state, findings }
 }
 
-/// Questions without an answer.
+/// Strangers whom the gateway could not tell from a host that may relay.
+fn hidden_clients(leg: &Leg, findings: &mut Vec<Finding>) {
+    for probe in leg.probes.iter().filter(|probe| probe.kind == ProbeKind::Hidden) {
+        if let (Some(ip), Some(forwarder), ProbeOutcome::Accepts(_)) =
+            (probe.identity, probe.forwarder, probe.outcome())
+        {
+            findings.push(Finding::HiddenClients(ip, forwarder));
+        }
+    }
+}
+
+/// Questions without an answer, or not asked to the end.
 fn undecided(leg: &Leg, findings: &mut Vec<Finding>) {
     for probe in &leg.probes {
         match (probe.kind, probe.outcome()) {
@@ -185,7 +209,14 @@ fn undecided(leg: &Leg, findings: &mut Vec<Finding>) {
                 let why = probe.problem.as_ref().map(ToString::to_string).unwrap_or_default();
                 findings.push(Finding::IdentityUndeliverable(why));
             }
+            (kind, ProbeOutcome::Unknown(why)) if matches!(probe.problem, Some(Problem::Busy(_))) => {
+                findings.push(Finding::Busy(kind, why));
+            }
             (kind, ProbeOutcome::Unknown(why)) => findings.push(Finding::Undecided(kind, why)),
+            (kind, _) if probe.left > 0 && !probe.cut_short => {
+                let why = probe.stopped.clone().or_else(|| probe.pace.clone()).unwrap_or_default();
+                findings.push(Finding::RestLater(kind, probe.left, why));
+            }
             _ => {}
         }
     }

@@ -3,6 +3,8 @@
 //! Each mend names the setting, the value, how to make the server read it, and nothing else: whoever reads it has a relay to
 //! close.
 
+use std::net::IpAddr;
+
 use crate::config::{IdentityMode, ServerKind};
 
 use super::judge::Finding;
@@ -39,8 +41,56 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
         Finding::BareNewline { .. } => bare_newline(facts),
         Finding::NoErrorLimit => error_limit(facts),
-        Finding::GuardHolds | Finding::Undecided(..) => return None,
+        Finding::HiddenClients(ip, _) => hidden_clients(*ip),
+        Finding::Busy(..) => busy(facts),
+        Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) => return None,
     })
+}
+
+fn hidden_clients(ip: IpAddr) -> String {
+    format!(
+        "take {ip} out of `relay.allowed_networks`: list the machines that send, one by one (`\"10.0.0.31/32\"`), or let them \
+         log in at the mail server; and let whatever forwards port 25 to the gateway keep its clients' addresses (a container: \
+         the host's network; a cluster: `externalTrafficPolicy: Local`; a router: no masquerading of what it forwards; a load \
+         balancer: its PROXY protocol, here `proxy_protocol_from`)"
+    )
+}
+
+/// What to raise where the gateway's sessions, which all come from one address, meet a limit for one address.
+fn busy(facts: &Facts) -> String {
+    let Facts { gateway, .. } = facts;
+    match facts.kind {
+        Some(ServerKind::Postfix) => format!(
+            "put {gateway} into `smtpd_client_event_limit_exceptions` in main.cf (not into `mynetworks`), or raise \
+             `smtpd_client_connection_count_limit` and `smtpd_client_connection_rate_limit`, and `default_process_limit` if all \
+             `smtpd` are taken; then `postfix reload`"
+        ),
+        Some(ServerKind::Exim) => {
+            "raise `smtp_accept_max_per_host` and `smtp_accept_max` in its main section; then `systemctl reload exim4`"
+                .to_owned()
+        }
+        Some(ServerKind::Exchange) => {
+            "on the connector that the gateway uses: `Set-ReceiveConnector NAME -MaxInboundConnectionPerSource Unlimited \
+             -MaxInboundConnectionPercentagePerSource 100 -MessageRateLimit Unlimited`"
+                .to_owned()
+        }
+        Some(ServerKind::OpenSmtpd) => {
+            "raise the limits of sessions (`limit session`, and the open files that its user may have); then restart it".to_owned()
+        }
+        Some(ServerKind::Sendmail) => format!(
+            "write `ClientConn:{gateway} 0` and `ClientRate:{gateway} 0` into /etc/mail/access, and raise \
+             `confMAX_DAEMON_CHILDREN`; then `makemap hash /etc/mail/access < /etc/mail/access` and restart it"
+        ),
+        Some(ServerKind::Haraka) => {
+            format!("exempt {gateway} in config/limit.ini (`[concurrency]`, `[rate_conn]`); then restart it")
+        }
+        Some(ServerKind::Dovecot) => {
+            "raise `client_limit` and `process_limit` of `service submission-login`; then `doveadm reload`".to_owned()
+        }
+        Some(ServerKind::Sink) | None => {
+            format!("raise what it allows one address in sessions at once and in sessions a minute, for {gateway}")
+        }
+    }
 }
 
 fn trust(facts: &Facts) -> String {
@@ -224,7 +274,9 @@ fn error_limit(facts: &Facts) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::probe::ProbeKind;
     use super::*;
+    use crate::identity::host::Forwarder;
 
     const KINDS: [Option<ServerKind>; 9] = [
         Some(ServerKind::Postfix),
@@ -258,6 +310,8 @@ mod tests {
                     Finding::Backscatter(ids()),
                     Finding::BareNewline { outsider: true },
                     Finding::NoErrorLimit,
+                    Finding::HiddenClients(IpAddr::from([192, 168, 1, 1]), Forwarder::Router),
+                    Finding::Busy(ProbeKind::Naked, "why".into()),
                 ] {
                     let mend = mend(&finding, &facts).unwrap();
                     assert!(mend.len() > 20 && !mend.contains("  "), "{mend}");

@@ -14,6 +14,8 @@ pub mod cases;
 mod door;
 pub mod judge;
 pub mod mend;
+mod pace;
+mod passes;
 pub mod plan;
 pub mod probe;
 mod prove;
@@ -24,6 +26,7 @@ mod talk;
 pub mod text;
 mod words;
 
+pub use passes::Proof;
 pub use probe::State;
 pub use prove::{Progress, Prover, Watcher};
 pub use schedule::{LastProof, ProofRecord, Schedule};

@@ -6,9 +6,13 @@
 use std::net::{IpAddr, SocketAddr};
 
 use crate::config::{Config, IdentityMode};
+use crate::identity::host::{Forwarder, HostNetworks};
 
-use super::cases::{Case, cases};
+use super::cases::{Case, cases, is_telling};
 use super::probe::{Family, ProbeKind};
+
+/// Of one family, how many addresses are tried behind which others may be hidden. One is enough to be open.
+const FORWARDERS_MAX: usize = 3;
 
 /// Who strangers are unless the configuration names others: documentation addresses (RFC 5737, RFC 3849), which are nobody's.
 const OUTSIDERS: [&str; 5] =
@@ -27,6 +31,8 @@ pub struct Probe {
     pub bind: Option<IpAddr>,
     /// The listener whose code is run through, by its index in the configuration.
     pub listener: Option<usize>,
+    /// Whose the identity is, where strangers may be hidden behind it.
+    pub forwarder: Option<Forwarder>,
     /// What is tried, controls first.
     pub cases: Vec<&'static Case>,
 }
@@ -42,8 +48,8 @@ pub struct LegPlan {
     pub probes: Vec<Probe>,
 }
 
-/// Plans for the backend with this index. `addresses` are its own, the first of each family; not empty.
-pub fn plan(config: &Config, backend: usize, addresses: &[SocketAddr]) -> Vec<LegPlan> {
+/// Plans for the backend with this index, on this host. `addresses` are the backend's, the first of each family; not empty.
+pub fn plan(config: &Config, host: &HostNetworks, backend: usize, addresses: &[SocketAddr]) -> Vec<LegPlan> {
     let identity = config.backends[backend].identity.tells();
     let clients = client_families(config, backend);
     let mut legs: Vec<LegPlan> = Vec::new();
@@ -51,7 +57,9 @@ pub fn plan(config: &Config, backend: usize, addresses: &[SocketAddr]) -> Vec<Le
         let Some(&server) = addresses.iter().find(|a| Family::of(a.ip()) == family).or(addresses.first()) else {
             break;
         };
-        legs.push(leg(config, backend, family, server, identity));
+        let mut leg = leg(config, backend, family, server, identity);
+        leg.probes.extend(hidden(config, host, backend, family));
+        legs.push(leg);
     }
     for &server in addresses {
         // An address that no client's family leads to may be trusted all the same.
@@ -67,7 +75,8 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
     let proof = &config.proof;
     let of_family = |ips: &[IpAddr]| ips.iter().copied().find(|ip| Family::of(*ip) == family);
     let outsider = of_family(&proof.outsiders).or_else(|| stranger(config, family));
-    let told = |kind, identity, cases| Probe { kind, server, identity, bind: None, listener: None, cases };
+    let told =
+        |kind, identity, cases| Probe { kind, server, identity, bind: None, listener: None, forwarder: None, cases };
     let mut probes = vec![told(ProbeKind::Naked, None, all())];
     if identity {
         probes.extend(outsider.map(|outsider| told(ProbeKind::Outsider, Some(outsider), all())));
@@ -131,8 +140,20 @@ fn front_door(config: &Config, backend: usize, family: Family, outsider: IpAddr)
         identity: Some(outsider),
         bind: None,
         listener: Some(index),
+        forwarder: None,
         cases: all(),
     })
+}
+
+/// The same as each host that may relay and behind which strangers may be hidden.
+fn hidden(config: &Config, host: &HostNetworks, backend: usize, family: Family) -> Vec<Probe> {
+    let forwarders = host.forwarders_in(&config.relay.allowed_networks);
+    let own = forwarders.into_iter().filter(|(ip, _)| Family::of(*ip) == family).take(FORWARDERS_MAX);
+    let probe = |(ip, forwarder)| {
+        let door = front_door(config, backend, family, ip)?;
+        Some(Probe { kind: ProbeKind::Hidden, forwarder: Some(forwarder), cases: few(&["H04", "A01"]), ..door })
+    };
+    own.filter_map(probe).collect()
 }
 
 /// The same over a real socket; load balancers' listeners take nobody else.
@@ -151,14 +172,21 @@ fn outside(config: &Config, backend: usize, bind: IpAddr) -> Option<Probe> {
         identity: Some(bind),
         bind: Some(bind),
         listener: None,
+        forwarder: None,
         cases: all(),
     })
 }
 
-/// Every case, the controls first: what they show is needed to understand the rest.
+/// Every case: the controls first, for what they show is needed to understand the rest, then the telling ones.
 fn all() -> Vec<&'static Case> {
-    let is_control = |case: &&Case| matches!(&*case.id, "H04" | "H05");
-    cases().iter().filter(is_control).chain(cases().iter().filter(|case| !is_control(case))).collect()
+    let rank = |case: &&Case| match &*case.id {
+        "H04" | "H05" => 0,
+        _ if is_telling(case) => 1,
+        _ => 2,
+    };
+    let mut all: Vec<_> = cases().iter().collect();
+    all.sort_by_key(rank);
+    all
 }
 
 fn few(ids: &[&str]) -> Vec<&'static Case> {
@@ -194,9 +222,16 @@ mod tests {
         lines
     }
 
+    fn host() -> HostNetworks {
+        HostNetworks {
+            own: vec!["192.168.1.7".parse().unwrap(), "127.0.0.1".parse().unwrap()],
+            routers: vec!["192.168.1.1".parse().unwrap(), "fd00::1".parse().unwrap()],
+        }
+    }
+
     fn check(config: &Config, addresses: &[&str], expected: &[&str]) {
         let addresses: Vec<_> = addresses.iter().map(|address| address.parse().unwrap()).collect();
-        assert_eq!(shown(&plan(config, 0, &addresses)), expected);
+        assert_eq!(shown(&plan(config, &host(), 0, &addresses)), expected);
     }
 
     #[test]
@@ -247,6 +282,7 @@ mod tests {
     fn an_address_without_clients_is_asked_too() {
         let legs = plan(
             &config(&["192.0.2.1:25"], "none", ""),
+            &host(),
             0,
             &["10.0.0.25:25".parse().unwrap(), "[fd00::25]:25".parse().unwrap()],
         );
@@ -273,9 +309,24 @@ mod tests {
     }
 
     #[test]
+    fn whoever_may_relay_and_may_stand_for_others_is_tried() {
+        let more = "allowed_networks = [\"192.168.0.0/16\", \"fd00::/64\"]";
+        check(
+            &config(&["0.0.0.0:25"], "none", more),
+            &["10.0.0.25:25"],
+            &[
+                "IPv4: naked 10.0.0.25:25 (79)",
+                "IPv4: front door 0.0.0.0:25 as 203.0.113.77 (79)",
+                "IPv4: hidden 0.0.0.0:25 as 192.168.1.1 (2)",
+                "IPv4: hidden 0.0.0.0:25 as 192.168.1.7 (2)",
+            ],
+        );
+    }
+
+    #[test]
     fn controls_come_first() {
-        let ids: Vec<_> = all().iter().take(3).map(|case| &*case.id).collect();
-        assert_eq!(ids, ["H04", "H05", "A01"]);
+        let ids: Vec<_> = all().iter().take(11).map(|case| &*case.id).collect();
+        assert_eq!(ids, ["H04", "H05", "A01", "A02", "A04", "A09", "B01", "C01", "E01", "F01", "A03"]);
         assert_eq!(all().len(), 79);
     }
 }

@@ -2,13 +2,18 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub use crate::backend::recognise::Greeting;
+use crate::identity::host::Forwarder;
 
 use super::answer::{CaseResult, Outcome};
 use super::cases::{Case, Expect, Form, cases};
+
+/// Before a server that had no place for the proof is asked again.
+const BUSY_PAUSE: Duration = Duration::from_secs(60);
 
 /// A question put to a backend, or to the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -26,6 +31,8 @@ pub enum ProbeKind {
     FrontDoor,
     /// J4 over a real socket, from an address of this host.
     Outside,
+    /// J4 as a host that may relay, and behind whose address a forwarder or a NAT may hide strangers.
+    Hidden,
     /// Identity claimed from an address that is not the gateway's.
     Spoof,
 }
@@ -52,6 +59,8 @@ pub struct ProbeResult {
     pub source: Option<IpAddr>,
     /// Whom the server was told that the client is.
     pub identity: Option<IpAddr>,
+    /// Whose the identity is, where strangers may be hidden behind it.
+    pub forwarder: Option<Forwarder>,
     /// How the server greeted.
     pub greeting: Greeting,
     /// How its first session began, word for word.
@@ -62,6 +71,12 @@ pub struct ProbeResult {
     pub cases: Vec<CaseResult>,
     /// Whether no more were tried because enough had been relayed.
     pub cut_short: bool,
+    /// Cases that are still to be tried.
+    pub left: usize,
+    /// Why they cannot be tried now.
+    pub stopped: Option<String>,
+    /// How a slow server lets itself be asked.
+    pub pace: Option<String>,
     /// Why it could not be carried through.
     pub problem: Option<Problem>,
 }
@@ -71,6 +86,8 @@ pub struct ProbeResult {
 pub enum Problem {
     /// The backend does not take the identity: sessions fail the same way, closed.
     Identity(String),
+    /// It answers 421: it is there, and has no place or patience for one more session now.
+    Busy(String),
     /// Anything else.
     Other(String),
 }
@@ -113,6 +130,7 @@ impl ProbeKind {
             Self::Shunned => "shunned",
             Self::FrontDoor => "front door",
             Self::Outside => "outside",
+            Self::Hidden => "hidden",
             Self::Spoof => "spoof",
         }
     }
@@ -137,7 +155,7 @@ impl fmt::Display for Family {
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Identity(why) | Self::Other(why) => f.write_str(why),
+            Self::Identity(why) | Self::Busy(why) | Self::Other(why) => f.write_str(why),
         }
     }
 }
@@ -161,6 +179,26 @@ pub fn mark(result: &CaseResult) -> Mark {
 }
 
 impl ProbeResult {
+    /// Nothing was heard yet.
+    pub fn new(kind: ProbeKind, server: SocketAddr, identity: Option<IpAddr>) -> Self {
+        Self {
+            kind,
+            server,
+            source: None,
+            identity,
+            forwarder: None,
+            greeting: Greeting::default(),
+            opening: Vec::new(),
+            xclient_still_offered: false,
+            cases: Vec::new(),
+            cut_short: false,
+            left: 0,
+            stopped: None,
+            pace: None,
+            problem: None,
+        }
+    }
+
     /// A case's result, if it was tried.
     pub fn case(&self, id: &str) -> Option<&CaseResult> {
         self.cases.iter().find(|result| &*result.id == id)
@@ -205,6 +243,25 @@ impl ProbeResult {
         ProbeOutcome::Unknown(self.why_unknown(core().collect()))
     }
 
+    /// How long the backend is to be left alone before it is asked again, if it put the question off. What the gateway itself
+    /// puts off is no greylisting.
+    pub(super) fn ask_again(&self) -> Option<Duration> {
+        if matches!(self.problem, Some(Problem::Busy(_))) {
+            return Some(BUSY_PAUSE);
+        }
+        let is_direct = matches!(self.kind, ProbeKind::Naked | ProbeKind::Outsider);
+        if !is_direct || !matches!(self.outcome(), ProbeOutcome::Unknown(_)) {
+            return None;
+        }
+        self.cases.iter().filter_map(|result| result.answer.as_ref()?.put_off()).max()
+    }
+
+    /// Whether even its own user is turned away because the client has no name in DNS.
+    pub(super) fn turns_nameless_away(&self) -> bool {
+        let control = self.control_accept().and_then(|control| control.answer.as_ref());
+        control.is_some_and(|answer| answer.code >= 400 && answer.wants_a_name())
+    }
+
     /// The sentence that says why refusals, if there are any, prove nothing.
     fn why_unknown(&self, core: Vec<&CaseResult>) -> String {
         let said = |result: &CaseResult| match &result.answer {
@@ -213,6 +270,14 @@ impl ProbeResult {
         };
         if let Some(control) = self.control_accept() {
             match control.outcome {
+                Outcome::Deferred | Outcome::Refused if self.turns_nameless_away() => {
+                    return format!(
+                        "it turns away whoever has no name in DNS, its own user's mail too ({}): give the gateway's address \
+                         a name (a PTR record and its address), exempt it there from that restriction, and name in \
+                         `proof.outsiders` an address that has a name",
+                        said(control)
+                    );
+                }
                 Outcome::Deferred => {
                     return format!(
                         "it puts off even its own user ({}): greylisting, a limit or a fault; try again later, or exempt \
@@ -270,6 +335,10 @@ pub enum State {
 }
 
 impl State {
+    /// Every one.
+    pub const ALL: [Self; 6] =
+        [Self::Proven, Self::SafeUnproven, Self::Latent, Self::Open, Self::Inconclusive, Self::NeverRun];
+
     /// As it is written in `status`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -280,6 +349,11 @@ impl State {
             Self::Inconclusive => "inconclusive",
             Self::NeverRun => "never-run",
         }
+    }
+
+    /// Whether nothing was found.
+    pub fn is_safe(self) -> bool {
+        matches!(self, Self::Proven | Self::SafeUnproven)
     }
 
     /// Of several verdicts the one that counts.

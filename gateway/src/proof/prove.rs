@@ -1,6 +1,5 @@
-//! A whole proof of one backend: look up, plan, put every probe, judge, report.
+//! Who proves: the backends, the listeners and the settings of one configuration, for any number of proofs.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +9,19 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
-use crate::backend::recognise::recognise;
-use crate::config::{Config, HostPort, IdentityMode, Listener};
+use crate::config::{Config, HostPort, Listener};
+use crate::identity::host::HostNetworks;
 use crate::identity::names::Names as Dns;
+use crate::identity::xclient::ClientName;
 use crate::observe::counters::CounterSet;
 use crate::verdicts::Verdicts;
 
-use super::answer::Outcome;
-use super::audit;
-use super::canary;
 use super::cases::Names;
 use super::door::Door;
-use super::judge::{Finding, Leg, Verdict, judge};
-use super::plan::{LegPlan, Probe, plan};
-use super::probe::{Family, Greeting, ProbeKind, ProbeOutcome, ProbeResult, Problem};
-use super::report::{About, BackendReport, Sent};
-use super::run::{ProbeSettings, put};
+use super::passes::Proof;
+use super::plan::{Probe, plan};
+use super::probe::Family;
+use super::report::BackendReport;
 
 /// For one reply. Servers that slow strangers down do it by seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,120 +78,30 @@ impl Prover {
         Self { config, backends, doors }
     }
 
+    pub(super) fn config(&self) -> &Config {
+        &self.config
+    }
+
     /// The backends, in the configuration's order.
     pub fn backends(&self) -> &[Arc<BackendState>] {
         &self.backends
     }
 
-    /// Proves the backend with this index. Ends within the configured deadline, give or take a reply.
+    /// Proves the backend with this index, up to a verdict. Ends within the configured deadline, give or take a reply.
     pub async fn prove(&self, backend: usize, watcher: &mut Watcher<'_>) -> BackendReport {
-        let configured = &self.config.backends[backend];
-        let deadline = Instant::now() + self.config.proof.deadline;
-        let addresses = match self.addresses(&configured.address).await {
-            Ok(addresses) => addresses,
-            Err(why) => return self.unreachable(backend, &why),
-        };
-        let plans = plan(&self.config, backend, &addresses);
-        let mut meter = ProgressMeter::new(&plans, watcher);
-        let mut legs = Vec::new();
-        for leg in &plans {
-            legs.push(self.leg(backend, leg, deadline, &mut meter).await);
-        }
-        let greeting = legs.iter().flat_map(|(leg, ..)| &leg.probes).find(|p| !p.greeting.banner.is_empty());
-        let greeting = greeting.map_or_else(Greeting::default, |probe| probe.greeting.clone());
-        self.report(backend, &greeting, &legs)
+        let mut proof = self.begin(backend).await;
+        proof.ask(watcher).await;
+        proof.report()
     }
 
-    async fn leg(
-        &self,
-        backend: usize,
-        plan: &LegPlan,
-        deadline: Instant,
-        meter: &mut ProgressMeter<'_, '_>,
-    ) -> (Leg, Verdict, Vec<Sent>) {
-        let leg_is_ipv6 = plan.family == Family::V6 && self.config.backends[backend].identity == IdentityMode::Xclient;
-        let mut probes = Vec::new();
-        for probe in &plan.probes {
-            // What does not depend on the client's family is asked once.
-            if probe.kind == ProbeKind::Naked
-                && let Some(known) = meter.naked.get(&probe.server)
-            {
-                probes.push(known.clone());
-                continue;
-            }
-            let mut door = self.door(backend, probe, deadline);
-            let names = self.names(probe);
-            let settings =
-                ProbeSettings { names: &names, level: self.config.proof.level, pause: self.config.proof.pause };
-            let label = format!("{}, {}", probe.kind.as_str(), plan.family);
-            let planned = meter.progress.done + probe.cases.len();
-            let result = put(&mut door, &settings, &mut |id| meter.step(&label, id)).await;
-            if probe.kind == ProbeKind::Outsider && leg_is_ipv6 && result.problem.is_none() {
-                // Sessions write them so from now on; the front door, which is tried next, among them.
-                self.backends[backend].set_ipv6_form(door.ipv6_form);
-            }
-            // Those that were not tried will not be.
-            meter.progress.done = planned;
-            if probe.kind == ProbeKind::Naked {
-                meter.naked.insert(probe.server, result.clone());
-            }
-            probes.push(result);
-        }
-        let leaks = self.audit(backend, plan, &probes, deadline, meter).await;
-        let sent = self.canaries(backend, plan, &probes, deadline).await;
-        let leg = Leg { family: plan.family, identity: plan.identity, probes, leaks };
-        let verdict = judge(&leg);
-        (leg, verdict, sent)
+    /// Begins a proof of the backend with this index; nothing is asked yet.
+    pub async fn begin(&self, backend: usize) -> Proof<'_> {
+        let addresses = self.addresses(&self.config.backends[backend].address).await;
+        let plans = addresses.map(|addresses| plan(&self.config, &HostNetworks::read(), backend, &addresses));
+        Proof::new(self, backend, plans)
     }
 
-    /// From level 2 on: what else the gateway's address may do, where both it and a stranger get as far.
-    async fn audit(
-        &self,
-        backend: usize,
-        plan: &LegPlan,
-        probes: &[ProbeResult],
-        deadline: Instant,
-        meter: &mut ProgressMeter<'_, '_>,
-    ) -> Vec<Finding> {
-        if self.config.proof.level < 2 {
-            return Vec::new();
-        }
-        let mut rights = Vec::new();
-        for kind in [ProbeKind::Naked, ProbeKind::Outsider] {
-            let answered = probes.iter().find(|result| result.kind == kind && result.problem.is_none());
-            let probe = plan.probes.iter().find(|probe| probe.kind == kind);
-            let (Some(answered), Some(probe)) = (answered, probe) else { return Vec::new() };
-            let accepted = answered.control_accept().is_some_and(|control| control.outcome == Outcome::Accepted);
-            let names = self.names(probe);
-            let Some(domain) = names.local_domain.filter(|_| accepted) else { return Vec::new() };
-            meter.tell(&format!("{}, {}, audit", kind.as_str(), plan.family));
-            let server = recognise(self.config.backends[backend].kind, &answered.greeting);
-            let recipient = format!("{}@{domain}", names.local_user);
-            let mut door = self.door(backend, probe, deadline);
-            rights.push(audit::rights(&mut door, server.kind, &recipient).await);
-        }
-        match rights[..] {
-            [naked, outsider] => audit::compare(naked, outsider),
-            _ => Vec::new(),
-        }
-    }
-
-    /// At level 3: a message to the canary by every way that relays.
-    async fn canaries(&self, backend: usize, plan: &LegPlan, probes: &[ProbeResult], deadline: Instant) -> Vec<Sent> {
-        let mut sent = Vec::new();
-        let Some(canary) = self.config.proof.canary.as_ref().filter(|_| self.config.proof.level >= 3) else {
-            return sent;
-        };
-        for (result, probe) in probes.iter().zip(&plan.probes) {
-            let asks = matches!(probe.kind, ProbeKind::Naked | ProbeKind::Outsider | ProbeKind::FrontDoor);
-            if asks && matches!(result.outcome(), ProbeOutcome::Accepts(_)) {
-                sent.push(canary::send(&mut self.door(backend, probe, deadline), canary).await);
-            }
-        }
-        sent
-    }
-
-    fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
+    pub(super) fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
         let timeouts = &self.config.timeouts;
         Door {
             probe,
@@ -205,13 +111,14 @@ impl Prover {
             connect_timeout: timeouts.connect,
             reply_timeout: timeouts.reply.min(REPLY_TIMEOUT),
             deadline,
+            client_name: ClientName::Unavailable,
             nobody: None,
             ipv6_form: self.backends[backend].ipv6_form(),
         }
     }
 
     /// What the cases' placeholders stand for.
-    fn names(&self, probe: &Probe) -> Names {
+    pub(super) fn names(&self, probe: &Probe) -> Names {
         let proof = &self.config.proof;
         let (local_user, local_domain) = match proof.local_user.rsplit_once('@') {
             Some((user, domain)) => (user.to_owned(), Some(domain.to_owned())),
@@ -254,70 +161,5 @@ impl Prover {
             }
         }
         if reached.is_empty() { Err(last) } else { Ok(reached) }
-    }
-
-    /// A report without a single answer.
-    fn unreachable(&self, backend: usize, why: &str) -> BackendReport {
-        let server = SocketAddr::from(([0, 0, 0, 0], 25));
-        let probes = [ProbeKind::Naked, ProbeKind::Outsider].map(|kind| ProbeResult {
-            kind,
-            server,
-            source: None,
-            identity: None,
-            greeting: Greeting::default(),
-            opening: Vec::new(),
-            xclient_still_offered: false,
-            cases: Vec::new(),
-            cut_short: false,
-            problem: Some(Problem::Other(why.to_owned())),
-        });
-        let leg = Leg { family: Family::V4, identity: true, probes: probes.to_vec(), leaks: Vec::new() };
-        let verdict = judge(&leg);
-        self.report(backend, &Greeting::default(), &[(leg, verdict, Vec::new())])
-    }
-
-    fn report(&self, backend: usize, greeting: &Greeting, legs: &[(Leg, Verdict, Vec<Sent>)]) -> BackendReport {
-        let configured = &self.config.backends[backend];
-        let server = recognise(configured.kind, greeting);
-        let about = About {
-            name: &configured.name,
-            address: configured.address.to_string(),
-            mode: configured.identity,
-            server: &server,
-            level: self.config.proof.level,
-        };
-        BackendReport::new(&about, legs)
-    }
-}
-
-/// How far a proof has come, and what it need not ask again.
-struct ProgressMeter<'a, 'w> {
-    watcher: &'a mut Watcher<'w>,
-    progress: Progress,
-    naked: HashMap<SocketAddr, ProbeResult>,
-}
-
-impl<'a, 'w> ProgressMeter<'a, 'w> {
-    fn new(plans: &[LegPlan], watcher: &'a mut Watcher<'w>) -> Self {
-        let mut naked = Vec::new();
-        let mut total = 0;
-        for probe in plans.iter().flat_map(|plan| &plan.probes) {
-            let known = probe.kind == ProbeKind::Naked && naked.contains(&probe.server);
-            if probe.kind == ProbeKind::Naked {
-                naked.push(probe.server);
-            }
-            total += if known { 0 } else { probe.cases.len() };
-        }
-        Self { watcher, progress: Progress { done: 0, total, what: String::new() }, naked: HashMap::new() }
-    }
-
-    fn tell(&mut self, what: &str) {
-        what.clone_into(&mut self.progress.what);
-        (self.watcher)(&self.progress);
-    }
-
-    fn step(&mut self, label: &str, id: &str) {
-        self.progress.done += 1;
-        self.tell(&format!("{label}, {id}"));
     }
 }

@@ -1,5 +1,7 @@
 //! What a proof found, as data: the JSON report, and what the text report and `status` are written from.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::backend::recognise::Recognised;
@@ -50,6 +52,9 @@ pub struct BackendReport {
     pub level: u8,
     /// One for each address family of clients.
     pub legs: Vec<LegReport>,
+    /// When it is worth asking again, where it put the proof off.
+    #[serde(skip)]
+    pub ask_again: Option<Duration>,
 }
 
 /// One address family.
@@ -105,6 +110,8 @@ pub struct ProbeReport {
     pub of: usize,
     /// Whether no more were tried because enough had been relayed.
     pub cut_short: bool,
+    /// Cases that are not tried yet.
+    pub left: usize,
     /// Ids without a yes or no.
     pub undecided: Vec<Box<str>>,
     /// How the session began, word for word.
@@ -170,6 +177,7 @@ impl BackendReport {
             state: state.unwrap_or(State::Inconclusive),
             level: about.level,
             legs: legs.iter().map(|(leg, verdict, sent)| LegReport::new(about, leg, verdict, sent)).collect(),
+            ask_again: legs.iter().flat_map(|(leg, ..)| &leg.probes).filter_map(ProbeResult::ask_again).max(),
         }
     }
 
@@ -236,7 +244,7 @@ impl LegReport {
         Self {
             family: leg.family,
             state: verdict.state,
-            summary: words::summary(verdict.state, about.mode).to_owned(),
+            summary: words::summary(verdict, about.mode).to_owned(),
             gateway,
             believe: believe.map(|ip| ip.to_string()),
             findings: verdict.findings.iter().map(told).collect(),
@@ -272,6 +280,7 @@ impl ProbeReport {
             refused,
             of,
             cut_short: probe.cut_short,
+            left: probe.left,
             undecided: probe.marked(Mark::Undecided),
             opening: probe.opening.clone(),
             failing: failing(probe),

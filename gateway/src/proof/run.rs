@@ -1,23 +1,26 @@
-//! Puts one probe: its cases in few sessions, one after another, at a polite rate.
+//! Puts one probe: its cases in few sessions, at the pace that the server allows.
 //!
 //! A case is MAIL, RCPT, RSET. At level 2 an accepted foreign recipient is followed by DATA, and the connection is dropped
-//! at 354; nothing is ever delivered by a case. What cannot be asked is lost with its reason, and a server that loses too
-//! many in a row is left alone.
+//! at 354; nothing is ever delivered by a case. A quick server is asked in one session at a time; one that lets strangers
+//! wait in several side by side, each left before the server would end it. What cannot be asked is lost with its reason, and
+//! a server that loses too many in a row is left alone.
 
+use std::collections::VecDeque;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
+use crate::config::IdentityMode;
 use crate::smtp::ehlo::Extensions;
 
 use super::answer::{CaseResult, Outcome, Stage};
 use super::cases::{Case, Expect, Names};
 use super::door::{Door, Opened};
-use super::probe::{Greeting, Mark, ProbeKind, ProbeResult, Problem};
+use super::pace::Pace;
+use super::probe::{Mark, ProbeKind, ProbeResult, Problem};
 use super::talk::Talk;
 
-/// Cases in one session: fewer errors than servers begin to slow down for.
-const CASES_PER_SESSION: usize = 8;
 /// Cases in a row that may be lost.
 const LOST_MAX: usize = 3;
 /// Cases that may be put off, if nothing else was heard before: who puts off everybody says no more to the rest.
@@ -27,205 +30,287 @@ const DEFERRED_MAX: usize = 6;
 const RELAYED_MAX: usize = 12;
 /// Before a session that broke is opened anew.
 const REOPEN_PAUSE: Duration = Duration::from_millis(100);
+/// How long a server that greets with 421 is waited for, in all.
+const BUSY_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(4)];
 
 /// How a probe is put.
 pub(super) struct ProbeSettings<'a> {
     pub(super) names: &'a Names,
     pub(super) level: u8,
     pub(super) pause: Duration,
+    /// When a slow server is asked no more cases for now; `None`: not before the deadline.
+    pub(super) verdict_by: Option<Instant>,
 }
 
-/// A case that a session did not live to see answered.
-struct Broken(String);
+/// A case that a session did not live to see answered; why.
+struct Broken(Problem);
+
+/// What the sessions of one probe share. Never locked while something is waited for.
+struct Shared<'a> {
+    left: VecDeque<&'static Case>,
+    result: &'a mut ProbeResult,
+    pace: &'a mut Pace,
+    names: Names,
+    tick: &'a mut (dyn FnMut(&str) + Send),
+    /// Cases in a row that were lost, and why the last was.
+    lost: (usize, Option<Problem>),
+    /// Sessions that ask.
+    asking: usize,
+    /// Nothing more is to be asked.
+    is_over: bool,
+}
+
+/// One session after another, with a server.
+struct Lane<'a> {
+    door: Door<'a>,
+    settings: &'a ProbeSettings<'a>,
+    session: Option<Current>,
+}
 
 /// The session at hand, and how much it has seen.
 struct Current {
     talk: Talk,
     cases: usize,
+    errors: usize,
 }
 
-/// Puts the probe; `tick` is called after each case.
-pub(super) async fn put(
-    door: &mut Door<'_>,
-    settings: &ProbeSettings<'_>,
+/// Puts these cases of the door's probe, and files what came of them in `result`; `tick` is called after each. Those that
+/// were not tried are returned.
+pub(super) async fn put<'a>(
+    door: &mut Door<'a>,
+    settings: &'a ProbeSettings<'a>,
+    cases: &[&'static Case],
+    result: &mut ProbeResult,
+    pace: &mut Pace,
     tick: &mut (dyn FnMut(&str) + Send),
-) -> ProbeResult {
-    let mut result = ProbeResult {
-        kind: door.probe.kind,
-        server: door.probe.server,
-        source: None,
-        identity: door.probe.identity,
-        greeting: Greeting::default(),
-        opening: Vec::new(),
-        xclient_still_offered: false,
-        cases: Vec::new(),
-        cut_short: false,
-        problem: None,
-    };
-    let mut names = settings.names.clone();
-    let mut session: Option<Current> = None;
-    let mut lost = 0;
-    let probe = door.probe;
-    for case in &probe.cases {
-        // Without a local domain there may be nothing to ask.
-        if case.fill(&names).is_none() {
-            tick(&case.id);
-            continue;
-        }
-        match try_case(door, settings, case, &mut names, &mut session, &mut result).await {
-            Ok(done) => {
-                lost = if matches!(done.outcome, Outcome::Lost(_)) { lost + 1 } else { 0 };
-                result.cases.push(done);
-            }
-            Err(problem) => {
-                result.problem = Some(problem);
-                break;
-            }
-        }
-        if lost >= LOST_MAX {
-            result.problem = last_words(&result).map(Problem::Other);
-            break;
-        }
-        tick(&case.id);
-        if puts_off_everybody(&result.cases) {
-            break;
-        }
-        if result.marked(Mark::Relayed).len() >= RELAYED_MAX {
-            result.cut_short = true;
-            break;
-        }
-        sleep(settings.pause).await;
+) -> Vec<&'static Case> {
+    let names = settings.names.clone();
+    // Without a local domain there may be nothing to ask.
+    let left = cases.iter().copied().filter(|case| case.fill(&names).is_some()).collect();
+    let shared = Shared { left, result, pace, names, tick, lost: (0, None), asking: 1, is_over: false };
+    let shared = Mutex::new(shared);
+    let mut first = Lane { door: door.clone(), settings, session: None };
+    first.ask(&shared, true).await;
+    let sessions = lock(&shared).begin_together();
+    let mut more = (1..sessions).map(|_| first.beside());
+    let [mut second, mut third, mut fourth] = [more.next(), more.next(), more.next()];
+    drop(more);
+    tokio::join!(
+        first.ask(&shared, false),
+        ask_too(&mut second, &shared),
+        ask_too(&mut third, &shared),
+        ask_too(&mut fourth, &shared)
+    );
+    *door = first.door;
+    let Shared { left, result, .. } = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    result.cases.sort_by_key(|done| cases.iter().position(|case| case.id == done.id));
+    left.into()
+}
+
+fn lock<'a, 'b>(shared: &'a Mutex<Shared<'b>>) -> MutexGuard<'a, Shared<'b>> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn ask_too(lane: &mut Option<Lane<'_>>, shared: &Mutex<Shared<'_>>) {
+    if let Some(lane) = lane {
+        lane.ask(shared, false).await;
     }
-    if let Some(session) = session {
-        session.talk.quit().await;
+}
+
+impl<'a> Lane<'a> {
+    /// Another one, which knows what this one has learned.
+    fn beside(&self) -> Self {
+        Self { door: self.door.clone(), settings: self.settings, session: None }
     }
-    result
+
+    /// Asks until nothing is left; `alone`, until several would get on better.
+    async fn ask(&mut self, shared: &Mutex<Shared<'_>>, alone: bool) {
+        loop {
+            let next = lock(shared).next(self.settings);
+            let Some(case) = next else { break };
+            match self.try_case(case, shared).await {
+                Ok(done) => lock(shared).file(done),
+                Err(problem) => {
+                    lock(shared).give_up(case, problem, self.door.deadline);
+                    break;
+                }
+            }
+            if alone && lock(shared).pace.sessions() > 1 {
+                return;
+            }
+            sleep(self.settings.pause).await;
+        }
+        if let Some(session) = self.session.take() {
+            session.talk.quit().await;
+        }
+    }
+
+    /// Tries a case in the session at hand or in a new one. An error: no session can be had.
+    async fn try_case(&mut self, case: &'static Case, shared: &Mutex<Shared<'_>>) -> Result<CaseResult, Problem> {
+        let spent = |session: &Current| lock(shared).pace.is_spent(session.cases, session.errors);
+        if self.session.as_ref().is_some_and(spent)
+            && let Some(session) = self.session.take()
+        {
+            session.talk.quit().await;
+        }
+        let mut retried = false;
+        loop {
+            if Instant::now() >= self.door.deadline {
+                return Err(Problem::Other(super::talk::DEADLINE_OVER.to_owned()));
+            }
+            let (mut current, is_new) = match self.session.take() {
+                Some(current) => (current, false),
+                None => (self.open(shared).await?, true),
+            };
+            let names = lock(shared).names.clone();
+            let begun = Instant::now();
+            let asked = ask(&mut current.talk, self.settings.level, case, &names).await;
+            let transcript = current.talk.take_transcript();
+            match asked {
+                Ok(mut done) => {
+                    done.transcript = transcript;
+                    current.cases += 1;
+                    current.errors += usize::from(done.outcome != Outcome::Accepted);
+                    lock(shared).pace.answered_after(begun.elapsed());
+                    if done.stage < Stage::Data {
+                        self.keep(current, shared).await;
+                    }
+                    return Ok(done);
+                }
+                // The session may have been at its limit: a new one shows whether it was the case.
+                Err(Broken(_)) if !is_new || !retried => {
+                    retried |= is_new;
+                    if !is_new {
+                        lock(shared).pace.ended_after(current.errors);
+                    }
+                    sleep(REOPEN_PAUSE).await;
+                }
+                Err(Broken(problem)) => {
+                    let (id, outcome) = (case.id.clone(), Outcome::Lost(problem.to_string()));
+                    lock(shared).lost.1 = Some(problem);
+                    return Ok(CaseResult { id, outcome, stage: Stage::Mail, answer: None, transcript });
+                }
+            }
+        }
+    }
+
+    /// Takes the case back, and keeps the session for the next, if the server does.
+    async fn keep(&mut self, mut current: Current, shared: &Mutex<Shared<'_>>) {
+        if lock(shared).pace.is_spent(current.cases, current.errors) {
+            self.session = Some(current);
+            return;
+        }
+        let heard = current.talk.ask("RSET").await;
+        // Not worth a line in every transcript.
+        let _ = current.talk.take_transcript();
+        if heard.is_ok_and(|heard| heard.answer.code == 250) {
+            self.session = Some(current);
+        } else {
+            lock(shared).pace.ended_after(current.errors);
+        }
+    }
+
+    async fn open(&mut self, shared: &Mutex<Shared<'_>>) -> Result<Current, Problem> {
+        let mut opened = self.door.open().await;
+        for pause in BUSY_PAUSES {
+            let may_wait = match &opened {
+                Err(Problem::Busy(_)) => lock(shared).asking == 1,
+                // It has worked before; once more then, in a moment.
+                Err(_) => pause == BUSY_PAUSES[0] && !lock(shared).result.cases.is_empty(),
+                Ok(_) => false,
+            };
+            if may_wait && Instant::now() + pause < self.door.deadline {
+                sleep(pause).await;
+                opened = self.door.open().await;
+            }
+        }
+        let Opened { mut talk, greeting, source, offer } = opened?;
+        let opening = talk.take_transcript();
+        let mut shared = lock(shared);
+        if shared.result.opening.is_empty() {
+            shared.result.opening = opening;
+        }
+        if let Some(host) = greeting.hello.first().and_then(|line| line.split_whitespace().next()) {
+            host.clone_into(&mut shared.names.host);
+        }
+        let named = self.door.probe.kind == ProbeKind::Outsider && self.door.mode == IdentityMode::Xclient;
+        shared.result.xclient_still_offered = named && offer.extensions.contains(Extensions::XCLIENT);
+        shared.result.source = source;
+        shared.result.greeting = greeting;
+        Ok(Current { talk, cases: 0, errors: 0 })
+    }
+}
+
+impl Shared<'_> {
+    /// How many sessions are to ask from now on.
+    fn begin_together(&mut self) -> usize {
+        self.asking = if self.is_over { 1 } else { self.pace.sessions() };
+        self.asking
+    }
+
+    /// The next case, if there is one and it is time for it.
+    fn next(&mut self, settings: &ProbeSettings<'_>) -> Option<&'static Case> {
+        let postponed = self.pace.is_slow() && settings.verdict_by.is_some_and(|by| Instant::now() >= by);
+        if self.is_over || postponed { None } else { self.left.pop_front() }
+    }
+
+    fn file(&mut self, done: CaseResult) {
+        (self.tick)(&done.id);
+        self.lost.0 = if matches!(done.outcome, Outcome::Lost(_)) { self.lost.0 + 1 } else { 0 };
+        self.result.cases.push(done);
+        if self.lost.0 >= LOST_MAX {
+            self.result.problem = self.lost.1.take();
+            self.is_over = true;
+        }
+        if puts_off_everybody(&self.result.cases) {
+            self.is_over = true;
+        }
+        if self.result.marked(Mark::Relayed).len() >= RELAYED_MAX {
+            self.result.cut_short = true;
+            self.is_over = true;
+        }
+    }
+
+    /// A lane ends. If it was the last one, so does the probe.
+    fn give_up(&mut self, case: &'static Case, problem: Problem, deadline: Instant) {
+        self.left.push_front(case);
+        self.asking -= 1;
+        if self.asking > 0 && Instant::now() < deadline {
+            self.pace.refused_beside(self.asking);
+            return;
+        }
+        self.is_over = true;
+        if self.result.problem.is_none() {
+            self.result.problem = Some(problem);
+        }
+    }
 }
 
 /// Whether no recipient was answered otherwise than by "come again".
-fn puts_off_everybody(cases: &[CaseResult]) -> bool {
+pub(super) fn puts_off_everybody(cases: &[CaseResult]) -> bool {
     let deferred = cases.iter().filter(|case| case.outcome == Outcome::Deferred).count();
     let is_of_the_sender = |case: &CaseResult| case.stage == Stage::Mail && case.outcome == Outcome::Refused;
     deferred >= DEFERRED_MAX && cases.iter().all(|case| case.outcome == Outcome::Deferred || is_of_the_sender(case))
 }
 
-fn last_words(result: &ProbeResult) -> Option<String> {
-    match &result.cases.last()?.outcome {
-        Outcome::Lost(why) => Some(why.clone()),
-        _ => None,
-    }
-}
-
-/// Tries a case in the session at hand or in a new one. An error: no session can be had.
-async fn try_case(
-    door: &mut Door<'_>,
-    settings: &ProbeSettings<'_>,
-    case: &'static Case,
-    names: &mut Names,
-    session: &mut Option<Current>,
-    result: &mut ProbeResult,
-) -> Result<CaseResult, Problem> {
-    if session.as_ref().is_some_and(|session| session.cases >= CASES_PER_SESSION)
-        && let Some(session) = session.take()
-    {
-        session.talk.quit().await;
-    }
-    let mut retried = false;
-    loop {
-        if Instant::now() >= door.deadline {
-            return Err(Problem::Other("the proof's deadline is over (`proof.deadline`)".to_owned()));
-        }
-        let (mut current, is_new) = match session.take() {
-            Some(current) => (current, false),
-            None => (open(door, names, result).await?, true),
-        };
-        let asked = ask(&mut current.talk, settings, case, names).await;
-        let transcript = current.talk.take_transcript();
-        current.cases += 1;
-        match asked {
-            Ok(mut done) => {
-                done.transcript = transcript;
-                let over = done.stage >= Stage::Data || done.answer.as_ref().is_some_and(|answer| answer.code == 421);
-                if !over && reset(&mut current.talk).await {
-                    *session = Some(current);
-                }
-                return Ok(done);
-            }
-            // The session may have been at its limit: a new one shows whether it was the case.
-            Err(Broken(_)) if !is_new || !retried => {
-                retried |= is_new;
-                sleep(REOPEN_PAUSE).await;
-            }
-            Err(Broken(why)) => {
-                let id = case.id.clone();
-                return Ok(CaseResult {
-                    id,
-                    outcome: Outcome::Lost(why),
-                    stage: Stage::Mail,
-                    answer: None,
-                    transcript,
-                });
-            }
-        }
-    }
-}
-
-async fn open(door: &mut Door<'_>, names: &mut Names, result: &mut ProbeResult) -> Result<Current, Problem> {
-    let mut opened = door.open().await;
-    if opened.is_err() && !result.cases.is_empty() {
-        // It has worked before; once more then, in a moment.
-        sleep(10 * REOPEN_PAUSE).await;
-        opened = door.open().await;
-    }
-    let Opened { mut talk, greeting, source, offer } = opened?;
-    let opening = talk.take_transcript();
-    if result.opening.is_empty() {
-        result.opening = opening;
-    }
-    if let Some(host) = greeting.hello.first().and_then(|line| line.split_whitespace().next()) {
-        names.host = host.to_owned();
-    }
-    result.xclient_still_offered =
-        door.probe.kind == ProbeKind::Outsider && offer.extensions.contains(Extensions::XCLIENT) && is_by_xclient(door);
-    result.source = source;
-    result.greeting = greeting;
-    Ok(Current { talk, cases: 0 })
-}
-
-fn is_by_xclient(door: &Door<'_>) -> bool {
-    door.mode == crate::config::IdentityMode::Xclient
-}
-
 /// MAIL and RCPT, and at level 2 DATA.
-async fn ask(
-    talk: &mut Talk,
-    settings: &ProbeSettings<'_>,
-    case: &'static Case,
-    names: &Names,
-) -> Result<CaseResult, Broken> {
+async fn ask(talk: &mut Talk, level: u8, case: &'static Case, names: &Names) -> Result<CaseResult, Broken> {
     let id = case.id.clone();
-    let Some((from, to)) = case.fill(names) else { return Err(Broken("nothing to ask".to_owned())) };
+    let Some((from, to)) = case.fill(names) else { return Err(Broken(Problem::Other("nothing to ask".to_owned()))) };
+    let lost = |why| Broken(Problem::Other(why));
     let mut stage = Stage::Mail;
-    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(Broken)?.answer;
+    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(lost)?.answer;
     if answer.outcome(stage) == Outcome::Accepted {
         stage = Stage::Rcpt;
-        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(Broken)?.answer;
-        if settings.level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
+        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(lost)?.answer;
+        if level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
             stage = Stage::Data;
-            answer = talk.ask("DATA").await.map_err(Broken)?.answer;
+            answer = talk.ask("DATA").await.map_err(lost)?.answer;
         }
     }
     if answer.code == 421 {
-        return Err(Broken(format!("it ends the session: 421 {}", answer.text)));
+        return Err(Broken(Problem::Busy(format!("it ends the session: 421 {}", answer.text))));
     }
     let outcome = answer.outcome(stage);
     Ok(CaseResult { id, outcome, stage, answer: Some(answer), transcript: Vec::new() })
-}
-
-/// Takes it all back; false if the session is not to be used again.
-async fn reset(talk: &mut Talk) -> bool {
-    let heard = talk.ask("RSET").await;
-    // Not worth a line in every transcript.
-    let _ = talk.take_transcript();
-    heard.is_ok_and(|heard| heard.answer.code == 250)
 }

@@ -14,6 +14,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::config::{Config, OnOpen};
 use crate::observe::counters::Counters;
+use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::time::clock::since_1970;
 
@@ -77,7 +78,13 @@ impl Schedule {
     /// By this prover, as `config` wants it; runs and verdicts are counted in `counters`.
     pub fn new(prover: Prover, config: &Config, counters: Arc<Counters>) -> Self {
         let turn = Arc::new(Semaphore::new(1));
-        Self { prover: Arc::new(prover), turn, counters, interval: config.proof.interval, on_open: config.on_open }
+        Self {
+            prover: Arc::new(prover),
+            turn,
+            counters,
+            interval: config.proof.interval,
+            on_open: config.relay.on_open,
+        }
     }
 
     /// Proves the backend with this index in the configuration for ever: at once, on schedule, and when it changes.
@@ -104,12 +111,21 @@ impl Proven {
         loop {
             let Ok(turn) = turn.acquire().await else { return };
             debug!(backend = backend.name, "relay proof begins");
-            let report = prover.prove(self.index, &mut |_| {}).await;
-            drop(turn);
+            let mut proof = prover.begin(self.index).await;
+            proof.ask(&mut |_| {}).await;
+            let mut report = proof.report();
             self.file(&report);
+            if !proof.is_complete() {
+                // A slow server: the verdict stands already, and rests on more cases in the end.
+                proof.ask_what_is_left(&mut |_| {}).await;
+                report = proof.report();
+                self.file(&report);
+            }
+            drop(turn);
             let proven_at = Instant::now();
             let inconclusive = report.state == State::Inconclusive;
-            let wait = if inconclusive { RETRY_PAUSE.min(*interval) } else { *interval };
+            let retry = report.ask_again.unwrap_or(RETRY_PAUSE);
+            let wait = if inconclusive { retry.min(*interval) } else { *interval };
             if timeout(jittered(wait), backend.changed()).await.is_ok() {
                 info!(backend = backend.name, "the backend came back or changed; it is proven again");
                 if !inconclusive {
@@ -167,6 +183,10 @@ fn hold(on_open: OnOpen, relays: bool) -> Hold {
 /// A verdict that did not change is said again if somebody must act on it.
 fn say(backend: &str, before: State, state: State, hold: Hold, findings: &[String]) {
     let (verdict, found) = (state.as_str(), findings.join("; "));
+    if before != state {
+        let text = if findings.is_empty() { verdict.to_owned() } else { format!("{verdict}: {found}") };
+        events::emit(EventKind::Proof, backend, text);
+    }
     match state {
         State::Open => {
             let consequence = match hold {
@@ -176,7 +196,7 @@ fn say(backend: &str, before: State, state: State, hold: Hold, findings: &[Strin
             };
             error!(backend, verdict, found, consequence, "OPEN RELAY: the backend relays for strangers");
         }
-        State::Latent => warn!(backend, verdict, found, "the backend trusts the gateway's address"),
+        State::Latent => warn!(backend, verdict, found, "the relay proof finds trust that must not be"),
         State::Inconclusive | State::NeverRun => warn!(backend, verdict, found, "the relay proof shows nothing"),
         State::Proven | State::SafeUnproven if before == state => debug!(backend, verdict, found, "relay proof"),
         State::Proven | State::SafeUnproven => info!(backend, verdict, found, "relay proof: strangers cannot relay"),

@@ -17,6 +17,8 @@ use super::answer::Answer;
 
 /// Longest reply read, in bytes.
 const REPLY_MAX: usize = 16 * 1024;
+/// Why nothing more is asked.
+pub(super) const DEADLINE_OVER: &str = "the proof's deadline is over (`proof.deadline`)";
 /// Longest line of a transcript, in characters.
 const LINE_SHOWN_MAX: usize = 300;
 
@@ -133,7 +135,7 @@ impl Talk {
     fn too_slow(&mut self) -> String {
         self.remark("no answer");
         if Instant::now() >= self.deadline {
-            return "the proof's deadline is over (`proof.deadline`)".to_owned();
+            return DEADLINE_OVER.to_owned();
         }
         format!("it does not answer within {} s", self.patience.as_secs())
     }

@@ -121,8 +121,17 @@ fn row(probe: &ProbeReport) -> [String; 5] {
         probe.source.clone().unwrap_or_else(|| "within".to_owned()),
         probe.answer.to_owned(),
         match probe.of {
-            _ if matches!(probe.probe, ProbeKind::Trusted | ProbeKind::Shunned | ProbeKind::Spoof) => "-".to_owned(),
+            _ if matches!(
+                probe.probe,
+                ProbeKind::Trusted | ProbeKind::Shunned | ProbeKind::Spoof | ProbeKind::Hidden
+            ) =>
+            {
+                "-".to_owned()
+            }
             0 => "-".to_owned(),
+            of if probe.left > 0 && !probe.cut_short && probe.why.is_none() => {
+                format!("{} of {of}, {} later", probe.refused, probe.left)
+            }
             of if probe.cut_short => format!("{} of {of}, which was enough", probe.refused),
             of => format!("{} of {of}", probe.refused),
         },
@@ -209,6 +218,7 @@ mod tests {
             refused,
             of: 70,
             cut_short: false,
+            left: 0,
             undecided: Vec::new(),
             opening: vec!["S: 220 mail ESMTP Postfix".into()],
             failing: Vec::new(),
@@ -245,6 +255,7 @@ mod tests {
             state: State::Latent,
             level: 1,
             legs: vec![leg],
+            ask_again: None,
         }])
     }
 

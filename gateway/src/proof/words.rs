@@ -1,8 +1,9 @@
 //! Findings and verdicts in sentences: what is the case, and what follows for whoever must answer for it.
 
 use crate::config::IdentityMode;
+use crate::identity::host::Forwarder;
 
-use super::judge::{Finding, Severity};
+use super::judge::{Finding, Severity, Verdict};
 use super::mend::Facts;
 use super::probe::{ProbeKind, State};
 
@@ -19,8 +20,9 @@ impl Severity {
 }
 
 /// The verdict in a sentence.
-pub(super) fn summary(state: State, mode: IdentityMode) -> &'static str {
-    match state {
+pub(super) fn summary(verdict: &Verdict, mode: IdentityMode) -> &'static str {
+    let finds = |wanted: fn(&Finding) -> bool| verdict.findings.iter().any(wanted);
+    match verdict.state {
         State::Proven => "strangers cannot relay, and the mail server believes the gateway about who they are",
         State::SafeUnproven if !mode.tells() => {
             "strangers cannot relay, but the mail server decides without knowing them from the gateway (`identity`)"
@@ -34,8 +36,15 @@ pub(super) fn summary(state: State, mode: IdentityMode) -> &'static str {
             "strangers cannot relay; that the mail server believes who they are was not shown (name an address that it \
              trusts in `proof.trusted`, or one that it turns away in `proof.shunned`)"
         }
-        State::Latent => {
+        State::Latent if finds(|f| matches!(f, Finding::TrustsGateway(_))) => {
             "the mail server trusts the gateway's address: one lost identity, and the system is an open relay"
+        }
+        State::Latent if finds(|f| matches!(f, Finding::HiddenClients(..))) => {
+            "the gateway lets an address relay behind which strangers may be hidden: one forwarder before it, and the system is \
+             an open relay"
+        }
+        State::Latent => {
+            "others than the gateway may say who the client is: whoever can reach the mail server can be anybody"
         }
         State::Open => "OPEN RELAY: the mail server relays for strangers who come through the gateway",
         State::Inconclusive => "nothing is proven: what the mail server would do is not known",
@@ -109,6 +118,21 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
              of them"
                 .to_owned()
         }
+        Finding::HiddenClients(ip, forwarder) => {
+            let whose = match forwarder {
+                Forwarder::Router => "the router of this host",
+                Forwarder::Own => "an address of this host",
+            };
+            format!(
+                "{ip}, {whose}, may relay by `relay.allowed_networks`, and mail from there to a foreign domain is accepted: \
+                 if a forwarder or a NAT before the gateway hides its clients behind {ip}, every stranger relays. Who comes \
+                 from there?"
+            )
+        }
+        Finding::Busy(kind, why) => format!("{}, for it is busy: {why}", question(*kind)),
+        Finding::RestLater(kind, left, why) => {
+            format!("{} cases of `{}` are not tried yet: {why}; the verdict rests on the others", left, kind.as_str())
+        }
         Finding::Undecided(kind, why) => format!("{}: {why}", question(*kind)),
     }
 }
@@ -122,6 +146,7 @@ fn question(kind: ProbeKind) -> &'static str {
         ProbeKind::Shunned => "whether it believes a shunned address is not known",
         ProbeKind::FrontDoor => "what a stranger gets at the gateway's own listener is not known",
         ProbeKind::Outside => "what a stranger gets over a real connection is not known",
+        ProbeKind::Hidden => "what a stranger gets who is hidden behind a host that may relay is not known",
         ProbeKind::Spoof => "whether others may claim an identity is not known",
     }
 }

@@ -12,7 +12,10 @@ use crate::accept::Admission;
 use crate::config::{Config, Xdp, XdpMode as XdpWanted};
 use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
 use crate::kernel::{KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals, Wanted};
+use crate::observe::gauges::{self, Sample};
 use crate::verdicts::Verdicts;
+
+use super::numbers::number;
 
 /// The program on its cards, before anything steers it.
 #[derive(Debug)]
@@ -123,6 +126,20 @@ impl Attachment {
 }
 
 impl KernelSide {
+    /// Its numbers for monitoring.
+    pub(super) fn sample(&self, samples: &mut Vec<Sample>) {
+        for InterfaceStatus { name, mode, .. } in &self.interfaces {
+            samples.push(Sample::labelled(&gauges::KERNEL_ATTACHED, [name, mode.as_str()], 1.0));
+        }
+        let totals = read("counters", self.steering.reader.totals()).unwrap_or(self.before);
+        samples.push(Sample::plain(&gauges::KERNEL_PACKETS, number(totals.packets())));
+        samples.push(Sample::plain(&gauges::KERNEL_SYNS, number(totals.syn())));
+        samples.push(Sample::plain(&gauges::KERNEL_FAILED_WRITES, number(self.steering.failures())));
+        for (cause, count) in totals.dropped() {
+            samples.push(Sample::labelled(&gauges::KERNEL_DROPPED, [cause], number(count)));
+        }
+    }
+
     /// From now on verdicts go into the kernel. Starts threads.
     pub(super) fn start(
         attachment: Attachment,
@@ -144,11 +161,9 @@ impl KernelSide {
             .unwrap_or(XdpMode::Off)
     }
 
-    /// `accepted` counts the connections that this gateway was handed.
+    /// `accepted` counts the connections that this gateway was handed. Sources are another, dearer question.
     pub(super) fn status(&self, accepted: u64) -> XdpStatus {
-        let reader = &self.steering.reader;
-        let totals = read("counters", reader.totals()).unwrap_or(self.before);
-        let sources = read("sources", reader.sources()).unwrap_or_default();
+        let totals = read("counters", self.steering.reader.totals()).unwrap_or(self.before);
         let owned = |pairs: &mut dyn Iterator<Item = (&'static str, u64)>| -> BTreeMap<String, u64> {
             pairs.map(|(name, count)| (name.to_owned(), count)).collect()
         };
@@ -165,7 +180,6 @@ impl KernelSide {
             lost_before_accept_total: syns.saturating_sub(dropped).saturating_sub(accepted),
             counters_total: owned(&mut totals.all()),
             failed_writes_total: self.steering.failures(),
-            tracked_sources: u64::try_from(sources.len()).unwrap_or(u64::MAX),
             ..XdpStatus::off()
         }
     }
@@ -175,9 +189,18 @@ impl KernelSide {
         read("bans", self.steering.reader.dropped(network)).unwrap_or(0)
     }
 
-    /// Those that sent most packets.
-    pub(super) fn busiest(&self, limit: usize, admission: &Admission) -> Vec<TopSource> {
-        let mut sources = read("sources", self.steering.reader.sources()).unwrap_or_default();
+    /// Every source with an account: one system call each.
+    pub(super) fn sources(&self) -> Vec<SourceAccount> {
+        read("sources", self.steering.reader.sources()).unwrap_or_default()
+    }
+
+    /// Those of `sources` that sent most packets.
+    pub(super) fn busiest(
+        &self,
+        mut sources: Vec<SourceAccount>,
+        limit: usize,
+        admission: &Admission,
+    ) -> Vec<TopSource> {
         sources.sort_unstable_by_key(|SourceAccount { source, account }| (Reverse(account.packets), *source));
         sources.truncate(limit);
         let top = |SourceAccount { source, account }: SourceAccount| TopSource {

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -12,12 +13,18 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus,
+    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
+    recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::observe::counters::CounterSet;
+use crate::kernel::SourceAccount;
+use crate::observe::counters::{CounterSet, MessageOutcome};
+use crate::observe::declare::Label as _;
+use crate::observe::log;
+use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::bans::Cause;
+use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
@@ -28,11 +35,15 @@ use super::kernel_side::KernelSide;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
+/// Refused domains that it shows.
+const REFUSED_DOMAINS: usize = 5;
 
 /// What a status snapshot is made of.
 #[derive(Debug)]
 pub(super) struct View {
     pub(super) started: Instant,
+    /// What was wrong at the start and still is.
+    pub(super) warnings: Vec<String>,
     pub(super) listeners: Vec<ListenerStatus>,
     pub(super) backends: Backends,
     pub(super) counters: CounterSet,
@@ -42,6 +53,12 @@ pub(super) struct View {
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
     pub(super) kernel_problem: Option<String>,
+    /// Sessions that there may be.
+    pub(super) sessions_limit: u64,
+    /// Tells configurations apart.
+    pub(super) config_digest: String,
+    /// Whether it is on its way down.
+    pub(super) draining: AtomicBool,
 }
 
 /// The core's time as the world's.
@@ -53,35 +70,13 @@ struct Calendar {
 
 impl Answers for View {
     fn status(&self) -> Status {
-        let totals = self.counters.totals();
-        let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
+        let tracked_sources = u64::try_from(sources.len()).unwrap_or(u64::MAX);
+        let status = self.overview();
         Status {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            uptime_seconds: self.started.elapsed().as_secs(),
-            listeners: self.listeners.clone(),
-            sessions: SessionTotals {
-                active: totals.sessions_accepted_total.saturating_sub(totals.sessions_closed_total),
-                accepted_total: totals.sessions_accepted_total,
-                refused_total: totals.sessions_refused_total,
-            },
-            messages: MessageTotals {
-                accepted_total: totals.messages_accepted_total,
-                rejected_total: totals.messages_rejected_total,
-                deferred_total: totals.messages_deferred_total,
-            },
-            proofs: ProofTotals {
-                run_total: totals.proofs_run_total,
-                found_total: totals.proofs_found_total,
-                inconclusive_total: totals.proofs_inconclusive_total,
-            },
-            backends: self.backends.iter().map(backend_status).collect(),
-            xdp: XdpStatus {
-                bans,
-                accepted_total: totals.connections_total,
-                problem: self.kernel_problem.clone(),
-                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
-            },
-            top_sources: self.busiest(TOP_SOURCES),
+            xdp: XdpStatus { tracked_sources, ..status.xdp },
+            top_sources: self.busiest(sources, TOP_SOURCES),
+            ..status
         }
     }
 
@@ -100,25 +95,80 @@ impl Answers for View {
     }
 
     fn bans(&self) -> BanList {
-        let now = now();
-        let calendar = Calendar::new(now);
-        let bans = self.verdicts.bans(now).iter().map(|ban| self.ban_status(calendar, ban)).collect();
-        BanList { now: calendar.unix_seconds(now), bans }
+        self.newest_bans(usize::MAX)
     }
 
     fn top(&self, limit: usize) -> TopList {
         let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
-        TopList { mode, sources: self.busiest(limit) }
+        let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
+        TopList { mode, sources: self.busiest(sources, limit) }
     }
 }
 
 impl View {
+    /// What is known without asking for each source of packets.
+    pub(super) fn overview(&self) -> Status {
+        let totals = self.counters.totals();
+        let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        let refusals =
+            RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
+        let mut status = Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            problems: Vec::new(),
+            warnings: self.warnings.iter().cloned().chain(refusals::misfits()).collect(),
+            listeners: self.listeners.clone(),
+            sessions: SessionTotals {
+                active: totals.sessions_active(),
+                limit: self.sessions_limit,
+                accepted_total: totals.sessions_accepted_total,
+                refused_total: totals.sessions_refused_total,
+            },
+            messages: MessageTotals {
+                accepted_total: totals.messages_total.of(MessageOutcome::Accepted),
+                rejected_total: totals.messages_total.of(MessageOutcome::Rejected),
+                deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
+            },
+            refusals_total: refusals.collect(),
+            log_lines_lost_total: log::lost_lines(),
+            proofs: ProofTotals {
+                run_total: totals.proofs_run_total,
+                found_total: totals.proofs_found_total,
+                inconclusive_total: totals.proofs_inconclusive_total,
+            },
+            backends: self.backends.iter().map(backend_status).collect(),
+            xdp: XdpStatus {
+                bans,
+                accepted_total: totals.connections_total,
+                problem: self.kernel_problem.clone(),
+                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
+            },
+            top_sources: Vec::new(),
+            refused_domains: self.refused_domains(),
+        };
+        status.problems = find_problems(&status, &recent_refusals());
+        status
+    }
+
+    /// So many bans in force at most, the newest first.
+    pub(super) fn newest_bans(&self, limit: usize) -> BanList {
+        let now = now();
+        let calendar = Calendar::new(now);
+        let bans = self.verdicts.bans(now).iter().take(limit).map(|ban| self.ban_status(calendar, ban)).collect();
+        BanList { now: calendar.unix_seconds(now), bans }
+    }
+
+    /// Whether it is on its way down.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
             reason: ban.reason.clone(),
             by: match ban.cause {
-                Cause::Findings(_) => BannedBy::Findings,
+                Cause::Offences(_) => BannedBy::Offences,
                 Cause::Administrator => BannedBy::Administrator,
             },
             since: calendar.unix_seconds(ban.since),
@@ -128,9 +178,20 @@ impl View {
         }
     }
 
-    fn busiest(&self, limit: usize) -> Vec<TopSource> {
+    fn refused_domains(&self) -> Vec<RefusedDomainStatus> {
+        let calendar = Calendar::new(now());
+        let domains = self.verdicts.refused_domains(REFUSED_DOMAINS).into_iter();
+        let status = |refused: RefusedDomain| RefusedDomainStatus {
+            domain: refused.domain.into(),
+            refused_total: refused.count,
+            last_at: calendar.unix_seconds(refused.last),
+        };
+        domains.map(status).collect()
+    }
+
+    fn busiest(&self, sources: Vec<SourceAccount>, limit: usize) -> Vec<TopSource> {
         if let Some(kernel) = &self.kernel {
-            return kernel.busiest(limit, &self.admission);
+            return kernel.busiest(sources, limit, &self.admission);
         }
         // Then only sessions are known.
         let mut sources = self.admission.clients();

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::Limits;
 use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::body::{BodyFault, BodyTranscoder, Framing};
 use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
@@ -156,7 +156,7 @@ impl Session {
         state.rate.bytes += step.used as u64;
         state.taken += step.used as u64;
         if step.fault == Some(BodyFault::Smuggling) {
-            out.actions.push(Action::Finding(Finding::BareNewline));
+            self.offend(Offence::SmugglingAttempt, out);
         }
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];

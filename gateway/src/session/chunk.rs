@@ -11,7 +11,7 @@
 
 use std::ops::Range;
 
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::body::{BareNewlineRule, BodyFault, BodyRules, BodyTranscoder, Framing, UNDECIDED_MAX};
 use crate::smtp::command::encode_bdat;
 use crate::smtp::ehlo::Extensions;
@@ -25,7 +25,7 @@ use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Started, Transaction};
-use super::{Action, Client, Millis, Output, Session, Taken};
+use super::{Client, Millis, Output, Session, Taken};
 
 /// Inside the octets of one BDAT.
 #[derive(Debug)]
@@ -236,11 +236,11 @@ impl Session {
         };
         state.remaining -= used as u64;
         state.rate.bytes += used as u64;
-        let done = state.remaining == 0;
+        let (done, discards) = (state.remaining == 0, matches!(state.fate, Fate::Discard(_)));
         if fault == Some(BodyFault::Smuggling) {
-            out.actions.push(Action::Finding(Finding::BareNewline));
+            self.offend(Offence::SmugglingAttempt, out);
         }
-        let forward = if matches!(state.fate, Fate::Discard(_)) {
+        let forward = if discards {
             None
         } else {
             let sent = if in_place > 0 { &input[..in_place] } else { &out.to_backend[spilled_from..] };

@@ -4,8 +4,9 @@
 //! encoded anew from its parsed view: no line of the client's reaches the backend as it came.
 
 use crate::config::EarlyTalk;
+use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::command::{Command, CommandError, Verb, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
@@ -43,6 +44,10 @@ impl Session {
         }
         if let Client::Commands { skipping: skipped @ 1.. } = self.client {
             return self.skip_rest(skipped, input, out);
+        }
+        if self.hello.is_none() && self.client_addr.is_direct() && resumes_header(input) {
+            self.refuse_proxy_header(out);
+            return input.len();
         }
         match split_line(input, ENVELOPE_LINE_MAX) {
             Line::Incomplete => 0,
@@ -125,7 +130,7 @@ impl Session {
             Command::StartTls => self.error(Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"), out),
             Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
             Command::IdentityClaim => {
-                out.actions.push(Action::Finding(Finding::IdentityClaim));
+                self.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
             }
             Command::Unknown => self.error(Words(500, EnhancedCode(5, 5, 2), "Command not recognised"), out),
@@ -229,6 +234,14 @@ impl Session {
             self.reject_early_talk(out);
         }
         self.end.is_some()
+    }
+
+    /// A PROXY header came before anything else. It is a load balancer that this listener does not list, or a stranger
+    /// who would like to be somebody else; either gets no further. Of a version 2 header nothing is read as a command.
+    pub fn refuse_proxy_header(&mut self, out: &mut Output) {
+        out.actions.push(Action::ProxyHeader);
+        let words = Words(554, EnhancedCode(5, 7, 1), "PROXY headers are not taken here; list the load balancer");
+        self.finish_with(End::ProxyHeader, words, out);
     }
 
     pub(super) fn reject_early_talk(&mut self, out: &mut Output) {

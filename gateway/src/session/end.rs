@@ -1,6 +1,6 @@
 //! How a session ends, and the words said at the end.
 
-use crate::policy::reputation::Finding;
+use crate::policy::offences::Offence;
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::time::Millis;
 
@@ -29,6 +29,8 @@ pub enum End {
     TooManyCommands,
     /// The client talked before it was asked.
     EarlyTalk,
+    /// A PROXY header came where none is taken.
+    ProxyHeader,
     /// The client went on sending far past a limit.
     Flood,
     /// The backend went away or fell silent while nothing was owed.
@@ -51,6 +53,7 @@ impl End {
             Self::TooManyErrors => "too many errors",
             Self::TooManyCommands => "too many commands",
             Self::EarlyTalk => "early talk",
+            Self::ProxyHeader => "PROXY header",
             Self::Flood => "flood",
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",
@@ -72,13 +75,32 @@ impl Words {
 
 impl Session {
     /// What the way the session ended says of its client. Early talk was reported when it was heard.
-    pub fn finding_at_end(&self) -> Option<Finding> {
+    pub fn offence_at_end(&self) -> Option<Offence> {
         match self.end? {
-            End::TooManyErrors => Some(Finding::TooManyErrors),
+            // Unknown recipients were counted as such.
+            End::TooManyErrors if self.totals.recipients_refused <= self.totals.errors / 2 => {
+                Some(Offence::TooManyErrors)
+            }
             // Who has mail for us may have much of it.
-            End::TooManyCommands if self.totals.accepted == 0 => Some(Finding::TooManyCommands),
-            End::Flood => Some(Finding::Flood),
+            End::TooManyCommands if self.totals.accepted == 0 => Some(Offence::TooManyCommands),
+            End::Flood => Some(Offence::Flood),
             _ => None,
+        }
+    }
+
+    /// The client did something that speaks against it.
+    pub(super) fn offend(&mut self, offence: Offence, out: &mut Output) {
+        if self.offences.counts(offence) {
+            out.actions.push(Action::Offence(offence));
+        }
+    }
+
+    /// The backend refused a recipient. Whoever brings mail may err; who brings none and tries names harvests.
+    pub(super) fn count_unknown_recipient(&mut self, out: &mut Output) {
+        self.totals.recipients_refused += 1;
+        let refused = self.totals.recipients_refused;
+        if self.totals.accepted == 0 && (refused == 1 || refused.is_multiple_of(5)) {
+            self.offend(Offence::UnknownRecipients, out);
         }
     }
 

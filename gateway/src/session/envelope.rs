@@ -4,6 +4,7 @@
 //! What passes here was offered to this client, is well-formed, and was let pass by the relay guard.
 
 use crate::policy::budget::Spent;
+use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
 use crate::smtp::address::{ForwardPath, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
@@ -83,6 +84,7 @@ impl Session {
             asked: 0,
             forwarded: 0,
             accepted: 0,
+            relay_denied: false,
             binary: needs.contains(Extensions::BINARYMIME),
             chunks: Chunks::None,
             report,
@@ -150,8 +152,7 @@ impl Session {
         }
         if let Err(words) = self.rcpt_allowed(path, params) {
             if matches!(words, RELAY_DENIED | ROUTED) {
-                self.totals.relay_denied += 1;
-                out.actions.push(Action::RelayDenied);
+                self.count_relay_denied(path, out);
             }
             return self.error(words, out);
         }
@@ -171,6 +172,21 @@ impl Session {
         }
         encode_rcpt(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Rcpt, now);
+    }
+
+    /// Counts a recipient that the guard refused. Its transaction is one attempt, however many there are: a stranger writes
+    /// as many into one message as he likes, and whoever relays it is not to blame for each.
+    fn count_relay_denied(&mut self, path: &ForwardPath<'_>, out: &mut Output) {
+        self.totals.relay_denied += 1;
+        if let ForwardPath::Mailbox(mailbox) = path {
+            let domain = mailbox.text.get(mailbox.local_part.len() + 1..).unwrap_or_default();
+            out.actions.push(Action::RelayDenied(domain.into()));
+        }
+        if let Some(open) = self.transaction.open_mut()
+            && !std::mem::replace(&mut open.relay_denied, true)
+        {
+            self.offend(Offence::RelayAttempt, out);
+        }
     }
 
     fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>) -> Result<(), Words> {

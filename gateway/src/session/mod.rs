@@ -33,8 +33,8 @@ use std::sync::Arc;
 use crate::identity::ClientAddr;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::policy::budget::Budget;
+use crate::policy::offences::{Offence, SessionOffences};
 use crate::policy::relay_guard::Hold;
-use crate::policy::reputation::Finding;
 use crate::time::{Millis, WallClock};
 
 pub use end::End;
@@ -60,12 +60,14 @@ pub enum Action {
     CloseClient,
     /// A message is over, one way or another: for the log and the counters.
     Message(Box<MessageReport>),
-    /// A recipient was refused by the relay guard.
-    RelayDenied,
+    /// A recipient in this domain was refused by the relay guard.
+    RelayDenied(Box<str>),
     /// A client talked before it was asked.
     EarlyTalk,
+    /// A PROXY header came where none is taken: perhaps a load balancer's that is not listed. No offence.
+    ProxyHeader,
     /// A client did something else that speaks against it.
-    Finding(Finding),
+    Offence(Offence),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(&'static str),
     /// The backend took the client's identity, and offers it XCLIENT as if it had not.
@@ -146,6 +148,7 @@ pub struct Session {
     destination: Option<SocketAddr>,
     clock: Option<WallClock>,
     budget: Budget,
+    offences: SessionOffences,
     flags: Flags,
     hold: Hold,
     ipv6_form: Ipv6Form,
@@ -174,6 +177,7 @@ impl Session {
             destination: None,
             clock: None,
             budget: Budget::default(),
+            offences: SessionOffences::default(),
             flags: Flags::default(),
             hold: Hold::None,
             ipv6_form: Ipv6Form::default(),

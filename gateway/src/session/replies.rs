@@ -145,7 +145,10 @@ impl Session {
                     open.accepted += 1;
                 }
             }
-            Expect::Rcpt if class == 5 => self.charge_error(out),
+            Expect::Rcpt if class == 5 => {
+                self.count_unknown_recipient(out);
+                self.charge_error(out);
+            }
             Expect::Data => self.data_answered(now, reply.code == 354, out),
             Expect::Chunk if class != 2 => {
                 if let Some(report) = self.break_chunks() {

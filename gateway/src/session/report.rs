@@ -86,6 +86,8 @@ pub struct SessionTotals {
     pub deferred: u32,
     /// Recipients refused by the relay guard.
     pub relay_denied: u32,
+    /// Recipients refused by the backend.
+    pub recipients_refused: u32,
     /// Commands the gateway refused.
     pub errors: u32,
 }

@@ -40,7 +40,7 @@ impl Settings {
             identity: backend.identity,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
-            relay: config.relay.clone(),
+            relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             body_rules: BodyRules {
                 line_max: config.limits.text_line,

@@ -29,6 +29,8 @@ pub(super) struct Open {
     pub(super) forwarded: u32,
     /// RCPT commands the backend accepted.
     pub(super) accepted: u32,
+    /// The relay guard refused one.
+    pub(super) relay_denied: bool,
     /// BODY=BINARYMIME: only BDAT may carry it (RFC 3030 section 3).
     pub(super) binary: bool,
     /// How far BDAT has come.

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod body;
 pub mod command;
+pub mod domains;
 pub mod ehlo;
 pub mod line;
 pub mod reply;

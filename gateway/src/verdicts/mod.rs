@@ -1,4 +1,4 @@
-//! Verdicts: what sessions find becomes bans, and bans keep connections out.
+//! Verdicts: the offences that sessions see become bans, and bans keep connections out.
 //!
 //! One room for all workers. Two pure parts do the thinking, [`Reputation`] and [`BanBook`]; this room holds the locks, knows
 //! who may never be banned, and tells the log. What every connection asks, whether it is banned, costs one atomic load
@@ -23,8 +23,10 @@ use tracing::{info, warn};
 
 use crate::config::Config;
 use crate::identity::{ClientAddr, PeerAddr, Source};
-use crate::policy::bans::{Ban, BanBook, Cause, Full, is_source};
-use crate::policy::reputation::{Finding, Reputation, Sentence};
+use crate::policy::bans::{Ban, BanBook, Cause, Full};
+use crate::policy::offences::Offence;
+use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
+use crate::policy::reputation::{Reputation, Sentence};
 use crate::time::Millis;
 
 pub use follow::{Change, Changes};
@@ -41,10 +43,11 @@ const PREFIX_MIN_V6: u8 = 16;
 #[derive(Debug)]
 pub struct Verdicts {
     enabled: bool,
-    /// Hosts that may send out: banned by hand only, for their findings are mostly their users' mistakes.
+    /// Hosts that may send out: banned by hand only, for their offences are mostly their users' mistakes.
     trusted: Box<[IpNet]>,
     protected: Protected,
     reputation: Mutex<Reputation>,
+    refused_domains: Mutex<RefusedDomains>,
     book: RwLock<BanBook>,
     /// Bans in the book.
     entries: AtomicUsize,
@@ -115,7 +118,7 @@ impl fmt::Display for Shown {
     }
 }
 
-/// Whose findings ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
+/// Whose offences ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
 /// strangers do, what strangers are banned for.
 fn trusted(config: &Config) -> Box<[IpNet]> {
     let probers = config.proof.front_door_from.iter().map(|ip| IpNet::from(*ip));
@@ -130,6 +133,7 @@ impl Verdicts {
             trusted: trusted(config),
             protected: Protected::new(config),
             reputation: Mutex::new(Reputation::new(&config.bans)),
+            refused_domains: Mutex::default(),
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
             follower: OnceLock::new(),
@@ -150,20 +154,52 @@ impl Verdicts {
         true
     }
 
-    /// A session found something. Sessions that the client has already go on; its next connection is refused.
-    pub fn report(&self, client: ClientAddr, peer: PeerAddr, finding: Finding, now: Millis) {
+    /// A session saw an offence. Sessions that the client has already go on; its next connection is refused.
+    pub fn charge(&self, client: ClientAddr, peer: PeerAddr, offence: Offence, now: Millis) {
+        self.charge_by(client, peer, now, |reputation, source| reputation.charge(source, offence, now));
+    }
+
+    /// A session's password was refused. `name` is a hash of the login name.
+    pub fn charge_password(&self, client: ClientAddr, peer: PeerAddr, name: u32, now: Millis) {
+        self.charge_by(client, peer, now, |reputation, source| reputation.charge_password(source, name, now));
+    }
+
+    /// Mail of this client was accepted (`delivered`), or its password was right: both speak for its source.
+    pub fn credit(&self, client: ClientAddr, delivered: bool, now: Millis) {
+        if self.enabled {
+            self.reputation().credit(Source::of(client.ip()), delivered, now);
+        }
+    }
+
+    /// The relay guard refused a recipient in this domain.
+    pub fn count_refused_domain(&self, domain: &str, now: Millis) {
+        self.refused_domains.lock().unwrap_or_else(PoisonError::into_inner).count(domain, now);
+    }
+
+    /// The domains that recipients were refused in most often, at most this many.
+    pub fn refused_domains(&self, most: usize) -> Vec<RefusedDomain> {
+        self.refused_domains.lock().unwrap_or_else(PoisonError::into_inner).top(most)
+    }
+
+    fn charge_by(
+        &self,
+        client: ClientAddr,
+        peer: PeerAddr,
+        now: Millis,
+        charge: impl FnOnce(&mut Reputation, Source) -> Option<Sentence>,
+    ) {
         let ip = client.ip();
         if !self.enabled || self.is_exempt(ip) {
             return;
         }
-        let source = Source::of(ip);
-        let Some(sentence) = self.reputation().file(source, finding, now) else { return };
-        let Sentence { length, cause, reason, offence } = sentence;
+        let Some(sentence) = charge(&mut self.reputation(), Source::of(ip)) else { return };
+        let Sentence { network, length, cause, reason, count } = sentence;
         // A client behind a load balancer sends no packets here: its address in the kernel's hands would help nobody.
         let in_kernel = ip == peer.ip();
-        let ban = Ban::new(source.network(), Cause::Findings(cause), &reason, now, length, in_kernel);
+        let ban = Ban::new(network, Cause::Offences(cause), &reason, now, length, in_kernel);
+        let source = Shown(network);
         match self.enter(ban) {
-            Ok(_) => info!(%source, reason, offence, seconds = length.as_secs(), "banned"),
+            Ok(_) => info!(%source, reason, count, seconds = length.as_secs(), "banned"),
             Err(Full) => warn!(%source, reason, "not banned: there are as many bans as there may be"),
         }
     }
@@ -196,9 +232,7 @@ impl Verdicts {
         self.entries.store(book.len(), Ordering::Release);
         self.tell(Change::Removed(network));
         drop(book);
-        if is_source(network) {
-            self.reputation().pardon(Source::of(network.addr()));
-        }
+        self.reputation().pardon(network);
         info!(source = %Shown(network), "ban taken back");
         Ok(BanView::of(&ban))
     }

@@ -41,7 +41,7 @@ fn peer(text: &str) -> PeerAddr {
 fn misbehave(verdicts: &Verdicts, client: &str, through: &str, now: u64) {
     let client = ClientAddr::from_proxy_header((ip(client), 4711).into());
     for _ in 0..10 {
-        verdicts.report(client, peer(through), Finding::Flood, Millis(now));
+        verdicts.charge(client, peer(through), Offence::Flood, Millis(now));
     }
 }
 
@@ -55,7 +55,7 @@ fn findings_become_a_ban_that_ends() {
     assert!(!verdicts.refuses(ip("203.0.113.10"), Millis(1)));
     let expected = BanView {
         network: network("203.0.113.9/32"),
-        cause: Cause::Findings(Finding::Flood),
+        cause: Cause::Offences(Offence::Flood),
         reason: "2 × flood".to_owned(),
         since: Millis(0),
         until: Millis(600_000),

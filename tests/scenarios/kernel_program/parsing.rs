@@ -1,11 +1,11 @@
 //! What is read of a frame, and what of it is nobody's business.
 
-use gateway_common::{Config, outcome};
+use gateway_common::{CONFIG_MONITOR_ONLY, Config, outcome};
 use tests::kernel::available;
 use tests::kernel::frame::{ACK, Extension, FIN, Frame, RST, SYN};
 use tests::kernel::rig::{Judged, SHORTEST, Verdict, unlimited};
 
-use super::{CLIENT, CLIENT_V6, passes};
+use super::{CLIENT, CLIENT_V6, drops, passes};
 
 const CUSTOMER_TAG: u16 = 0x8100;
 const SERVICE_TAG: u16 = 0x88a8;
@@ -36,7 +36,8 @@ fn readable() -> Vec<Frame> {
     let v4 = || Frame::syn(CLIENT);
     let v6 = || Frame::syn(CLIENT_V6);
     let mut frames = vec![v4(), v6()];
-    for tags in [vec![CUSTOMER_TAG], vec![SERVICE_TAG], vec![SERVICE_TAG, CUSTOMER_TAG], vec![CUSTOMER_TAG; 2]] {
+    let tags = [vec![CUSTOMER_TAG], vec![SERVICE_TAG], vec![SERVICE_TAG, CUSTOMER_TAG], vec![CUSTOMER_TAG; 3]];
+    for tags in tags.into_iter().chain([vec![CUSTOMER_TAG; 8]]) {
         frames.extend([Frame { tags: tags.clone(), ..v4() }, Frame { tags, ..v6() }]);
     }
     frames.extend((1..=10).map(|words| Frame { options: vec![1; words * 4], ..v4() }));
@@ -52,9 +53,14 @@ fn readable() -> Vec<Frame> {
         vec![extension(60, 2048)],
         vec![extension(0, 8), extension(43, 24), authentication(), extension(60, 16)],
         vec![extension(0, 8), fragment(1), extension(60, 8)],
+        vec![fragment(1), extension(60, 8), extension(60, 8), extension(60, 8), extension(60, 8)],
+        vec![extension(60, 8); 8],
     ] {
         frames.push(Frame { extensions, ..v6() });
     }
+    // Without a length: as long as the frame, and the stack's own segments of more than 64 KiB.
+    frames.push(Frame { extensions: vec![extension(0, 8)], claimed_length: Some(0), ..v6() });
+    frames.push(Frame { claimed_length: Some(0), ..v4() });
     frames.extend([6, 15].map(|data_offset| Frame { data_offset, payload: 40, ..v4() }));
     frames
 }
@@ -114,36 +120,145 @@ fn what_is_not_for_a_listener_passes_unseen() {
         for protocol in [1, 2, 17, 41, 47, 58, 59, 132] {
             passes(&mut rig, &Frame { protocol, ..syn() }, outcome::PASS_NOT_TCP);
         }
-        for tag in [CUSTOMER_TAG, SERVICE_TAG] {
-            passes(&mut rig, &Frame { tags: vec![tag; 3], ..syn() }, outcome::PASS_VLAN_DEPTH);
-        }
         // An Ethernet type that is nothing known, in place of a tag's.
         for kind in [0x0806, 0x0800 - 1, 0x86de, 0x8863, 46] {
             passes(&mut rig, &Frame { tags: vec![kind], ..syn() }, outcome::PASS_NOT_IP);
         }
         assert_eq!(rig.source(source), None);
     }
-    for extensions in [vec![extension(0, 8); 5], vec![Extension { kind: 50, rest: vec![0; 23] }]] {
-        passes(&mut rig, &Frame { extensions, ..Frame::syn(CLIENT_V6) }, outcome::PASS_EXTENSIONS);
-    }
+    let encrypted = Frame { extensions: vec![Extension { kind: 50, rest: vec![0; 23] }], ..Frame::syn(CLIENT_V6) };
+    passes(&mut rig, &encrypted, outcome::PASS_EXTENSIONS);
     passes(&mut rig, &Frame { protocol: 50, ..Frame::syn(CLIENT_V6) }, outcome::PASS_EXTENSIONS);
 }
 
 #[test]
-fn fragments_pass() {
-    let Some(mut rig) = available("fragments_pass") else { return };
-    for fragment in [1, 0x1fff, MORE_FRAGMENTS | 1, 0x4001] {
+fn later_fragments_pass() {
+    let Some(mut rig) = available("later_fragments_pass") else { return };
+    for fragment in [3, 0x1fff, MORE_FRAGMENTS | 3, 0x4003] {
         passes(&mut rig, &Frame { fragment, ..Frame::syn(CLIENT) }, outcome::PASS_FRAGMENT);
     }
-    // A first fragment too short for TCP's header: its flags are not in it.
-    let tiny = Frame { fragment: MORE_FRAGMENTS, claimed_length: Some(28), ..Frame::syn(CLIENT) };
-    passes(&mut rig, &tiny, outcome::PASS_FRAGMENT);
-    for offset_more in [8, 9, 0xfff8] {
+    for offset_more in [24, 25, 0xfff8] {
         let frame = Frame { extensions: vec![fragment(offset_more)], ..Frame::syn(CLIENT_V6) };
         passes(&mut rig, &frame, outcome::PASS_FRAGMENT);
     }
-    let tiny = Frame { extensions: vec![fragment(1)], claimed_length: Some(16), ..Frame::syn(CLIENT_V6) };
+    // Of a first header that is not TCP, a later fragment may begin early.
+    let options = Frame { extensions: vec![fragment(8), extension(60, 8)], ..Frame::syn(CLIENT_V6) };
+    passes(&mut rig, &options, outcome::PASS_FRAGMENT);
+}
+
+/// A tiny first fragment hides TCP's flags from who looks at it alone, and one at the offsets 1 and 2 would overwrite them.
+fn tiny_fragments() -> Vec<Frame> {
+    let v4 = || Frame::syn(CLIENT);
+    let v6 = |extensions| Frame { extensions, ..Frame::syn(CLIENT_V6) };
+    let mut frames: Vec<_> =
+        [1, 2, MORE_FRAGMENTS | 1, 0x4001].map(|fragment| Frame { fragment, ..v4() }).into_iter().collect();
+    frames.extend((0..20).map(|octets| Frame { fragment: MORE_FRAGMENTS, claimed_length: Some(20 + octets), ..v4() }));
+    frames.extend([8, 9, 16, 17].map(|offset_more| v6(vec![fragment(offset_more)])));
+    for extensions in [vec![fragment(1)], vec![extension(0, 8), fragment(1), extension(60, 8)]] {
+        let headers = u16::try_from(extensions.iter().map(|header| 1 + header.rest.len()).sum::<usize>()).unwrap();
+        // From the fragment header's own end on: the chain itself may be torn apart as well.
+        let first = if headers > 8 { 16 } else { 8 };
+        frames.extend(
+            (first..headers + 20).map(|length| Frame { claimed_length: Some(length), ..v6(extensions.clone()) }),
+        );
+    }
+    frames
+}
+
+#[test]
+fn tiny_fragments_are_dropped() {
+    let Some(mut rig) = available("tiny_fragments_are_dropped") else { return };
+    for frame in tiny_fragments() {
+        drops(&mut rig, &frame, outcome::DROP_TINY_FRAGMENT);
+    }
+    // Eight octets have the port, and so few are none of this program's business when they are not for a listener.
+    for octets in 4..20 {
+        let frame =
+            Frame { port: 80, fragment: MORE_FRAGMENTS, claimed_length: Some(20 + octets), ..Frame::syn(CLIENT) };
+        passes(&mut rig, &frame, outcome::PASS_OTHER_PORT);
+    }
+    rig.configure(Config { flags: CONFIG_MONITOR_ONLY, ..unlimited() });
+    for frame in tiny_fragments() {
+        passes(&mut rig, &frame, outcome::WOULD_DROP_TINY_FRAGMENT);
+    }
+    rig.configure(unlimited());
+    rig.allow("198.51.100.0/24");
+    let tiny = Frame { fragment: MORE_FRAGMENTS, claimed_length: Some(28), ..Frame::syn(CLIENT) };
     passes(&mut rig, &tiny, outcome::PASS_FRAGMENT);
+}
+
+#[test]
+fn frames_of_more_tags_than_anybody_needs_are_dropped() {
+    let Some(mut rig) = available("frames_of_more_tags_than_anybody_needs_are_dropped") else { return };
+    for (source, tag) in [(CLIENT, CUSTOMER_TAG), (CLIENT_V6, SERVICE_TAG)] {
+        let frame = Frame { tags: vec![tag; 9], ..Frame::syn(source) };
+        rig.configure(unlimited());
+        drops(&mut rig, &frame, outcome::DROP_VLAN_DEPTH);
+        rig.configure(Config { flags: CONFIG_MONITOR_ONLY, ..unlimited() });
+        passes(&mut rig, &frame, outcome::WOULD_DROP_VLAN_DEPTH);
+    }
+}
+
+/// Where the port cannot be read, lists and limits still hold for the source.
+#[test]
+fn what_cannot_be_read_is_judged_by_its_source() {
+    let Some(mut rig) = available("what_cannot_be_read_is_judged_by_its_source") else { return };
+    let chained = |source| Frame { extensions: vec![extension(60, 8); 9], ..Frame::syn(source) };
+    let cut = |source| {
+        let mut bytes = Frame::syn(source).bytes();
+        bytes.truncate(bytes.len() - 1);
+        bytes
+    };
+    passes(&mut rig, &chained(CLIENT_V6), outcome::PASS_EXTENSIONS);
+    for source in [CLIENT, CLIENT_V6] {
+        let truncated = Judged { verdict: Verdict::Pass, outcome: "truncated", is_attempt: false };
+        assert_eq!(rig.judge(&cut(source)), truncated);
+        rig.ban(source, tests::kernel::rig::deny(outcome::DROP_BAN));
+        let dropped = Judged { verdict: Verdict::Drop, outcome: "ban", is_attempt: false };
+        assert_eq!(rig.judge(&cut(source)), dropped);
+    }
+    drops(&mut rig, &chained(CLIENT_V6), outcome::DROP_BAN);
+    rig.deny("2001:db8:8::/48", tests::kernel::rig::deny(outcome::DROP_BAN_NETWORK));
+    drops(&mut rig, &chained("2001:db8:8::25"), outcome::DROP_BAN_NETWORK);
+    rig.allow("2001:db8:8::/64");
+    passes(&mut rig, &chained("2001:db8:8::25"), outcome::PASS_EXTENSIONS);
+    rig.configure(Config {
+        unknown_syn_interval_ns: 1_000_000_000,
+        unknown_syn_burst_ns: 2_000_000_000,
+        ..unlimited()
+    });
+    for source in ["2001:db8:9::25", "0:1::25"] {
+        let frame = if source == "0:1::25" { Frame::syn(source) } else { chained(source) };
+        let (mut passed, mut dropped) = (0, 0);
+        for _ in 0..10 {
+            match rig.judge(&frame.bytes()) {
+                Judged { verdict: Verdict::Pass, .. } => passed += 1,
+                Judged { outcome, .. } => {
+                    assert_eq!(outcome, "unknown_rate");
+                    dropped += 1;
+                }
+            }
+        }
+        assert!(passed <= 4 && dropped >= 6, "{source}: {passed} passed, {dropped} were dropped");
+    }
+}
+
+/// A tunnel's packets have no Ethernet header.
+#[test]
+fn packets_without_an_ethernet_header_are_read_from_the_ip_header_on() {
+    let Some(mut rig) = available("packets_without_an_ethernet_header") else { return };
+    for frame in readable().iter().filter(|frame| frame.tags.is_empty()) {
+        let packet = frame.bytes().split_off(14);
+        let judged = rig.judge_ip(&packet);
+        assert_eq!((judged.verdict, judged.outcome), (Verdict::Pass, "tracked"), "{frame:?}");
+    }
+    rig.ban(CLIENT, tests::kernel::rig::deny(outcome::DROP_BAN));
+    assert_eq!(rig.judge_ip(&Frame::syn(CLIENT).bytes().split_off(14)).outcome, "ban");
+    for version in [0, 0x10, 0x50, 0xf0] {
+        let mut packet = Frame::syn(CLIENT).bytes().split_off(14);
+        packet[0] = version;
+        assert_eq!(rig.judge_ip(&packet).outcome, "not_ip");
+    }
 }
 
 #[test]
@@ -157,7 +272,7 @@ fn headers_that_contradict_themselves_pass_as_malformed() {
         let frame = Frame { version_byte: Some(version_byte), ..Frame::syn(CLIENT_V6) };
         passes(&mut rig, &frame, outcome::PASS_MALFORMED);
     }
-    for length in [0, 19, 20, 39] {
+    for length in [1, 19, 20, 39] {
         let frame = Frame { claimed_length: Some(length), ..Frame::syn(CLIENT) };
         passes(&mut rig, &frame, outcome::PASS_MALFORMED);
     }

@@ -3,16 +3,11 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
-use smtp_gateway::config::{
-    Backend, Bans, BareNewline, Config, Control, Dns, EarlyTalk, HostPort, IdentityMode, Limits, Listener, Log, OnOpen,
-    Proof, Server, Timeouts, Xdp,
-};
+use smtp_gateway::config::{BareNewline, Config, EarlyTalk, IdentityMode};
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
-use smtp_gateway::policy::domains::DomainSet;
-use smtp_gateway::policy::relay_guard::RelayGuard;
 use smtp_gateway::session::{Dialect, Session, Settings};
+use smtp_gateway::smtp::domains::DomainSet;
 use smtp_gateway::smtp::ehlo::{Keywords, Offer};
 use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
 use smtp_gateway::time::Millis;
@@ -62,37 +57,21 @@ fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {
     Ok(Dialect::new(&config.server.hostname, &config.limits, &offer, &keywords))
 }
 
+const CONFIG: &str = r#"
+[server]
+hostname = "mx.example.com"
+[[listener]]
+address = "127.0.0.1:25"
+[[backend]]
+address = "backend"
+identity = "none"
+[relay]
+local_domains = ["local.test"]
+"#;
+
 fn config(settings: &Map) -> Result<Config, String> {
-    let mut config = Config {
-        server: Server {
-            hostname: "mx.example.com".to_owned(),
-            workers: 1,
-            early_talk: EarlyTalk::Reject,
-            greet_delay: Duration::ZERO,
-            bare_newline: BareNewline::Normalize,
-        },
-        listeners: vec![Listener {
-            address: "127.0.0.1:25".parse().map_err(|_| "address")?,
-            backend: 0,
-            proxy_protocol_from: Vec::new(),
-        }],
-        backends: vec![Backend {
-            name: "backend".to_owned(),
-            address: HostPort::Name("backend".to_owned(), 25),
-            identity: IdentityMode::None,
-            kind: None,
-        }],
-        relay: RelayGuard { local_domains: domains("local.test")?, allowed_networks: Vec::new() },
-        on_open: OnOpen::Guard,
-        proof: Proof::default(),
-        limits: Limits::default(),
-        timeouts: Timeouts::default(),
-        bans: Bans::default(),
-        dns: Dns::default(),
-        xdp: Xdp::default(),
-        control: Control::default(),
-        log: Log::default(),
-    };
+    let mut config = smtp_gateway::config::parse(CONFIG, "dialog")
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())?;
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
     }

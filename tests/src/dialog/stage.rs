@@ -276,13 +276,14 @@ impl Stage {
                     self.events.push_back(format!("{:?} {}", report.outcome, report.code).to_lowercase());
                     self.reports.push(*report);
                 }
-                Action::RelayDenied => self.events.push_back("relay denied".to_owned()),
+                Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
-                Action::Finding(finding) => self.events.push_back(format!("found: {finding}")),
+                Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
                 Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
+                Action::ProxyHeader => self.events.push_back("PROXY header".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

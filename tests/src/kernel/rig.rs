@@ -19,6 +19,10 @@ use super::frame::SMTP;
 /// `XDP_DROP` and `XDP_PASS`.
 const ACTIONS: [(u32, Verdict); 2] = [(1, Verdict::Drop), (2, Verdict::Pass)];
 
+/// The program for cards with Ethernet headers, and the one for those without.
+const ETHERNET: &str = "smtp_gateway";
+const IP: &str = "smtp_gateway_ip";
+
 /// The shortest frame the kernel takes for a test: an Ethernet header.
 pub const SHORTEST: usize = 14;
 
@@ -99,14 +103,16 @@ impl Rig {
         let ebpf = loader.load(smtp_gateway::kernel::OBJECT).map_err(|error| format!("no BPF: {error:?}"))?;
         let mut rig = Self { ebpf };
         stay();
-        rig.xdp().load().map_err(|error| format!("the program does not load: {error}"))?;
+        for name in [ETHERNET, IP] {
+            rig.xdp(name).load().map_err(|error| format!("the program {name} does not load: {error}"))?;
+        }
         rig.configure(unlimited());
         rig.set_ports(&[SMTP]);
         Ok(rig)
     }
 
-    fn xdp(&mut self) -> &mut Xdp {
-        self.ebpf.program_mut("smtp_gateway").expect("the program").try_into().expect("an XDP program")
+    fn xdp(&mut self, name: &str) -> &mut Xdp {
+        self.ebpf.program_mut(name).expect("the program").try_into().expect("an XDP program")
     }
 
     /// Writes the configuration.
@@ -223,8 +229,12 @@ impl Rig {
 
     /// Sends a frame through so many times; the last verdict, and how long one took.
     pub fn repeat(&mut self, frame: &[u8], times: u32) -> (Verdict, Duration) {
-        let options = TestRunOptions { data_in: Some(frame), repeat: times, ..TestRunOptions::new() };
-        let result = self.xdp().test_run(options).expect("a test run");
+        self.run(ETHERNET, frame, times)
+    }
+
+    fn run(&mut self, program: &str, packet: &[u8], times: u32) -> (Verdict, Duration) {
+        let options = TestRunOptions { data_in: Some(packet), repeat: times, ..TestRunOptions::new() };
+        let result = self.xdp(program).test_run(options).expect("a test run");
         let verdict = ACTIONS.iter().find(|(action, _)| *action == result.return_value);
         (verdict.expect("pass or drop").1, result.duration)
     }
@@ -253,8 +263,17 @@ impl Rig {
     /// What becomes of a frame. That it counts under one outcome, once and with all its bytes, holds for every frame, and is
     /// asserted here.
     pub fn judge(&mut self, frame: &[u8]) -> Judged {
+        self.judge_by(ETHERNET, frame)
+    }
+
+    /// The same of a packet without an Ethernet header.
+    pub fn judge_ip(&mut self, packet: &[u8]) -> Judged {
+        self.judge_by(IP, packet)
+    }
+
+    fn judge_by(&mut self, program: &str, frame: &[u8]) -> Judged {
         let before = self.outcomes();
-        let verdict = self.send(frame);
+        let (verdict, _) = self.run(program, frame, 1);
         let after = self.outcomes();
         let mut rose = (0..).zip(before.iter().zip(&after)).filter(|(_, (before, after))| before != after);
         let (number, (before, after)) = rose.next().expect("an outcome");

@@ -99,6 +99,16 @@ impl Client {
         self.reply()
     }
 
+    /// So many transactions to a foreign domain, which the gateway must refuse.
+    pub fn attempt_relay(&mut self, transactions: usize) {
+        self.must("EHLO client.test");
+        for _ in 0..transactions {
+            self.must("MAIL FROM:<a@client.test>");
+            assert_eq!(self.command("RCPT TO:<b@elsewhere.test>").code, 550);
+            self.must("RSET");
+        }
+    }
+
     /// QUIT.
     pub fn quit(mut self) {
         self.command("QUIT");

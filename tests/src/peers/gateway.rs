@@ -122,7 +122,7 @@ impl Gateway {
 
 /// The built program. `cargo test` builds it only for tests of its own package, so it is built here: a test of
 /// yesterday's program would be worse than none.
-pub(super) fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let here = std::env::current_exe().expect("this program's own path");

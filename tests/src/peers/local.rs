@@ -6,7 +6,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::Receiver;
 
 use smtp_gateway::sink::{self, Event, Message, Observer, Options, Sink};
@@ -18,12 +18,17 @@ use super::gateway::program;
 use super::log::{Log, PATIENCE, Process};
 use super::stage::temporary_folder;
 
+/// Bits of an address that tell one of a run from another; the eleven above them tell runs that are under way together.
+const RUN_BITS: u32 = 12;
+
 /// A loopback address that no other scenario has, of this run or of one beside it.
 pub fn address() -> Ipv4Addr {
-    static TAKEN: AtomicU8 = AtomicU8::new(1);
-    let [.., high, low] = std::process::id().to_be_bytes();
+    static TAKEN: AtomicU32 = AtomicU32::new(1);
+    let number = TAKEN.fetch_add(1, Ordering::Relaxed);
+    assert!(number < 1 << RUN_BITS, "no run takes so many addresses");
+    let run = std::process::id() & 0x7ff;
     // 127.0 and 127.1 are left to the machine.
-    Ipv4Addr::new(127, high | 2, low, TAKEN.fetch_add(1, Ordering::Relaxed))
+    Ipv4Addr::from_bits((127 << 24) + (2 << 16) + ((run << RUN_BITS) | number))
 }
 
 /// A sink that tells what it saw.
@@ -82,14 +87,16 @@ pub struct LocalGateway {
 }
 
 /// A configuration: one listener on `address`, with `listener` as more of its keys, one backend; `more` is whole sections.
-/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself.
+/// Names are not looked up unless `more` has a `[dns]`; without a `[proof]` it proves nothing by itself; without a `[log]`
+/// every session has its line, also one that brought nothing.
 pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, identity: &str, more: &str) -> String {
     let dns = if more.contains("[dns]") { "" } else { "[dns]\nenabled = false\n" };
     let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
+    let log = if more.contains("[log]") { "" } else { "[log]\nlevel = \"info,observe=debug\"\n" };
     format!(
         "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
-         {dns}{proof}[control]\nsocket = \"control.sock\"\n{more}"
+         {dns}{proof}{log}[control]\nsocket = \"control.sock\"\n{more}"
     )
 }
 

@@ -41,6 +41,18 @@ pub enum Temper {
     Bouncing,
     /// Takes XCLIENT from the gateway, refuses users who are not there, and takes local parts with `%` and `!`.
     Odd,
+    /// Takes XCLIENT from the gateway, waits before it answers whoever has erred once, and ends sessions at the fifth error.
+    Slow,
+    /// Takes XCLIENT from the gateway, and no mail from clients without a name in DNS.
+    Nameful,
+    /// Requires a PROXY header, and takes no mail from clients without a name in DNS.
+    NamefulProxy,
+    /// Takes XCLIENT from the gateway, and wants senders' domains to exist, which it cannot find out.
+    WithoutDns,
+    /// Takes XCLIENT from the gateway, and one connection a minute from each address.
+    Counting,
+    /// Takes XCLIENT from the gateway, and lets relay the network of the gateway's clients.
+    TrustingFront,
     /// Takes mail from its own host and sends it all to the gateway.
     Client,
 }
@@ -183,6 +195,21 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
             "mynetworks = 127.0.0.0/8\n{xclient}\nallow_percent_hack = no\nswap_bangpath = no\n\
                                 allow_untrusted_routing = yes"
         ),
+        Temper::Slow => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_error_sleep_time = 1s\nsmtpd_soft_error_limit = 1\n\
+             smtpd_hard_error_limit = 5"
+        ),
+        Temper::Nameful => {
+            format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_client_restrictions = reject_unknown_client_hostname")
+        }
+        Temper::NamefulProxy => "mynetworks = 127.0.0.0/8\nsmtpd_upstream_proxy_protocol = haproxy\n\
+                                 smtpd_client_restrictions = reject_unknown_client_hostname"
+            .to_owned(),
+        Temper::WithoutDns => {
+            format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_sender_restrictions = reject_unknown_sender_domain")
+        }
+        Temper::Counting => format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_client_connection_rate_limit = 1"),
+        Temper::TrustingFront => format!("mynetworks = 127.0.0.0/8 192.0.2.0/24\n{xclient}"),
         Temper::Client => format!("mynetworks = 127.0.0.0/8\nrelayhost = [{}]", super::net::FRONT[0]),
     };
     let users = match temper {

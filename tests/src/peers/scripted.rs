@@ -8,10 +8,12 @@ use std::thread;
 
 use super::local::address;
 
-/// One conversation with whoever connected.
+/// One session with whoever connected.
 #[derive(Debug)]
-pub struct Talk {
+pub struct Dialog {
     reader: BufReader<TcpStream>,
+    /// What the scenario wants to know later of this session.
+    pub notes: Vec<String>,
 }
 
 /// What a scenario makes of a command.
@@ -27,20 +29,20 @@ pub enum Answer {
 
 /// Starts one. `behave` is asked about every command, without its CRLF, on the thread of its connection; the threads end
 /// with their connections.
-pub fn start(behave: impl Fn(&mut Talk, &str) -> Answer + Send + Sync + 'static) -> SocketAddr {
+pub fn start(behave: impl Fn(&mut Dialog, &str) -> Answer + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind((address(), 0)).expect("a listener");
     let place = listener.local_addr().expect("its address");
     let behave = Arc::new(behave);
     thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             let behave = behave.clone();
-            thread::spawn(move || Talk { reader: BufReader::new(stream) }.serve(&*behave));
+            thread::spawn(move || Dialog { reader: BufReader::new(stream), notes: Vec::new() }.serve(&*behave));
         }
     });
     place
 }
 
-impl Talk {
+impl Dialog {
     fn serve(mut self, behave: &impl Fn(&mut Self, &str) -> Answer) {
         self.say("220 backend\r\n");
         let mut line = String::new();

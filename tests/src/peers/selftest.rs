@@ -29,6 +29,7 @@ pub struct Selftest<'a> {
     backend: SocketAddr,
     identity: &'a str,
     more: String,
+    allowed: &'a str,
     families: &'a [Family],
     user: &'a str,
 }
@@ -36,13 +37,19 @@ pub struct Selftest<'a> {
 impl<'a> Selftest<'a> {
     /// Of this backend, told of clients this way, for IPv4 clients.
     pub fn new(trio: &'a Trio, backend: SocketAddr, identity: &'a str) -> Self {
-        Self { trio, backend, identity, more: String::new(), families: &[Family::V4], user: "box" }
+        Self { trio, backend, identity, more: String::new(), allowed: "", families: &[Family::V4], user: "box" }
     }
 
     /// With more keys of `[proof]`.
     pub fn with(mut self, keys: &str) -> Self {
         self.more.push_str(keys);
         self.more.push('\n');
+        self
+    }
+
+    /// With these `relay.allowed_networks`, as TOML writes them.
+    pub fn allowing(mut self, networks: &'a str) -> Self {
+        self.allowed = networks;
         self
     }
 
@@ -84,12 +91,12 @@ impl<'a> Selftest<'a> {
     }
 
     fn configuration(&self) -> String {
-        let Self { backend, identity, more, families, user, .. } = self;
+        let Self { backend, identity, more, allowed, families, user, .. } = self;
         let listeners: String =
             families.iter().map(|family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT))).collect();
         format!(
             "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{listeners}[[backend]]\nname = \"backend\"\naddress = \
-             \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[dns]\nenabled = \
+             \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\nallowed_networks = [{allowed}]\n[dns]\nenabled = \
              false\n[proof]\npause = \"0s\"\nforeign_domain = \"elsewhere.test\"\nlocal_user = \"{user}\"\n{more}"
         )
     }

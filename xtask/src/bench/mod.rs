@@ -13,6 +13,7 @@ mod table;
 mod usage;
 
 use std::io;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -24,12 +25,13 @@ use proxies::{Kind, Proxy, free_address};
 use table::Cell;
 
 const USAGE: &str = "\
-usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…]
+usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--previous PROGRAM]
        cargo xtask bench --kernel [--rounds N]
        cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
-  PROXY  gateway, gateway-proxy-v2, haproxy, nginx, forwarder
-  WORK   one, twenty, pipelined, bulk, quit, idle
+  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder; with --previous also previous, previous-proxy-v2
+  PROGRAM  smtp-gateway as it was built before a change: its rows stand beside the new ones, interleaved
+  WORK     one, twenty, pipelined, bulk, quit, idle
 ";
 
 const WORKS: [Work; 5] = [
@@ -50,6 +52,7 @@ struct Plan {
     rounds: usize,
     kinds: Vec<Kind>,
     works: Vec<String>,
+    previous: Option<PathBuf>,
 }
 
 /// `cargo xtask bench`.
@@ -83,16 +86,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 impl Plan {
     fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut plan = Self { rounds: 5, kinds: Kind::ALL.to_vec(), works: Vec::new() };
+        let mut plan = Self { rounds: 5, kinds: Vec::new(), works: Vec::new(), previous: None };
+        let mut only = None;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
             let value = arguments.next().ok_or(USAGE)?;
             match argument.as_str() {
                 "--rounds" => plan.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or(USAGE)?,
-                "--only" => plan.kinds.retain(|kind| value.split(',').any(|name| name == kind.name())),
+                "--only" => only = Some(value),
+                "--previous" => plan.previous = Some(value.into()),
                 "--work" => plan.works = value.split(',').map(str::to_owned).collect(),
                 _ => return Err(USAGE.to_owned()),
             }
+        }
+        // An earlier build stands right behind the new one.
+        plan.kinds = Kind::ALL.to_vec();
+        if plan.previous.is_some() {
+            plan.kinds.splice(2..2, Kind::PREVIOUS);
+        }
+        if let Some(only) = only {
+            plan.kinds.retain(|kind| only.split(',').any(|name| name == kind.name()));
         }
         let known = |name: &String| name == "idle" || WORKS.iter().any(|work| work.name == name);
         if plan.kinds.is_empty() || !plan.works.iter().all(known) {
@@ -113,7 +126,7 @@ impl Plan {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
             let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
             tokio::spawn(helpers::answer_auth_http(listener, sink));
-            proxies.push(Proxy::start(kind, &folder, sink, auth_http)?);
+            proxies.push(Proxy::start(kind, &folder, sink, auth_http, self.previous.as_deref())?);
         }
         for work in WORKS.iter().filter(|work| self.wants(work.name)) {
             let mut rounds: Vec<Vec<Cell>> = vec![Vec::new(); proxies.len()];

@@ -20,6 +20,10 @@ pub(super) enum Kind {
     Gateway,
     /// Ours, with PROXY v2, as HAProxy has it.
     GatewayProxyV2,
+    /// An earlier build of ours, so that before and after stand in one run.
+    Previous,
+    /// The same with PROXY v2.
+    PreviousProxyV2,
     /// TCP mode, send-proxy-v2, no splicing.
     Haproxy,
     /// Mail module, XCLIENT.
@@ -29,13 +33,18 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// Those that need nothing but this machine.
     pub(super) const ALL: [Self; 5] =
         [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder];
+    /// Those of an earlier build.
+    pub(super) const PREVIOUS: [Self; 2] = [Self::Previous, Self::PreviousProxyV2];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
             Self::GatewayProxyV2 => "gateway-proxy-v2",
+            Self::Previous => "previous",
+            Self::PreviousProxyV2 => "previous-proxy-v2",
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Forwarder => "forwarder",
@@ -45,8 +54,8 @@ impl Kind {
     /// What its sink expects.
     fn identity(self) -> &'static str {
         match self {
-            Self::Gateway | Self::Nginx => "xclient",
-            Self::GatewayProxyV2 | Self::Haproxy => "proxy-v2",
+            Self::Gateway | Self::Previous | Self::Nginx => "xclient",
+            Self::GatewayProxyV2 | Self::PreviousProxyV2 | Self::Haproxy => "proxy-v2",
             Self::Forwarder => "none",
         }
     }
@@ -77,8 +86,15 @@ impl Proxy {
         self.process.0.id()
     }
 
-    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told.
-    pub(super) fn start(kind: Kind, folder: &Path, sink: SocketAddr, auth_http: SocketAddr) -> Result<Self, String> {
+    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. `previous` is the
+    /// program of an earlier build.
+    pub(super) fn start(
+        kind: Kind,
+        folder: &Path,
+        sink: SocketAddr,
+        auth_http: SocketAddr,
+        previous: Option<&Path>,
+    ) -> Result<Self, String> {
         let binary = target().join("release/smtp-gateway");
         let sink_process = running(
             Command::new(&binary)
@@ -94,9 +110,10 @@ impl Proxy {
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
         };
         let process = match kind {
-            Kind::Gateway | Kind::GatewayProxyV2 => {
+            Kind::Gateway | Kind::GatewayProxyV2 | Kind::Previous | Kind::PreviousProxyV2 => {
                 let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder))?;
-                running(Command::new(&binary).args(["run", "-c"]).arg(config))?
+                let earlier = previous.filter(|_| Kind::PREVIOUS.contains(&kind));
+                running(Command::new(earlier.unwrap_or(&binary)).args(["run", "-c"]).arg(config))?
             }
             Kind::Haproxy => {
                 let config = write("haproxy.cfg", haproxy(address, sink))?;

@@ -59,7 +59,7 @@ fn find_strangers(listener: &ReadListener, backend: &ReadBackend, report: &mut R
     let Some(Located { value: address, span }) = &listener.address else { return };
     let takes_both = address.is_ipv6() && address.ip().is_unspecified();
     if mode.value != IdentityMode::Transparent
-        || !listener.proxy_protocol_from.is_empty()
+        || !listener.listener.proxy_protocol_from.is_empty()
         || (address.is_ipv4() == target.is_ipv4() && !takes_both)
     {
         return;

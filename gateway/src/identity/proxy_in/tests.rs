@@ -25,16 +25,15 @@ fn bad_headers_are_faulty() {
         (b"PROXY TCP4 203.0.113.09 192.0.2.1 1 25\r\n", ProxyFault::BadLine),
         (b"PROXY TCP4 2001:db8::1 192.0.2.1 1 25\r\n", ProxyFault::BadLine),
         (b"PROXY UDP4 203.0.113.9 192.0.2.1 1 25\r\n", ProxyFault::BadLine),
-        (b"PROXY TCP4 127.0.0.1 192.0.2.1 1 25\r\n", ProxyFault::ImpossibleSource),
-        (b"PROXY TCP6 ::ffff:127.0.0.1 ::1 1 25\r\n", ProxyFault::ImpossibleSource),
+        (b"PROXY TCP6 203.0.113.9 2001:db8::1 1 25\r\n", ProxyFault::BadLine),
+        (b"PROXY TCP4 203.0.113.9 mx 1 25\r\n", ProxyFault::BadLine),
         (b"PROXY TCP4 0.0.0.0 192.0.2.1 1 25\r\n", ProxyFault::ImpossibleSource),
         (b"PROXY TCP4 224.0.0.1 192.0.2.1 1 25\r\n", ProxyFault::ImpossibleSource),
         (long.as_bytes(), ProxyFault::BadLine),
         (&v2(0x11, 0x11, &ADDRESSES), ProxyFault::BadBinary),
         (&v2(0x22, 0x11, &ADDRESSES), ProxyFault::BadBinary),
-        (&v2(0x21, 0x12, &ADDRESSES), ProxyFault::BadBinary),
-        (&v2(0x21, 0x31, &[0; 216]), ProxyFault::BadBinary),
-        (&v2(0x21, 0x00, &[]), ProxyFault::BadBinary),
+        (&v2(0x21, 0x13, &ADDRESSES), ProxyFault::BadBinary),
+        (&v2(0x21, 0x41, &ADDRESSES), ProxyFault::BadBinary),
         (&v2(0x21, 0x11, &[]), ProxyFault::BadBinary),
         (&v2(0x21, 0x11, &[&ADDRESSES[..], &[4, 0, 9]].concat()), ProxyFault::BadBinary),
         (&v2(0x21, 0x11, &[&ADDRESSES[..], &[3, 0, 4, 1, 2, 3, 4]].concat()), ProxyFault::BadChecksum),
@@ -46,14 +45,35 @@ fn bad_headers_are_faulty() {
 }
 
 #[test]
-fn health_checks_are_local() {
+fn who_is_not_named_is_unnamed() {
     for header in [
+        v2(0x21, 0x00, &[]),
+        v2(0x21, 0x00, &[4, 0, 0]),
+        v2(0x21, 0x12, &ADDRESSES),
+        v2(0x21, 0x22, &[0; 36]),
+        v2(0x21, 0x31, &[0; 216]),
+        v2(0x21, 0x32, &[0; 216]),
         v2(0x20, 0, &[]),
         v2(0x20, 0x11, &ADDRESSES),
         b"PROXY UNKNOWN\r\n".to_vec(),
         b"PROXY UNKNOWN ff:: ff:: 1 2\r\n".to_vec(),
     ] {
-        assert_eq!(parse_header(&header), HeaderParse::Complete { header: ProxyHeader::Local, used: header.len() });
+        assert_eq!(parse_header(&header), HeaderParse::Complete { header: ProxyHeader::Unnamed, used: header.len() });
+    }
+}
+
+/// nginx with realip writes the source that it was told, and its own address.
+#[test]
+fn the_destination_decides_nothing() {
+    for (header, source, destination) in [
+        ("PROXY TCP6 2001:db8::9 192.0.2.1 51512 25\r\n", "[2001:db8::9]:51512", "192.0.2.1:25"),
+        ("PROXY TCP4 203.0.113.9 2001:db8::1 51512 25\r\n", "203.0.113.9:51512", "[2001:db8::1]:25"),
+        ("PROXY TCP6 ::ffff:203.0.113.9 ::ffff:192.0.2.1 1 25\r\n", "203.0.113.9:1", "192.0.2.1:25"),
+    ] {
+        let proxied =
+            ProxyHeader::Proxied { source: source.parse().unwrap(), destination: destination.parse().unwrap() };
+        let expected = HeaderParse::Complete { header: proxied, used: header.len() };
+        assert_eq!(parse_header(header.as_bytes()), expected, "{header}");
     }
 }
 

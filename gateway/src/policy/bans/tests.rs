@@ -11,7 +11,7 @@ fn by_hand(text: &str, now: u64, seconds: u64) -> Ban {
 }
 
 fn by_findings(text: &str, now: u64, seconds: u64) -> Ban {
-    Ban { cause: Cause::Findings(Finding::RelayAttempt), ..by_hand(text, now, seconds) }
+    Ban { cause: Cause::Offences(Offence::RelayAttempt), ..by_hand(text, now, seconds) }
 }
 
 fn found(book: &BanBook, ip: &str, now: u64) -> Option<String> {

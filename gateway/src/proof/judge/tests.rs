@@ -1,21 +1,9 @@
 use super::super::answer::{Answer, CaseResult, Stage};
-use super::super::probe::Greeting;
 use super::*;
 
 /// A probe from the replies to its cases, written `ID reply`, one a line; `! why` is a problem, `!! why` one with identity.
 fn probe(kind: ProbeKind, replies: &str) -> ProbeResult {
-    let mut probe = ProbeResult {
-        kind,
-        server: "192.0.2.25:25".parse().unwrap(),
-        source: None,
-        identity: None,
-        greeting: Greeting::default(),
-        opening: Vec::new(),
-        xclient_still_offered: false,
-        cases: Vec::new(),
-        cut_short: false,
-        problem: None,
-    };
+    let mut probe = ProbeResult::new(kind, "192.0.2.25:25".parse().unwrap(), None);
     for line in replies.lines().map(str::trim).filter(|line| !line.is_empty()) {
         let (id, reply) = line.split_once(' ').unwrap();
         match id {

@@ -1,4 +1,4 @@
-//! The set of domains the backend receives mail for.
+//! Sets of mail domains, such as those the backend receives mail for.
 //!
 //! Names are compared as lower-case A-labels (RFC 5890). An internationalised name is a member only if it is written the
 //! way IDNA writes it, letter case aside: a name that must first be folded (fullwidth letters, an ideographic full stop)

@@ -1,0 +1,129 @@
+//! What needs the administrator, found in a status: each with what to do about it, the worst first.
+
+use crate::observe::declare::Label as _;
+use crate::observe::refusals::RefusalCause;
+
+use super::{BackendStatus, Problem, ProofState, Severity, Status};
+
+/// Of a hundred places, so many taken are close to the limit.
+const CLOSE_PERCENT: u64 = 90;
+
+/// What is wrong, as far as the status tells. `recent`: causes for which something was refused lately.
+pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut found = |severity, what: String, mend: Option<String>| problems.push(Problem { severity, what, mend });
+    for backend in &status.backends {
+        of_backend(backend, &mut found);
+    }
+    let sessions = &status.sessions;
+    if sessions.active >= sessions.limit {
+        let what = format!("every place is taken ({} sessions), and further clients are turned away", sessions.active);
+        found(Severity::Critical, what, RefusalCause::Sessions.mend().map(str::to_owned));
+    } else if sessions.active * 100 >= sessions.limit * CLOSE_PERCENT {
+        let what = format!("{} of {} places are taken", sessions.active, sessions.limit);
+        found(Severity::Warning, what, RefusalCause::Sessions.mend().map(str::to_owned));
+    } else if recent.contains(&RefusalCause::Sessions) {
+        let what = "clients were turned away lately because every place was taken".to_owned();
+        found(Severity::Warning, what, RefusalCause::Sessions.mend().map(str::to_owned));
+    }
+    if let Some(problem) = &status.xdp.problem {
+        found(Severity::Warning, format!("the kernel side is not as asked for: {problem}"), None);
+    }
+    if status.xdp.failed_writes_total > 0 {
+        let what = format!("{} verdicts could not be written to the kernel", status.xdp.failed_writes_total);
+        found(Severity::Warning, what, Some("the log says why; the gateway refuses banned clients itself".to_owned()));
+    }
+    if status.log_lines_lost_total > 0 {
+        let what = format!("{} log lines were lost", status.log_lines_lost_total);
+        let mend = "see that whoever reads the gateway's standard error keeps up, and has room on its disk";
+        found(Severity::Warning, what, Some(mend.to_owned()));
+    }
+    for warning in &status.warnings {
+        found(Severity::Warning, warning.clone(), None);
+    }
+    problems.sort_by_key(|problem| problem.severity);
+    problems
+}
+
+fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
+    let BackendStatus { name, healthy, problem, proof, .. } = backend;
+    if !healthy {
+        let what = format!("the backend {name} is not well: {}", problem.as_deref().unwrap_or("it does not answer"));
+        found(Severity::Critical, what, None);
+    }
+    let how = || Some("`smtp-gateway selftest` says what to change there".to_owned());
+    match proof.state {
+        ProofState::Open => {
+            found(Severity::Critical, format!("OPEN RELAY: the backend {name} relays for strangers"), how());
+        }
+        ProofState::Latent => {
+            let what =
+                format!("the backend {name} trusts the gateway's address, and only the relay guard stands before it");
+            found(Severity::Warning, what, how());
+        }
+        // One that does not answer cannot be proven either, which says nothing more.
+        ProofState::Inconclusive if *healthy => {
+            let why = proof.findings.first().map(|finding| format!(": {finding}")).unwrap_or_default();
+            found(Severity::Warning, format!("the relay proof of the backend {name} shows nothing{why}"), how());
+        }
+        ProofState::Inconclusive | ProofState::NeverRun | ProofState::Proven | ProofState::SafeUnproven => {}
+    }
+}
+
+/// How long a refusal counts as lately, in seconds.
+const RECENT_SECONDS: u64 = 600;
+
+/// Causes for which something was refused within the last ten minutes.
+pub fn recent_refusals() -> Vec<RefusalCause> {
+    let recent = |cause: &RefusalCause| crate::observe::refusals::is_recent(*cause, RECENT_SECONDS);
+    RefusalCause::ALL.iter().copied().filter(recent).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::table::tests::status;
+    use super::*;
+
+    fn words(change: impl FnOnce(&mut Status), recent: &[RefusalCause]) -> Vec<(Severity, String)> {
+        let mut status = status();
+        status.backends.truncate(1);
+        change(&mut status);
+        find_problems(&status, recent).into_iter().map(|problem| (problem.severity, problem.what)).collect()
+    }
+
+    #[test]
+    fn nothing_is_wrong_when_nothing_is() {
+        assert_eq!(words(|_| {}, &[]), []);
+        assert_eq!(words(|status| status.backends[0].proof.state = ProofState::SafeUnproven, &[]), []);
+    }
+
+    #[test]
+    fn each_thing_is_said_and_the_worst_first() {
+        type Change = fn(&mut Status);
+        let cases: [(Change, Severity, &str); 10] = [
+            (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
+            (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
+            (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "trusts the gateway's address"),
+            (|s| s.backends[0].proof.state = ProofState::Inconclusive, Severity::Warning, "shows nothing"),
+            (|s| s.backends[0].healthy = false, Severity::Critical, "the backend exchange is not well"),
+            (|s| s.sessions.active = s.sessions.limit, Severity::Critical, "every place is taken"),
+            (|s| s.sessions.active = s.sessions.limit * 9 / 10, Severity::Warning, "places are taken"),
+            (|s| s.xdp.problem = Some("no BPF".into()), Severity::Warning, "not as asked for: no BPF"),
+            (|s| s.xdp.failed_writes_total = 1, Severity::Warning, "could not be written to the kernel"),
+            (|s| s.log_lines_lost_total = 3, Severity::Warning, "3 log lines were lost"),
+        ];
+        for (change, severity, expected) in cases {
+            let found = words(change, &[]);
+            assert_eq!(found.len(), 1, "{expected}: {found:?}");
+            assert!(found[0].0 == severity && found[0].1.contains(expected), "{expected}: {found:?}");
+        }
+        let all = words(|status| cases.iter().rev().for_each(|(change, ..)| change(status)), &[]);
+        assert!(all.is_sorted_by_key(|(severity, _)| *severity) && all.len() >= 5, "{all:?}");
+    }
+
+    #[test]
+    fn a_set_up_that_turns_clients_away_is_said() {
+        assert_eq!(words(|_| {}, &[RefusalCause::Sessions]).len(), 1);
+        assert_eq!(words(|_| {}, &[RefusalCause::Relay, RefusalCause::Banned]), []);
+    }
+}

@@ -1,0 +1,39 @@
+//! The metrics listener: numbers for monitoring systems, two answers for probes, and a page for people, over HTTP.
+//!
+//! It runs on the runtime that serves no clients, and only reads: GET is the only method, and what it shows is a snapshot
+//! that it is given. Everything is bounded (connections, headers, time), for whatever happens here must not be felt by mail.
+//! Whoever can reach it sees who the clients are, so it is off unless `metrics.address` says where it listens; the `Host`
+//! of a request must be an address or a known name, or a page elsewhere could have a browser read it (DNS rebinding).
+//!
+//! Must not know: sessions, backends, the kernel; how a number comes about.
+
+mod answer;
+mod exposition;
+mod page;
+mod server;
+
+use std::sync::Arc;
+
+use crate::observe::counters::Totals;
+use crate::observe::gauges::Sample;
+
+pub use exposition::{Format, documentation, expose};
+pub use server::{BindError, MetricsSocket};
+
+/// Whoever knows what there is to show. Its methods may take a moment, and are called where that holds up nobody.
+pub trait Shown: Send + Sync + 'static {
+    /// What workers counted.
+    fn totals(&self) -> Totals;
+    /// What is looked up.
+    fn samples(&self) -> Vec<Sample>;
+    /// Whether mail is taken; the error says why not.
+    ///
+    /// # Errors
+    /// If the gateway is not ready: a few words.
+    fn ready(&self) -> Result<(), String>;
+    /// What the page shows, as one JSON document.
+    fn page_state(&self) -> String;
+}
+
+/// A shared [`Shown`].
+pub(crate) type Source = Arc<dyn Shown>;
