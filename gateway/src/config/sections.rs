@@ -11,7 +11,9 @@ use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::filter::{FilterError, LogFilter, LogLevel};
 use super::read::{Complaint, Read, Section};
-use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, size_or_none, text, word};
+use super::values::{
+    DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, size_or_none, text, word,
+};
 
 /// What `sun_path` holds, its final NUL taken off.
 const SOCKET_PATH_MAX: usize = 107;

@@ -9,7 +9,7 @@
 use std::time::Duration;
 
 use crate::config::Limits;
-use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
+use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict, Keeps};
 use crate::policy::offences::Offence;
 use crate::smtp::body::{BodyFault, BodyTranscoder, Framing};
 use crate::smtp::reply::EnhancedCode;
@@ -73,8 +73,8 @@ impl RateWindow {
 }
 
 impl Content {
-    pub(super) fn new(trace: Option<Trace>) -> Self {
-        Self { header: Some(HeaderScan::new()), trace }
+    pub(super) fn new(trace: Option<Trace>, keeps: Keeps) -> Self {
+        Self { header: Some(HeaderScan::new(keeps)), trace }
     }
 
     /// Whether something stands before the first octet.
@@ -124,12 +124,12 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>) -> Self {
+    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>, keeps: Keeps) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
             transcoder: BodyTranscoder::new(Framing::Dots),
-            content: Content::new(trace),
+            content: Content::new(trace, keeps),
             fate: Fate::Forward,
             rate: RateWindow::new(now),
             taken: 0,
@@ -163,7 +163,8 @@ impl Session {
             let content = if step.content.is_empty() { spilled } else { &input[step.content.clone()] };
             let begins = !content.is_empty() || step.ends();
             let head = content[..content.len().min(2)].to_vec();
-            let refusal = step.fault.map(fault_words).or_else(|| state.watch(content, step.ends(), &self.settings.limits));
+            let refusal =
+                step.fault.map(fault_words).or_else(|| state.watch(content, step.ends(), &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);

@@ -194,7 +194,7 @@ impl Session {
         if let Transaction::Open(open) = &self.transaction
             && let Chunks::None = open.chunks
         {
-            let content = Content::new(self.trace(now, open.needs));
+            let content = Content::new(self.trace(now, open.needs), self.settings.header_keeps());
             let text = (!open.binary).then(Text::new);
             let started = Box::new(Started { content, text, size: 0, until });
             self.transaction.open_mut()?.chunks = Chunks::Started(started);

@@ -201,7 +201,7 @@ impl Session {
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
             let trace = self.trace(now, open.needs);
-            let state = DataState::new(*open, now, trace);
+            let state = DataState::new(*open, now, trace, self.settings.header_keeps());
             self.client = Client::Data(Box::new(state));
         }
     }
@@ -217,7 +217,7 @@ impl Session {
     ) {
         report.answer(code, text, now);
         self.totals.count(report.outcome);
-        self.budget.message_done();
+        self.budget.message_done(code / 100 == 2);
         out.actions.push(Action::Message(report));
     }
 

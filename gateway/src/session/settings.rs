@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::config::{BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
@@ -51,6 +52,13 @@ impl Settings {
             },
             record_messages,
         }
+    }
+}
+
+impl Settings {
+    /// What of a message's header is kept.
+    pub(super) fn header_keeps(&self) -> Keeps {
+        if self.record_messages { Keeps::Names } else { Keeps::Nothing }
     }
 }
 

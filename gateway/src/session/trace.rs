@@ -62,7 +62,7 @@ impl Session {
 }
 
 /// An address as RFC 5321 section 4.1.3 writes it.
-fn literal(address: SocketAddr) -> String {
+pub(super) fn literal(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) => format!("[{ip}]"),
         IpAddr::V6(ip) => format!("[IPv6:{ip}]"),

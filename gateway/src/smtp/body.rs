@@ -195,8 +195,7 @@ impl BodyTranscoder {
         if rules.line_max.is_some() {
             self.line_length = line_length_behind(self.line_length, &input[..step.used]);
         }
-        self.at_look_alike =
-            self.place == Place::AfterBareNewline && matches!(&input[step.used..], b".\r" | b".\r\r");
+        self.at_look_alike = self.place == Place::AfterBareNewline && matches!(&input[step.used..], b".\r" | b".\r\r");
         step
     }
 

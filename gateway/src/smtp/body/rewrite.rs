@@ -42,10 +42,7 @@ impl BodyTranscoder {
                     Command::No | Command::Undecided => self.after_look_alike = false,
                 }
             }
-            if self.framing == Framing::Dots
-                && self.place == Place::LineStart
-                && input[at..].starts_with(TERMINATOR)
-            {
+            if self.framing == Framing::Dots && self.place == Place::LineStart && input[at..].starts_with(TERMINATOR) {
                 let used = at + TERMINATOR.len();
                 return Step { terminator: at..used, ..step(used) };
             }
