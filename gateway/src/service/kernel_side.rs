@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ipnet::IpNet;
 use tracing::{info, warn};
@@ -22,7 +23,7 @@ use super::numbers::number;
 #[derive(Debug)]
 pub(super) struct KernelSide {
     attachment: Attachment,
-    monitor_only: bool,
+    monitor_only: AtomicBool,
     steering: Steering,
     /// As it was when this gateway began to accept: the program counts on over restarts, the gateway begins at zero.
     before: Totals,
@@ -103,7 +104,17 @@ impl KernelSide {
         let steering = attachment.with(|program| Steering::start(program, verdicts, &config.xdp, trusted))?;
         let before = steering.reader.totals()?;
         attachment.watch()?;
-        Ok(Self { attachment, monitor_only: config.xdp.monitor_only, steering, before })
+        Ok(Self { attachment, monitor_only: AtomicBool::new(config.xdp.monitor_only), steering, before })
+    }
+
+    /// Other ports and limits from now on. Which cards it is on stays as it was: that takes privileges.
+    pub(super) fn configure(&self, config: &Config, ports: &[u16]) -> Result<(), KernelError> {
+        self.attachment.with(|program| {
+            program.set_ports(ports)?;
+            program.configure(&settings(config))
+        })?;
+        self.monitor_only.store(config.xdp.monitor_only, Ordering::Relaxed);
+        Ok(())
     }
 
     /// What the kernel has now, on each card.
@@ -136,7 +147,7 @@ impl KernelSide {
             packets_total: totals.packets(),
             syn_total: totals.syn(),
             dropped_total: owned(&mut totals.dropped()),
-            monitor_only: self.monitor_only,
+            monitor_only: self.monitor_only.load(Ordering::Relaxed),
             would_drop_total: owned(&mut totals.would_drop()),
             lost_before_accept_total: syns.saturating_sub(dropped).saturating_sub(accepted),
             counters_total: owned(&mut totals.all()),
