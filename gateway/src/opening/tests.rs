@@ -130,6 +130,6 @@ fn a_name_that_could_be_misread_is_not_said() {
     {
         assert_eq!(word(name, Some("203.0.113.9")), "[203.0.113.9]", "{name}");
         assert_eq!(word(name, Some("2001:db8::9")), "[IPv6:2001:db8::9]", "{name}");
-        assert_eq!(word(name, None), "unknown", "{name}");
+        assert_eq!(word(name, None), "unnamed.invalid", "{name}");
     }
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use crate::config::IdentityMode;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::identity::{ClientAddr, PeerAddr};
+use crate::smtp::command::is_plain_hello;
 
 /// The client's identity, as this backend takes it.
 #[derive(Debug, Clone, Copy)]
@@ -94,12 +95,11 @@ impl<'a> Hello<'a> {
     /// What is said behind EHLO or HELO: the name, where every server reads it as one word and as no more than a name;
     /// otherwise the client's address literal (RFC 5321 section 4.1.4: who has no name gives that).
     pub(super) fn word(&self) -> Cow<'a, str> {
-        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'[' | b']' | b':');
         match self.address {
-            _ if !self.name.is_empty() && self.name.bytes().all(plain) => self.name.into(),
+            _ if is_plain_hello(self.name) => self.name.into(),
             Some(IpAddr::V4(ip)) => format!("[{ip}]").into(),
             Some(IpAddr::V6(ip)) => format!("[IPv6:{ip}]").into(),
-            None => "unknown".into(),
+            None => "unnamed.invalid".into(),
         }
     }
 }

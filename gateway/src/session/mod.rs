@@ -305,7 +305,7 @@ impl Session {
                     continue;
                 }
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
-                Client::Chunk(_) => self.take_chunk(now, &input[used..], out),
+                Client::Chunk(_) => self.take_chunk(now, &mut input[used..], out),
                 Client::Greeting(_) => {
                     self.talked_before_greeting(&input[used..], out);
                     continue;

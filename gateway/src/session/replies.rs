@@ -144,6 +144,9 @@ impl Session {
             self.pipeline.unsettle(expect);
             return self.backend_failed(now, CONFUSED, out);
         }
+        if let Expect::Part = expect {
+            return self.part_answered(now, reply, out);
+        }
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code != 421 {
             // At once, for the next reply may be in the same packet.
@@ -167,7 +170,7 @@ impl Session {
                 }
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
-            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Rset => {}
+            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
         }
         if too_soon {
             // What is still to leave would be read as something else.
@@ -178,10 +181,26 @@ impl Session {
             // It closes of its own accord; QUIT would reach nobody.
             self.drop_backend(out);
             self.finish(End::BackendClosing, out);
-        } else if self.pipeline.awaits_backend() {
+        } else {
+            self.await_next(now);
+        }
+    }
+
+    /// Gives the backend its time for the next reply it owes.
+    fn await_next(&mut self, now: Millis) {
+        if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
             self.backend_deadline = now.after(span);
+        }
+    }
+
+    /// The answer to a part of a chunk: good ones are nobody's to hear, and a refusal is the whole chunk's.
+    fn part_answered(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        if reply.class() == 2 {
+            self.await_next(now);
+        } else {
+            self.refuse_body(now, Refusal::from_reply(reply), out);
         }
     }
 
@@ -201,7 +220,8 @@ impl Session {
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
             let trace = self.trace(now, open.needs);
-            let state = DataState::new(*open, RateWindow::new(now, self.flags.hurried), trace);
+            let rate = RateWindow::new(now, self.flags.hurried);
+            let state = DataState::new(*open, rate, trace, self.settings.header_keeps());
             self.client = Client::Data(Box::new(state));
         }
     }
@@ -217,7 +237,7 @@ impl Session {
     ) {
         report.answer(code, text, now);
         self.totals.count(report.outcome);
-        self.budget.message_done();
+        self.budget.message_done(code / 100 == 2);
         out.actions.push(Action::Message(report));
     }
 
@@ -274,6 +294,7 @@ impl Session {
                 Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
                 // With the backend's session, its transaction is gone: that is all RSET asks for.
                 Owed::Backend(Expect::Rset) => RESET.encode(&mut out.to_client),
+                Owed::Backend(Expect::Part) => {}
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
                     if let Expect::Message(report) = expect {
