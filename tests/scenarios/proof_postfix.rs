@@ -192,6 +192,13 @@ fn one_that_minds_names_and_takes_none_says_what_to_set() {
     );
 }
 
+/// It puts off whomever it does not know, whatever the recipient, and knows him the next time.
+#[test]
+fn one_that_tests_clients_first_is_asked_again() {
+    let Some(verdict) = proven(Temper::PostscreenDeep, "proxy-v2", "") else { return };
+    verdict.expect("safe-unproven", 0);
+}
+
 #[test]
 fn one_without_dns_is_asked_what_needs_none() {
     let Some(verdict) = proven(Temper::WithoutDns, "xclient", "") else { return };

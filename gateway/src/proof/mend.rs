@@ -38,6 +38,8 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         Finding::UnknownUsersFromGateway => {
             format!("as for trust in the gateway's address: {}", trust(facts))
         }
+        Finding::NoLoginFromGateway => no_login(facts),
+        Finding::LoginInClear => "set `tls` for the listener that users log in at".to_owned(),
         Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
         Finding::BareNewline { .. } => bare_newline(facts),
         Finding::NoErrorLimit => error_limit(facts),
@@ -45,6 +47,21 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         Finding::Busy(..) => busy(facts),
         Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) => return None,
     })
+}
+
+fn no_login(facts: &Facts) -> String {
+    match facts.kind {
+        Some(ServerKind::Postfix) => format!(
+            "for its submission service in master.cf, take `permit_mynetworks` out of `smtpd_client_restrictions`, \
+             `smtpd_recipient_restrictions` and `smtpd_relay_restrictions` (`permit_sasl_authenticated,reject` is enough), and {} \
+             out of `mynetworks`; then `postfix reload`",
+            facts.gateway
+        ),
+        Some(ServerKind::Dovecot) => {
+            format!("take {} out of `login_trusted_networks`; then `doveadm reload`", facts.gateway)
+        }
+        _ => format!("as for trust in the gateway's address: {}", trust(facts)),
+    }
 }
 
 fn hidden_clients(ip: IpAddr) -> String {
@@ -310,6 +327,8 @@ mod tests {
                     Finding::Backscatter(ids()),
                     Finding::BareNewline { outsider: true },
                     Finding::NoErrorLimit,
+                    Finding::NoLoginFromGateway,
+                    Finding::LoginInClear,
                     Finding::HiddenClients(IpAddr::from([192, 168, 1, 1]), Forwarder::Router),
                     Finding::Busy(ProbeKind::Naked, "why".into()),
                 ] {

@@ -42,6 +42,9 @@ pub(super) fn summary(verdict: &Verdict, mode: IdentityMode) -> &'static str {
             "the gateway lets an address relay behind which strangers may be hidden: one forwarder before it, and the system is \
              an open relay"
         }
+        State::Latent if finds(|f| matches!(f, Finding::NoLoginFromGateway)) => {
+            "the mail server lets the gateway's address send without a password: one lost identity, and so may every stranger"
+        }
         State::Latent => {
             "others than the gateway may say who the client is: whoever can reach the mail server can be anybody"
         }
@@ -92,6 +95,13 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
         Finding::UnknownUsersFromGateway => format!(
             "it accepts users who do not exist from {gateway}, and refuses them to a stranger: a second sign of trust"
         ),
+        Finding::NoLoginFromGateway => format!(
+            "it lets {gateway} send without AUTH, and refuses a stranger who has not logged in: the gateway's address stands for \
+             a password"
+        ),
+        Finding::LoginInClear => {
+            "the gateway's own listener offers AUTH before TLS: passwords go over the wire in clear".to_owned()
+        }
         Finding::CatchAll => {
             "it accepts users who do not exist: a catch-all, or it bounces their mail later to whoever is named as sender \
              (backscatter)"
