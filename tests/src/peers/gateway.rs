@@ -49,11 +49,12 @@ impl Gateway {
         command.output().expect("the gateway")
     }
 
-    /// By a whole configuration of somebody else's, but for the control socket.
+    /// By a whole configuration of somebody else's, but for the control socket, and without look-ups: no resolver is there.
     pub fn by(trio: &Trio, configuration: &str) -> Self {
         let folder = temporary_folder();
         let (file, socket) = (folder.path().join("gateway.toml"), folder.path().join("control.sock"));
-        let configuration = format!("{configuration}[control]\nsocket = \"{}\"\n", socket.display());
+        let configuration =
+            format!("{configuration}[dns]\nenabled = false\n[control]\nsocket = \"{}\"\n", socket.display());
         fs::write(&file, configuration).expect("a configuration file");
         let mut command = trio.gateway.command("setpriv");
         command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
