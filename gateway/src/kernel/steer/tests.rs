@@ -83,8 +83,7 @@ fn network(text: &str) -> IpNet {
     text.parse().unwrap()
 }
 
-/// Waits for the map to say so. A machine that is busy with other tests may need longer than the tenth of a second that a ban
-/// may take.
+/// Waits for the map to say so. How long it takes is the scenarios' matter: a busy machine is no fault of the writer's.
 fn soon(mut done: impl FnMut() -> bool) {
     let since = Instant::now();
     while !done() {
