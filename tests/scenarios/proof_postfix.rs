@@ -231,10 +231,10 @@ fn strangers_behind_a_forwarder_are_never_safe() {
     let verdict = Selftest::new(&trio, postfix.address(), "xclient").allowing(own).run_both();
     verdict.expect("latent", 1);
     let findings = verdict.findings("IPv4");
-    let found = "high: 192.0.2.1, an address of this host, may relay by `relay.allowed_networks`";
+    let found = "high: who comes from 192.0.2.1, an address of this host? That may relay by `relay.allowed_networks`";
     assert!(findings.iter().any(|finding| finding.starts_with(found)), "{findings:?}");
     assert!(verdict.mend().contains("take 192.0.2.1 out of `relay.allowed_networks`"), "{}", verdict.mend());
-    assert!(verdict.page.contains("LATENT") && verdict.page.contains("Who comes from there?"), "{}", verdict.page);
+    assert!(verdict.page.contains("LATENT") && verdict.page.contains("who comes from 192.0.2.1"), "{}", verdict.page);
     // And it is so: a stranger of elsewhere, who comes by the forwarder, relays.
     let gateway =
         Gateway::start_relaying(&trio, postfix.address(), "xclient", &format!("allowed_networks = [{own}]"), PROOF);

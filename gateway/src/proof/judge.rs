@@ -41,8 +41,8 @@ pub enum Finding {
     IdentityGrantsTrust(Vec<Box<str>>),
     /// The gateway itself lets a stranger relay.
     FrontDoorRelays(Vec<Box<str>>),
-    /// A host that may relay does, and strangers may be hidden behind its address.
-    HiddenClients(IpAddr, Forwarder),
+    /// Hosts that may relay do, and strangers may be hidden behind their addresses.
+    HiddenClients(Vec<(IpAddr, Forwarder)>),
     /// The identity cannot be delivered; why.
     IdentityUndeliverable(String),
     /// Others than the gateway may claim an identity.
@@ -201,12 +201,12 @@ pub fn judge(leg: &Leg) -> Verdict {
 
 /// Strangers whom the gateway could not tell from a host that may relay.
 fn hidden_clients(leg: &Leg, findings: &mut Vec<Finding>) {
-    for probe in leg.probes.iter().filter(|probe| probe.kind == ProbeKind::Hidden) {
-        if let (Some(ip), Some(forwarder), ProbeOutcome::Accepts(_)) =
-            (probe.identity, probe.forwarder, probe.outcome())
-        {
-            findings.push(Finding::HiddenClients(ip, forwarder));
-        }
+    let relays =
+        |probe: &&ProbeResult| probe.kind == ProbeKind::Hidden && matches!(probe.outcome(), ProbeOutcome::Accepts(_));
+    let forwarders = leg.probes.iter().filter(relays).filter_map(|probe| probe.identity.zip(probe.forwarder));
+    let forwarders: Vec<_> = forwarders.collect();
+    if !forwarders.is_empty() {
+        findings.push(Finding::HiddenClients(forwarders));
     }
 }
 

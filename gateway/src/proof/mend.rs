@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::config::{IdentityMode, ServerKind};
+use crate::identity::host::Forwarder;
 
 use super::judge::Finding;
 
@@ -43,7 +44,7 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
         Finding::BareNewline { .. } => bare_newline(facts),
         Finding::NoErrorLimit => error_limit(facts),
-        Finding::HiddenClients(ip, _) => hidden_clients(*ip),
+        Finding::HiddenClients(forwarders) => hidden_clients(forwarders),
         Finding::Busy(..) => busy(facts),
         Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) => return None,
     })
@@ -64,12 +65,14 @@ fn no_login(facts: &Facts) -> String {
     }
 }
 
-fn hidden_clients(ip: IpAddr) -> String {
+fn hidden_clients(forwarders: &[(IpAddr, Forwarder)]) -> String {
+    let ips: Vec<_> = forwarders.iter().map(|(ip, _)| ip.to_string()).collect();
     format!(
-        "take {ip} out of `relay.allowed_networks`: list the machines that send, one by one (`\"10.0.0.31/32\"`), or let them \
+        "take {} out of `relay.allowed_networks`: list the machines that send, one by one (`\"10.0.0.31/32\"`), or let them \
          log in at the mail server; and let whatever forwards port 25 to the gateway keep its clients' addresses (a container: \
          the host's network; a cluster: `externalTrafficPolicy: Local`; a router: no masquerading of what it forwards; a load \
-         balancer: its PROXY protocol, here `proxy_protocol_from`)"
+         balancer: its PROXY protocol, here `proxy_protocol_from`)",
+        ips.join(" and ")
     )
 }
 
@@ -293,7 +296,6 @@ fn error_limit(facts: &Facts) -> String {
 mod tests {
     use super::super::probe::ProbeKind;
     use super::*;
-    use crate::identity::host::Forwarder;
 
     const KINDS: [Option<ServerKind>; 9] = [
         Some(ServerKind::Postfix),
@@ -329,7 +331,7 @@ mod tests {
                     Finding::NoErrorLimit,
                     Finding::NoLoginFromGateway,
                     Finding::LoginInClear,
-                    Finding::HiddenClients(IpAddr::from([192, 168, 1, 1]), Forwarder::Router),
+                    Finding::HiddenClients(vec![(IpAddr::from([192, 168, 1, 1]), Forwarder::Router)]),
                     Finding::Busy(ProbeKind::Naked, "why".into()),
                 ] {
                     let mend = mend(&finding, &facts).unwrap();

@@ -1,6 +1,9 @@
 //! Findings and verdicts in sentences: what is the case, and what follows for whoever must answer for it.
 
+use std::net::IpAddr;
+
 use crate::config::IdentityMode;
+use crate::identity::host::Forwarder;
 
 use super::judge::{Finding, Severity, Verdict};
 use super::mend::Facts;
@@ -127,12 +130,13 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
              of them"
                 .to_owned()
         }
-        Finding::HiddenClients(ip, forwarder) => {
-            let whose = forwarder.as_str();
+        Finding::HiddenClients(forwarders) => {
+            let named = |(ip, whose): &(IpAddr, Forwarder)| format!("{ip}, {}", whose.as_str());
+            let named: Vec<_> = forwarders.iter().map(named).collect();
             format!(
-                "{ip}, {whose}, may relay by `relay.allowed_networks`, and mail from there to a foreign domain is accepted: \
-                 if a forwarder or a NAT before the gateway hides its clients behind {ip}, every stranger relays. Who comes \
-                 from there?"
+                "who comes from {}? That may relay by `relay.allowed_networks`, and mail from there to a foreign domain is \
+                 accepted: if a forwarder or a NAT before the gateway hides its clients behind it, every stranger relays",
+                named.join(", or ")
             )
         }
         Finding::Busy(kind, why) => format!("{}, for it is busy: {why}", question(*kind)),
