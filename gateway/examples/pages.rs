@@ -3,9 +3,11 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use clap::Command;
 use clap_complete::Shell;
+use clap_mangen::Man;
 
 fn main() -> io::Result<()> {
     let Some(folder) = std::env::args_os().nth(1).map(PathBuf::from) else {
@@ -23,5 +25,18 @@ fn main() -> io::Result<()> {
     }
     let manual = folder.join("man/man8");
     fs::create_dir_all(&manual)?;
-    clap_mangen::generate_to(command.disable_help_subcommand(true), manual)
+    let mut command = command.disable_help_subcommand(true);
+    // Gives each verb its whole name.
+    command.build();
+    page(command, &manual)
+}
+
+/// One page a verb: `smtp-gateway-ban.8`.
+fn page(command: Command, folder: &Path) -> io::Result<()> {
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        page(verb.clone(), folder)?;
+    }
+    let name = command.get_display_name().unwrap_or(command.get_name()).to_owned();
+    let title = Man::new(command).section("8").manual("smtp-gateway");
+    title.render(&mut fs::File::create(folder.join(format!("{name}.8")))?)
 }

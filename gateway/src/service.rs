@@ -168,6 +168,12 @@ impl Gateway {
         self.view.status()
     }
 
+    /// Asked again and again, tells whether every worker has gone round since the last time; they do so every second.
+    pub fn all_beat(&self) -> impl FnMut() -> bool + Send + use<> {
+        let mut pulse = self.workers.pulse();
+        move || pulse.all_beat()
+    }
+
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");

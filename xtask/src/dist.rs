@@ -11,11 +11,12 @@ use std::process::Command;
 use crate::command::{exists, output, repository, target};
 
 const USAGE: &str = "\
-usage: cargo xtask dist [--target TRIPLE]
+usage: cargo xtask dist [--target TRIPLE] [--binary FILE] [--version VERSION]
 
   Builds the program for release, and packs it into target/dist: smtp-gateway_VERSION_ARCH.tar.gz, and where there is
   dpkg-deb, smtp-gateway_VERSION_ARCH.deb. TRIPLE is x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; the other
   machine's needs its toolchain: `rustup target add TRIPLE` and a C compiler for it, such as gcc-aarch64-linux-gnu.
+  FILE is packed instead of what would be built, and VERSION stands in for the workspace's and its commit.
 ";
 
 /// What was packed.
@@ -25,13 +26,25 @@ pub(crate) struct Packed {
     pub(crate) package: Option<PathBuf>,
 }
 
+/// What to pack.
+#[derive(Default)]
+struct Order {
+    triple: Option<String>,
+    binary: Option<PathBuf>,
+    version: Option<String>,
+}
+
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    let triple = match arguments {
-        [] => host()?,
-        [flag, triple] if flag == "--target" => triple.clone(),
-        _ => return Err(USAGE.to_owned()),
-    };
-    let Packed { tarball, package } = pack(&triple)?;
+    let mut order = Order::default();
+    for pair in arguments.chunks(2) {
+        match pair {
+            [flag, value] if flag == "--target" => order.triple = Some(value.clone()),
+            [flag, value] if flag == "--binary" => order.binary = Some(value.into()),
+            [flag, value] if flag == "--version" => order.version = Some(value.clone()),
+            _ => return Err(USAGE.to_owned()),
+        }
+    }
+    let Packed { tarball, package } = pack(order)?;
     println!("{}", tarball.display());
     match package {
         Some(package) => println!("{}", package.display()),
@@ -42,24 +55,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// Builds and packs for this machine.
 pub(crate) fn pack_for_host() -> Result<Packed, String> {
-    pack(&host()?)
+    pack(Order::default())
 }
 
-fn pack(triple: &str) -> Result<Packed, String> {
-    let architecture = match triple {
+fn pack(Order { triple, binary, version }: Order) -> Result<Packed, String> {
+    let triple = triple.map_or_else(host, Ok)?;
+    let architecture = match &*triple {
         "x86_64-unknown-linux-gnu" => "amd64",
         "aarch64-unknown-linux-gnu" => "arm64",
         other => return Err(format!("there is no package for {other}\n\n{USAGE}")),
     };
-    let version = version()?;
+    let version = version.map_or_else(workspace_version, Ok)?;
     let epoch = epoch()?;
-    let binary = build(triple, &epoch)?;
-    let folder = target().join("dist");
-    let tree = folder.join(format!("smtp-gateway_{version}_{architecture}"));
+    let binary = binary.map_or_else(|| build(&triple, &epoch), Ok)?;
+    let name = format!("smtp-gateway_{version}_{architecture}");
+    let tree = target().join("dist").join(&name);
     tree::lay(&tree, &binary, &pages(&epoch)?)?;
-    let tarball = tree.with_file_name(format!("smtp-gateway_{version}_{architecture}.tar.gz"));
+    let tarball = tree.with_file_name(format!("{name}.tar.gz"));
     tree::tar(&tree, &tarball, &epoch)?;
-    let package = tree.with_file_name(format!("smtp-gateway_{version}_{architecture}.deb"));
+    let package = tree.with_file_name(format!("{name}.deb"));
     let package = if exists("dpkg-deb") {
         debian::package(&tree, &package, &version, architecture, &epoch)?;
         Some(package)
@@ -76,7 +90,7 @@ fn host() -> Result<String, String> {
 }
 
 /// The workspace's version; beyond the tag or without one, with the commit behind it, so that each build has its own.
-fn version() -> Result<String, String> {
+fn workspace_version() -> Result<String, String> {
     let said = output(Command::new("cargo").args(["pkgid", "--package", "smtp-gateway"]).current_dir(repository()))?;
     let version = said.trim().rsplit(['#', '@']).next().unwrap_or_default().to_owned();
     let git = |arguments: &[&str]| output(Command::new("git").args(arguments).current_dir(repository()));

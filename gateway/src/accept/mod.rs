@@ -9,6 +9,7 @@ mod bind;
 mod front_door;
 mod gate;
 mod listener;
+mod pulse;
 mod workers;
 
 pub use admission::{Admission, Refusal};
@@ -16,4 +17,5 @@ pub use bind::{BindError, BoundListener, bind};
 pub use front_door::FrontDoor;
 pub use gate::{Entry, Gate, Parts};
 pub use listener::Listener;
+pub use pulse::Pulse;
 pub use workers::Workers;

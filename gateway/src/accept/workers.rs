@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::drive::{Drain, DrainState, wake_sessions};
 
 use super::listener::Accepting;
+use super::pulse::{Beat, Pulse};
 
 /// After the drain's time is up, how long the last replies may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -27,6 +28,7 @@ pub struct Workers {
     inboxes: Vec<mpsc::UnboundedSender<Accepting>>,
     ended: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
+    beats: Vec<Beat>,
 }
 
 impl Workers {
@@ -37,20 +39,29 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Self> {
         let (stage, _) = watch::channel(Drain::No);
         let (running, ended) = mpsc::channel(1);
-        let mut workers = Self { drain: Arc::default(), stage, inboxes: Vec::new(), ended, threads: Vec::new() };
+        let mut workers =
+            Self { drain: Arc::default(), stage, inboxes: Vec::new(), ended, threads: Vec::new(), beats: Vec::new() };
         for index in 0..count {
             let (inbox, arriving) = mpsc::unbounded_channel();
             let (stage, running) = (workers.stage.subscribe(), running.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let beat = Beat::default();
+            workers.beats.push(beat.clone());
             let thread = Builder::new().name(format!("worker-{index}")).spawn(move || {
-                runtime.block_on(work(arriving, stage));
+                runtime.block_on(work(arriving, stage, beat.clone()));
                 runtime.shutdown_background();
+                beat.end();
                 drop(running);
             })?;
             workers.inboxes.push(inbox);
             workers.threads.push(thread);
         }
         Ok(workers)
+    }
+
+    /// What tells whether one of them hangs.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.beats.iter().cloned())
     }
 
     /// How many there are.
@@ -90,11 +101,12 @@ impl Workers {
 }
 
 /// A worker's life: accept until told to drain, then see its sessions out.
-async fn work(mut arriving: mpsc::UnboundedReceiver<Accepting>, mut stage: watch::Receiver<Drain>) {
+async fn work(mut arriving: mpsc::UnboundedReceiver<Accepting>, mut stage: watch::Receiver<Drain>, beat: Beat) {
     let (alive, mut sessions) = mpsc::channel(1);
-    tokio::spawn(async {
+    tokio::spawn(async move {
         loop {
             tokio::time::sleep(TICK).await;
+            beat.beat();
         }
     });
     let mut accepting = JoinSet::new();

@@ -14,6 +14,7 @@ mod sink;
 mod socket;
 mod status;
 mod top;
+mod watchdog;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

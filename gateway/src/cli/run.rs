@@ -10,7 +10,7 @@ use tracing::{info, warn};
 use crate::observe::log;
 use crate::service::Bound;
 
-use super::{BAD_CONFIG, Failure, load, notify, privileges};
+use super::{BAD_CONFIG, Failure, load, notify, privileges, watchdog};
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
@@ -37,6 +37,7 @@ async fn serve(bound: Bound) -> Result<(), Failure> {
     }
     say_ready();
     notify::service_manager("READY=1");
+    tokio::spawn(watchdog::watch(gateway.all_beat()));
     signals.next().await;
     notify::service_manager("STOPPING=1");
     // Asked twice, the administrator is in a hurry.

@@ -149,10 +149,13 @@ pub(super) fn deploy(host: &Host, file: &Path, dry_run: bool) -> Result<(), Stri
     );
     steps.run("let the new program check this host's configuration", &fits)?;
     keep(&mut steps, kind)?;
-    let current = format!("{KEPT}/current.{}", kind.extension());
+    let [current, previous] = ["current", "previous"].map(|name| format!("{KEPT}/{name}.{}", kind.extension()));
     let fails = match exchange(&mut steps, kind, &new, &before) {
         Ok(()) => {
-            steps.run("keep the package for the way back", &format!("mv -f {new} {current}"))?;
+            steps.run(
+                "keep the package for the way back",
+                &format!("[ ! -e {current} ] || mv -f {current} {previous}; mv -f {new} {current}"),
+            )?;
             return Ok(());
         }
         Err(error) => error,
@@ -161,7 +164,10 @@ pub(super) fn deploy(host: &Host, file: &Path, dry_run: bool) -> Result<(), Stri
     if !before.runs {
         return Err(format!("{fails}\nno gateway ran here before, so nothing is put back"));
     }
-    match exchange(&mut steps, kind, &current, &Before { runs: true, proof: Proof::Found }) {
+    // The new one may have given up, and then the package's script starts nothing.
+    let start = "systemctl reset-failed smtp-gateway || true; systemctl restart smtp-gateway";
+    let back = steps.run("put the old package back", &format!("{}; {start}", kind.install(&current)));
+    match back.and_then(|_| watch(&mut steps, &Before { runs: true, proof: Proof::Found })) {
         Ok(()) => Err(format!("{fails}\nthe old package is back, and runs")),
         Err(error) => Err(format!("{fails}\nand the old package could not be put back: {error}")),
     }
@@ -211,18 +217,22 @@ fn look(steps: &mut Steps<'_>, kind: Kind) -> Result<Before, String> {
 }
 
 fn proof(steps: &mut Steps<'_>) -> Result<Proof, String> {
-    let script = format!("code=0; smtp-gateway selftest -c {CONFIG} || code=$?; echo \"exit code $code\"");
+    // What was found matters whole; of the rest, its first words.
+    let script = format!(
+        "code=0; said=$(smtp-gateway selftest -c {CONFIG}) || code=$?; [ $code = 1 ] && end='' || end='/^$/q'; \
+         printf '%s\\n' \"$said\" | sed \"$end\"; echo \"exit code $code\""
+    );
     let (_, said) = steps.ask("prove that it relays for nobody", &script)?;
     Ok(Proof::read(&said))
 }
 
-/// Keeps the installed package as the one before: what was deployed last, or else what dpkg knows, packed again.
+/// Keeps the installed package as the current one: what was deployed last, or else what dpkg knows, packed again.
 fn keep(steps: &mut Steps<'_>, kind: Kind) -> Result<(), String> {
     let script = match kind {
         Kind::Tarball => format!(
             "cd {KEPT}; if [ ! -e current.tar.gz ] && [ -x /usr/bin/smtp-gateway ]; then tar -C / -czf current.tar.gz \
              ./usr/bin/smtp-gateway ./usr/lib/smtp-gateway ./usr/lib/systemd/system/smtp-gateway.service \
-             ./usr/lib/sysusers.d/smtp-gateway.conf; fi; [ ! -e current.tar.gz ] || cp -f current.tar.gz previous.tar.gz"
+             ./usr/lib/sysusers.d/smtp-gateway.conf; fi"
         ),
         Kind::Debian => format!(
             "cd {KEPT}; have=$(dpkg-query -W -f '${{Version}}' smtp-gateway 2>/dev/null || true); [ -n \"$have\" ] || exit 0; \
@@ -232,8 +242,9 @@ fn keep(steps: &mut Steps<'_>, kind: Kind) -> Result<(), String> {
              ${{Maintainer}}\\nDepends: ${{Depends}}\\nDescription: ${{Description}}\\n' smtp-gateway > $d/DEBIAN/control; \
              for script in postinst prerm postrm; do cp /var/lib/dpkg/info/smtp-gateway.$script $d/DEBIAN/; done; \
              echo {CONFIG} > $d/DEBIAN/conffiles; \
-             dpkg -L smtp-gateway | while read -r file; do [ ! -f \"$file\" ] || cp -a --parents \"$file\" $d; done; \
-             dpkg-deb --root-owner-group --build $d current.deb >/dev/null; fi; cp -f current.deb previous.deb"
+             dpkg -L smtp-gateway | while read -r file; do [ ! -f \"$file\" ] || echo \".$file\"; done | tar -C / -c -T - \
+             | tar -C $d -x; \
+             dpkg-deb --root-owner-group --build $d current.deb >/dev/null; fi"
         ),
     };
     steps.run("keep the installed package for the way back", &script).map(drop)
@@ -247,14 +258,19 @@ fn exchange(steps: &mut Steps<'_>, kind: Kind, file: &str, before: &Before) -> R
         println!("   no gateway ran here: write {CONFIG}, then `systemctl enable --now smtp-gateway`");
         return Ok(());
     }
+    watch(steps, before)
+}
+
+/// Waits until what was installed is ready, and sees that it proves no worse.
+fn watch(steps: &mut Steps<'_>, before: &Before) -> Result<(), String> {
     let ready = format!(
         "want=$(smtp-gateway --version | cut -d' ' -f2); for i in $(seq {READY_SECONDS}); do \
          if systemctl is-active --quiet smtp-gateway && smtp-gateway status --json 2>/dev/null | tr -d ' \\n' | grep -qF \
          \"\\\"version\\\":\\\"$want\\\"\" && [ \"$(systemctl show -p MainPID --value smtp-gateway)\" != 0 ] && \
          cmp -s /usr/bin/smtp-gateway /proc/$(systemctl show -p MainPID --value smtp-gateway)/exe; then echo \"ready: $want\"; \
-         exit 0; fi; sleep 1; done; systemctl status --no-pager -n 20 smtp-gateway >&2; \
+         exit 0; fi; [ \"$(systemctl show -p NRestarts --value smtp-gateway)\" -lt 3 ] || break; sleep 1; done; systemctl status --no-pager -n 20 smtp-gateway >&2; \
          echo {} >&2; exit 1",
-        quoted(&format!("the new program was not ready within {READY_SECONDS} seconds"))
+        quoted(&format!("the program was not ready within {READY_SECONDS} seconds, or ended again and again"))
     );
     steps.run("wait until it is ready", &ready)?;
     steps.ask("show its status", "smtp-gateway status")?;
