@@ -11,6 +11,7 @@ mod deploy;
 mod dist;
 mod ebpf;
 mod peers;
+mod pictures;
 mod run;
 mod test;
 
@@ -25,6 +26,7 @@ usage: cargo xtask VERB
   deploy HOST…  a package onto hosts by ssh, without loss, and the old one back if the new one fails; --help tells of options
   install       the same on this machine
   peers         only provide the mail servers, into target/peers
+  pictures      make the README's pictures of page and live view anew, and have a browser judge the page
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         Some("deploy") => deploy::run(&rest),
         Some("install") => deploy::install(&rest),
         Some("peers") => peers::run(&rest),
+        Some("pictures") => pictures::run(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

@@ -6,6 +6,7 @@
 
 mod admission;
 mod bind;
+mod crowd;
 mod front_door;
 mod gate;
 mod listener;
@@ -18,4 +19,4 @@ pub use front_door::FrontDoor;
 pub use gate::{Entry, Gate, Parts};
 pub use listener::Listener;
 pub use pulse::Pulse;
-pub use workers::Workers;
+pub use workers::{Caller, Workers};

@@ -23,6 +23,8 @@ table! {
         hostname: String = String::new(), Required("\"mx.example.com\"", hostname);
         /// Whom a gateway that root started becomes once it listens; if not given, `smtp-gateway` or else `nobody`.
         user: Option<String> = None, Maybe(user);
+        /// Where bans outlive the gateway; if not given, `/var/lib/smtp-gateway` if there is such a directory.
+        state: Option<PathBuf> = None, Maybe(state_path);
         /// Threads that carry sessions; if not given, one per core.
         workers: usize = workers_default(), workers;
         /// What happens to a client that talks before it may.
@@ -210,6 +212,15 @@ fn metrics_address(value: &DeValue<'_>) -> Read<SocketAddr> {
 
 fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {
     text(value, "info")?.parse().map_err(|FilterError { message, help }| Complaint::new(message, help))
+}
+
+fn state_path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let example = "/var/lib/smtp-gateway";
+    let path = text(value, example)?;
+    if path.is_empty() || path.contains('\0') {
+        return Err(Complaint::new("names no directory", format!("write a path such as `\"{example}\"`")));
+    }
+    Ok(path.into())
 }
 
 fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

@@ -46,6 +46,7 @@ fn defaults() -> Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
             user: None,
+            state: None,
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,

@@ -79,6 +79,9 @@ impl Session {
                     self.flags.stalled = true;
                     return 0;
                 }
+                if let Some(heard) = &mut out.heard {
+                    heard.extend_from_slice(&input[..used]);
+                }
                 if matches!(self.client, Client::Commands { .. }) {
                     self.client_deadline = self.command_deadline(now);
                 }
