@@ -11,7 +11,9 @@ use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::filter::{FilterError, LogFilter, LogLevel};
 use super::read::{Complaint, Read, Section};
-use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
+use super::values::{
+    DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, size_or_none, text, word,
+};
 
 /// What `sun_path` holds, its final NUL taken off.
 const SOCKET_PATH_MAX: usize = 107;
@@ -31,8 +33,8 @@ table! {
         early_talk: EarlyTalk = EarlyTalk::Reject, word;
         /// How long the greeting is held back to catch early talkers.
         greet_delay: Duration = Duration::ZERO, duration(Duration::ZERO..=MINUTE);
-        /// A bare CR or LF in DATA.
-        bare_newline: BareNewline = BareNewline::Reject, word;
+        /// A bare CR or LF in a message that is text.
+        bare_newline: BareNewline = BareNewline::Normalize, word;
     }
 }
 
@@ -64,7 +66,7 @@ table! {
         /// Largest header section in bytes.
         header_size: usize = 256 << 10, size(1024..=16 * MIB);
         /// Longest text line in bytes, CRLF included. RFC 5321 section 4.5.3.1.6 promises every client lines of 1000.
-        text_line: usize = 64 << 10, size(1000..=16 * MIB);
+        text_line: Option<usize> = None, size_or_none(1000..=16 * MIB);
         /// `Received:` fields before a message counts as looping.
         received_hops: usize = 100, integer(1..=1000);
         /// Recipients a transaction.
