@@ -6,6 +6,7 @@
 
 mod admission;
 mod bind;
+mod crowd;
 mod front_door;
 mod gate;
 mod listener;

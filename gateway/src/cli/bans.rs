@@ -82,7 +82,8 @@ fn say(ban: &BanStatus, json: bool, sentence: fmt::Arguments<'_>) -> Result<(), 
     let written = if json {
         serde_json::to_string(ban).map_err(io::Error::from).and_then(|json| writeln!(stdout, "{json}"))
     } else {
-        writeln!(stdout, "{sentence}")
+        let note = ban.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+        writeln!(stdout, "{sentence}{note}")
     };
     shown(written).map(drop)
 }

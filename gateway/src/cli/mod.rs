@@ -12,6 +12,7 @@ mod log;
 mod network;
 mod notify;
 mod privileges;
+mod reload;
 mod run;
 mod selftest;
 mod sessions;
@@ -29,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::service::risks;
 
 /// Where the configuration is unless `-c` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
@@ -66,6 +68,10 @@ enum Verb {
     Unban(bans::UnbanArguments),
     /// Show who is banned, why, and until when
     Bans(bans::BansArguments),
+    /// Have the running gateway read its configuration again; sessions go on by the old one
+    ///
+    /// Exit codes: 0 done, 78 the configuration is faulty, 1 it could not be done; unless 0, nothing was changed.
+    Reload(reload::ReloadArguments),
     /// Show the busiest sources; on a terminal again every second, until interrupted
     Top(top::TopArguments),
     /// Show what happened lately: bans, refusals, verdicts of the relay proof, backends that come and go
@@ -124,6 +130,7 @@ pub fn main() -> ExitCode {
         Verb::Ban(arguments) => bans::ban(&arguments),
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
+        Verb::Reload(arguments) => reload::reload(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Events(arguments) => events::events(&arguments),
         Verb::Sessions(arguments) => sessions::sessions(&arguments),
@@ -150,6 +157,9 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
+    for risk in risks(&config) {
+        eprintln!("warning: {risk}");
+    }
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
     Ok(())
 }

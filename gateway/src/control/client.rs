@@ -10,8 +10,11 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::server::Request;
-use super::{BanList, BanStatus, EventList, LogStatus, SessionList, SessionStatus, Status, TopList, TraceList};
+use super::request::Request;
+use super::{
+    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, SessionList, SessionStatus, Status,
+    TopList, TraceList,
+};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,6 +93,11 @@ pub fn ask_top(socket: &Path, limit: usize) -> Result<TopList, AskError> {
     ask(socket, &Request::Top { limit })
 }
 
+/// Has the configuration read again; waits for what comes of it.
+pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
+    ask(socket, &Request::Reload)
+}
+
 /// Asks for events behind the one with this number.
 ///
 /// # Errors
@@ -144,7 +152,7 @@ fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskEr
 
 fn converse(socket: &Path, request: &Request) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(if *request == Request::Reload { RELOAD_TIMEOUT } else { TIMEOUT }))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = serde_json::to_vec(request)?;
     request.push(b'\n');

@@ -8,6 +8,7 @@ mod ban_table;
 mod client;
 mod live;
 mod problems;
+mod request;
 mod server;
 mod status;
 mod table;
@@ -17,7 +18,8 @@ use std::time::Duration;
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
 pub use client::{
-    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_sessions, ask_status, ask_top, ask_trace, ask_unban,
+    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_sessions, ask_status, ask_top,
+    ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
 pub use live::{
@@ -26,9 +28,9 @@ pub use live::{
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals,
-    Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, Status, TopList, TopSource,
-    XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
+    MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
+    Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 pub use table::render;
 #[cfg(test)]
@@ -37,6 +39,8 @@ pub(crate) use table::uptime;
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;
+/// How long a reload may take: backends that are new are asked first.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// Sessions that `sessions` may ask for.
 pub const SESSIONS_MAX: usize = 10_000;
 /// Longest ban by hand.

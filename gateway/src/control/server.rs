@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -24,9 +24,10 @@ use crate::config::Control;
 use crate::observe::show::printable;
 use crate::observe::{events, trace};
 
+use super::request::Request;
 use super::{
-    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, REQUEST_MAX, SESSIONS_MAX, SessionList,
-    SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer,
+    SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -34,35 +35,9 @@ const SILENT_MAX: usize = 64;
 /// Answers put together at once; more wait.
 const ANSWERS_MAX: usize = 8;
 /// How long a conversation may take.
-const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
+const CONVERSATION_TIMEOUT: Duration = RELOAD_TIMEOUT;
 /// How long its request may take to come.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A request.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum Request {
-    /// For a [`Status`].
-    Status,
-    /// For the [`BanStatus`] that is then in force.
-    Ban { network: IpNet, seconds: u64, reason: String },
-    /// For the [`BanStatus`] that was.
-    Unban { network: IpNet },
-    /// For a [`BanList`].
-    Bans,
-    /// For a [`TopList`] of this length at most.
-    Top { limit: usize },
-    /// For an [`EventList`] of what has higher numbers.
-    Events { after: u64 },
-    /// For a [`SessionList`] of this length at most.
-    Sessions { limit: usize },
-    /// For the [`SessionStatus`] of a session that then ends.
-    Kill { session: u64 },
-    /// For a [`TraceList`], and to be told more for some seconds.
-    Trace { network: IpNet, after: Option<u64> },
-    /// For a [`LogStatus`], as it then is.
-    Log { level: String, seconds: Option<u64> },
-}
 
 /// Who answers.
 pub trait Answers: Send + Sync + 'static {
@@ -76,6 +51,8 @@ pub trait Answers: Send + Sync + 'static {
     fn bans(&self) -> BanList;
     /// The busiest sources.
     fn top(&self, limit: usize) -> TopList;
+    /// Reads the configuration again, and waits for what comes of it.
+    fn reload(&self) -> ReloadAnswer;
     /// Who is connected.
     fn sessions(&self, limit: usize) -> SessionList;
     /// Ends a session; the error is a sentence that says why not.
@@ -272,6 +249,7 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         ),
         Request::Unban { network } => or_refusal(canonical(network).and_then(|network| answers.unban(network))),
         Request::Bans => serde_json::to_string(&answers.bans()),
+        Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
         Request::Events { after } => {
             serde_json::to_string(&EventList { events: events::journal().since(after, events::KEPT_MAX) })

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use crate::kernel::Mode as XdpMode;
 pub use crate::proof::State as ProofState;
 
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
@@ -19,6 +20,9 @@ pub struct Status {
     /// What an administrator should know or mend, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// In the configuration's order.
     pub listeners: Vec<ListenerStatus>,
     /// Sessions with clients.
@@ -85,6 +89,40 @@ impl Severity {
             Self::Warning => "warning",
         }
     }
+}
+
+/// Where the configuration in force came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// `None`: from no file.
+    pub file: Option<String>,
+    /// When it was read, in seconds since 1970, UTC.
+    pub loaded_at: u64,
+    /// Tells configurations apart.
+    pub digest: String,
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum ReloadAnswer {
+    /// The new configuration is in force.
+    Reloaded {
+        /// Tells configurations apart.
+        digest: String,
+        /// What is not as the file says, and what to do, a sentence each.
+        kept: Vec<String>,
+    },
+    /// The configuration is faulty; the old one is in force.
+    Faulty {
+        /// Its diagnostics.
+        why: String,
+    },
+    /// It could not be done; the old configuration is in force.
+    Failed {
+        /// A sentence.
+        why: String,
+    },
 }
 
 /// One listener.
@@ -201,25 +239,15 @@ pub struct XdpStatus {
     pub bans: u64,
 }
 
-/// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum XdpMode {
-    /// In the card's driver.
-    Native,
-    /// Behind it, which costs more.
-    Generic,
-    /// Not at all.
-    Off,
-}
-
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// How the program is attached there.
+    /// How the program is attached there, now.
     pub mode: XdpMode,
+    /// What is not as it was asked for, and what to do.
+    pub problem: Option<String>,
 }
 
 /// One source of packets.
@@ -256,6 +284,9 @@ pub struct BanStatus {
     pub connections_refused: u64,
     /// Packets that the kernel side dropped for it.
     pub packets_dropped: u64,
+    /// What an administrator should know of it: that it will not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Whose word a ban is.
@@ -285,17 +316,6 @@ pub struct TopList {
     pub mode: XdpMode,
     /// The busiest first.
     pub sources: Vec<TopSource>,
-}
-
-impl XdpMode {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Off => "off",
-        }
-    }
 }
 
 impl XdpStatus {

@@ -13,8 +13,9 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, problems, listeners, sessions, messages, refusals_total, proofs, .. } =
-        status;
+    let Status {
+        version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
+    } = status;
     let Status { backends, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
@@ -27,6 +28,10 @@ pub fn render(status: &Status, colour: bool) -> String {
         let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
         let mend = mend.as_ref().map(|mend| format!("; {}", printable(mend))).unwrap_or_default();
         line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
+    }
+    if let Some(file) = &config.file {
+        let age = uptime(since_1970().as_secs().saturating_sub(config.loaded_at));
+        line(format_args!("config     {}, read {age} ago, digest {}", printable(file), printable(&config.digest)));
     }
     line(format_args!(
         "sessions   {} active, {} accepted, {} refused",
@@ -181,6 +186,7 @@ pub(super) mod tests {
             uptime_seconds: 3 * 3600 + 12 * 60,
             problems: Vec::new(),
             warnings: Vec::new(),
+            config: crate::control::ConfigStatus::default(),
             listeners: vec![ListenerStatus {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),

@@ -45,8 +45,11 @@ pub enum RelayVerdict {
 }
 
 /// Characters that have separated a user from a second destination: RFC 733's percent, UUCP's bang, an `@` in quotes, the
-/// colon and comma of source routes; and the fullwidth forms that fold onto them.
-const ROUTING: [char; 8] = ['%', '!', '@', ':', '％', '！', '＠', '：'];
+/// colon and comma of source routes; and every character that compatibility normalisation (NFKC) turns into one of them.
+const ROUTING: [char; 18] = [
+    '%', '!', '@', ':', '％', '！', '＠', '：', '\u{fe6a}', '\u{fe6b}', '\u{fe55}', '\u{fe57}', '\u{fe13}', '\u{fe15}',
+    '\u{203c}', '\u{2048}', '\u{2049}', '\u{2a74}',
+];
 
 impl RelayGuard {
     /// As it is configured.

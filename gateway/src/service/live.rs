@@ -1,13 +1,13 @@
 //! What the running gateway says of its sessions, and how much it logs.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::LogFilter;
 use crate::control::{LogStatus, SessionList, SessionStatus};
 use crate::drive::{Question, SessionLine};
 use crate::observe::events::{self, EventKind};
-use crate::observe::log;
+use crate::observe::log::{self, LogError};
 
 use super::view::View;
 
@@ -15,26 +15,33 @@ use super::view::View;
 #[derive(Debug)]
 pub(super) struct LogLevels {
     /// As configured.
-    configured: LogFilter,
+    configured: Mutex<LogFilter>,
     /// When it is to be so again.
     until: Mutex<Option<Instant>>,
 }
 
 impl LogLevels {
     pub(super) fn new(configured: LogFilter) -> Self {
-        Self { configured, until: Mutex::new(None) }
+        Self { configured: Mutex::new(configured), until: Mutex::new(None) }
+    }
+
+    /// Another configuration's level is the one to come back to. Unless another one was asked for meanwhile, it is logged by at
+    /// once.
+    pub(super) fn configure(&self, level: &LogFilter) -> Result<(), LogError> {
+        let changed = std::mem::replace(&mut *lock(&self.configured), level.clone()) != *level;
+        if changed && lock(&self.until).is_none() { log::set_filter(level) } else { Ok(()) }
     }
 
     /// Logs as much as this; `length` says for how long.
     pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
         let filter = if level == "configured" {
-            self.configured.clone()
+            lock(&self.configured).clone()
         } else {
             level.parse::<LogFilter>().map_err(|error| format!("the level {error}"))?
         };
         // Later than any clock shows is for ever.
         let until = length.and_then(|length| Instant::now().checked_add(length));
-        let mut ends = self.until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut ends = lock(&self.until);
         log::set_filter(&filter).map_err(|error| error.to_string())?;
         *ends = until;
         events::emit(EventKind::Log, "log", format_args!("the level is {filter}"));
@@ -43,15 +50,20 @@ impl LogLevels {
 
     /// Goes back to what is configured when the time is over. To be called about once a second.
     pub(super) fn check(&self) {
-        let mut until = self.until.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut until = lock(&self.until);
         if until.is_some_and(|until| Instant::now() >= until) {
             *until = None;
             // Nothing could be done about it here; it was set once before.
-            if log::set_filter(&self.configured).is_ok() {
-                events::emit(EventKind::Log, "log", format_args!("the level is {} again", self.configured));
+            let configured = lock(&self.configured).clone();
+            if log::set_filter(&configured).is_ok() {
+                events::emit(EventKind::Log, "log", format_args!("the level is {configured} again"));
             }
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl View {

@@ -225,7 +225,7 @@ impl Session {
                     continue;
                 }
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
-                Client::Chunk(_) => self.take_chunk(now, &input[used..], out),
+                Client::Chunk(_) => self.take_chunk(now, &mut input[used..], out),
                 Client::Closed => return Taken { used: input.len(), forward: 0..0 },
             };
             let start = used;

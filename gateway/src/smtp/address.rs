@@ -1,8 +1,9 @@
 //! Mailboxes and paths as RFC 5321 section 4.1.2 and RFC 6531 section 3.3 write them.
 //!
 //! Borrowed views over the command line: parsed, never unescaped in place, so that what is sent on is what was judged.
-//! The grammar is the RFC's and nothing is tolerated beyond it: every form that another server might read as a route
-//! (two `@`, comments, unbalanced quotes) fails here, before policy has to guess what a backend would make of it.
+//! What is merely unusual passes, and is written anew in one strict form: no brackets, a long local part. Every form that
+//! another server might read as a route (two `@`, comments, unbalanced quotes) fails here, before policy has to guess what
+//! a backend would make of it.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -46,11 +47,10 @@ pub enum ForwardPath<'a> {
     Mailbox(Mailbox<'a>),
 }
 
-/// Octets of a local part (RFC 5321 section 4.5.3.1.1).
-const LOCAL_PART_MAX: usize = 64;
 /// Octets of a domain (section 4.5.3.1.2).
 const DOMAIN_MAX: usize = 255;
-/// Octets of a path, brackets included (section 4.5.3.1.3).
+/// Octets of a path, brackets included (section 4.5.3.1.3). A local part has no limit of its own: 64 octets is what every
+/// server must take, and bounce addresses of bulk senders are longer.
 const PATH_MAX: usize = 256;
 
 impl<'a> ReversePath<'a> {
@@ -80,11 +80,13 @@ impl<'a> ReversePath<'a> {
 impl<'a> ForwardPath<'a> {
     /// Parses a path at the head of `text`; what follows its `>` comes with it. `None`: not a path.
     pub fn parse(text: &'a str) -> Option<(Self, &'a str)> {
-        const POSTMASTER: &str = "<postmaster>";
-        if let Some((head, rest)) = text.split_at_checked(POSTMASTER.len())
-            && head.eq_ignore_ascii_case(POSTMASTER)
-        {
-            return Some((Self::Postmaster, rest));
+        for postmaster in ["<postmaster>", "postmaster"] {
+            if let Some((head, rest)) = text.split_at_checked(postmaster.len())
+                && head.eq_ignore_ascii_case(postmaster)
+                && (head.starts_with('<') || ends_path(rest))
+            {
+                return Some((Self::Postmaster, rest));
+            }
         }
         let (mailbox, rest) = parse_path(text)?;
         Some((Self::Mailbox(mailbox), rest))
@@ -104,14 +106,26 @@ impl<'a> ForwardPath<'a> {
     }
 }
 
-/// `"<" [ route ":" ] mailbox ">"`
+/// `"<" [ route ":" ] mailbox ">"`, or a mailbox alone, as devices and scripts write it.
 fn parse_path(text: &str) -> Option<(Mailbox<'_>, &str)> {
-    let inner = skip_route(text.strip_prefix('<')?)?;
+    let bracketed = text.strip_prefix('<');
+    let inner = match bracketed {
+        Some(inner) => skip_route(inner)?,
+        None => text,
+    };
     let (local_part, rest) = parse_local_part(inner)?;
     let (domain, rest) = parse_domain(rest.strip_prefix('@')?)?;
     let whole = &inner[..inner.len() - rest.len()];
-    let after = rest.strip_prefix('>')?;
+    let after = match bracketed {
+        Some(_) => rest.strip_prefix('>')?,
+        None => Some(rest).filter(|rest| ends_path(rest))?,
+    };
     (whole.len() + 2 <= PATH_MAX).then_some((Mailbox { text: whole, local_part, domain }, after))
+}
+
+/// Whether a path without brackets is over here.
+fn ends_path(rest: &str) -> bool {
+    rest.is_empty() || rest.starts_with([' ', '\t'])
 }
 
 /// `"@" domain *( "," "@" domain ) ":"`, if it is there.
@@ -131,7 +145,7 @@ fn skip_route(text: &str) -> Option<&str> {
 
 fn parse_local_part(text: &str) -> Option<(&str, &str)> {
     let length = if text.starts_with('"') { quoted_string(text)? } else { dot_string(text)? };
-    (length <= LOCAL_PART_MAX).then(|| text.split_at(length))
+    Some(text.split_at(length))
 }
 
 /// Length of a dot-string at the head of `text`: atoms with one dot between any two.
@@ -257,7 +271,17 @@ mod tests {
             ("<a@[2001:db8::1]>", None),
             ("<a@[IPv6:192.0.2.1]>", None),
             ("<a@b.example", None),
-            ("a@b.example", None),
+            ("a@b.example", Some(("a", "@b.example"))),
+            ("postmaster", Some(("postmaster", ""))),
+            ("\"a b\"@c.example", Some(("\"a b\"", "@c.example"))),
+            ("a", None),
+            ("postmasters", None),
+            ("a@b.example>", None),
+            ("<<a@b.example>>", None),
+            ("@one.example:a@b.example", None),
+            ("Name <a@b.example>", None),
+            ("a@b.example (x)", None),
+            ("a@b.example,c@d.example", None),
         ];
         for (text, expected) in table {
             assert_eq!(forward(text), *expected, "{text}");
@@ -266,8 +290,10 @@ mod tests {
 
     #[test]
     fn lengths_are_bounded() {
-        assert!(forward(&format!("<{}@b.example>", "a".repeat(64))).is_some());
-        assert!(forward(&format!("<{}@b.example>", "a".repeat(65))).is_none());
+        for length in [64, 65, 68, 73, 86, 128, 244] {
+            assert!(forward(&format!("<{}@b.example>", "a".repeat(length))).is_some(), "{length}");
+        }
+        assert!(forward(&format!("<{}@b.example>", "a".repeat(246))).is_none());
         assert!(forward(&format!("<a@{}example>", "abcdefghi.".repeat(30))).is_none());
         assert!(forward(&format!("<a@{}.example>", "b".repeat(64))).is_none());
     }

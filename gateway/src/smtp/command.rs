@@ -3,6 +3,8 @@
 //! A line becomes a borrowed view, or the reply it deserves. Nothing that this module accepts can hold a byte that ends a
 //! line or begins another command, so what the encoders write is one command whatever the client sent.
 
+use std::borrow::Cow;
+
 use super::address::{ForwardPath, ReversePath};
 use super::reply::EnhancedCode;
 
@@ -38,12 +40,13 @@ impl<'a> Params<'a> {
 }
 
 /// A command as a client may send it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// EHLO with the client's name or literal, validated and bounded to 255 bytes of printable ASCII without spaces.
-    Ehlo(&'a str),
+    /// EHLO with what the client calls itself: not empty, at most 255 bytes, no control characters; and nothing else is
+    /// sure. [`is_plain_hello`] tells what may be sent on as it is. Bytes that are no UTF-8 stand there as U+FFFD.
+    Ehlo(Cow<'a, str>),
     /// HELO, likewise.
-    Helo(&'a str),
+    Helo(Cow<'a, str>),
     /// MAIL FROM.
     Mail {
         /// Where bounces go.
@@ -125,7 +128,8 @@ const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> Command
 const BAD_BYTES: CommandError = fault(500, EnhancedCode(5, 5, 2), "Command is no UTF-8, or holds control characters");
 const NO_ARGUMENT_ALLOWED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command takes no argument");
 const ARGUMENT_NEEDED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command needs an argument");
-const BAD_HELLO: CommandError = fault(501, EnhancedCode(5, 5, 4), "A host name or address literal is needed");
+const BAD_HELLO: CommandError =
+    fault(501, EnhancedCode(5, 5, 4), "A name is needed, of at most 255 bytes and without control characters");
 const UTF8_ARGUMENT: CommandError = fault(553, EnhancedCode(5, 6, 7), "Non-ASCII characters need SMTPUTF8");
 const MAIL_SYNTAX: CommandError =
     CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]") };
@@ -140,8 +144,8 @@ const BDAT_SYNTAX: CommandError =
 
 /// Parses one line without its CRLF.
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
-    let text = std::str::from_utf8(line).map_err(|_| BAD_BYTES)?;
-    if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+    let Ok(text) = std::str::from_utf8(line) else { return hello_in_another_charset(line) };
+    if text.chars().any(|c| is_control(c) && c != '\t') {
         return Err(BAD_BYTES);
     }
     let text = text.trim_end_matches([' ', '\t']);
@@ -198,11 +202,32 @@ fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
 }
 
-/// Not only true host names: clients name themselves in many ways. But no byte that could begin another attribute.
-fn parse_hello(argument: &str) -> Result<&str, CommandError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-    let good = !argument.is_empty() && argument.len() <= HELLO_MAX && argument.bytes().all(allowed);
-    if good { Ok(argument) } else { Err(BAD_HELLO) }
+/// What ends a line or steers a terminal somewhere: C0, C1, and Unicode's own separators of lines and paragraphs.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Not only host names: clients name themselves in many ways.
+fn parse_hello(argument: &str) -> Result<Cow<'_, str>, CommandError> {
+    let good = !argument.is_empty() && argument.len() <= HELLO_MAX && !argument.chars().any(is_control);
+    if good { Ok(argument.into()) } else { Err(BAD_HELLO) }
+}
+
+/// Devices name themselves in the charset they were made for. No other command may.
+fn hello_in_another_charset(line: &[u8]) -> Result<Command<'_>, CommandError> {
+    let (verb, name) = line.split_at_checked(5).ok_or(BAD_BYTES)?;
+    let esmtp = verb.eq_ignore_ascii_case(b"EHLO ");
+    if !esmtp && !verb.eq_ignore_ascii_case(b"HELO ") {
+        return Err(BAD_BYTES);
+    }
+    let name = String::from_utf8_lossy(name.trim_ascii()).into_owned();
+    parse_hello(&name)?;
+    Ok(if esmtp { Command::Ehlo(name.into()) } else { Command::Helo(name.into()) })
+}
+
+/// Whether a name can be told to the backend as it is: no byte that could begin something else there.
+pub fn is_plain_hello(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
 }
 
 fn parse_bdat(argument: &str) -> Option<Command<'static>> {

@@ -118,9 +118,18 @@ fn normalize(name: &str) -> Option<Cow<'_, str>> {
         let lower = name.bytes().any(|byte| byte.is_ascii_uppercase());
         return Some(if lower { name.to_ascii_lowercase().into() } else { name.into() });
     }
+    if name.chars().any(folds) {
+        return None;
+    }
     let ascii = idna::domain_to_ascii(name).ok()?;
     let (unicode, valid) = idna::domain_to_unicode(&ascii);
     (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
+}
+
+/// Whether a letter stands for another one: the Kelvin sign is no k, though it becomes one in lower case.
+fn folds(c: char) -> bool {
+    let lower = c.to_lowercase();
+    !c.is_ascii() && !lower.clone().eq([c]) && !lower.flat_map(char::to_uppercase).eq([c])
 }
 
 #[cfg(test)]
@@ -154,6 +163,10 @@ mod tests {
             ("ｌｏcal.test", Membership::Invalid),
             ("local。test", Membership::Invalid),
             ("lo\u{ad}cal.test", Membership::Invalid),
+            ("\u{212a}ocal.test", Membership::Invalid),
+            ("loc\u{e5}l.\u{212b}.test", Membership::Invalid),
+            ("b\u{85}.test", Membership::Invalid),
+            ("b\u{202e}.test", Membership::Invalid),
             ("example.com.", Membership::Invalid),
             ("example..com", Membership::Invalid),
         ] {
