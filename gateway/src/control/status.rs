@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-pub use crate::kernel::Mode as XdpMode;
 pub use crate::proof::State as ProofState;
 
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
@@ -239,6 +238,18 @@ pub struct XdpStatus {
     pub bans: u64,
 }
 
+/// How a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum XdpMode {
+    /// In the card's driver.
+    Native,
+    /// Behind it, which costs more.
+    Generic,
+    /// Not at all.
+    Off,
+}
+
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
@@ -316,6 +327,17 @@ pub struct TopList {
     pub mode: XdpMode,
     /// The busiest first.
     pub sources: Vec<TopSource>,
+}
+
+impl XdpMode {
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Off => "off",
+        }
+    }
 }
 
 impl XdpStatus {

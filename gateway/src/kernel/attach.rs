@@ -17,20 +17,13 @@ use crate::config::{Xdp, XdpMode};
 
 use super::cards::{Framing, Placement, placement, uppers};
 use super::errors::{attach_error, detach_error, native_refusal};
+use super::loader::Held;
 use super::netlink::{self, Link};
 use super::{Card, KernelError, Mode, Program, chain};
 
 /// The kernel lets a link go a while after its pin is removed; until then the card is busy.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 const RELEASE_INTERVAL: Duration = Duration::from_millis(5);
-
-/// A link without a pin, and where it is.
-#[derive(Debug)]
-pub(super) struct Held {
-    index: u32,
-    mode: Mode,
-    _link: FdLink,
-}
 
 /// When cards are looked at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,16 +7,16 @@ use std::os::fd::AsFd as _;
 
 use aya::maps::{Array, HashMap as BpfHashMap, Map, MapData, MapError};
 use aya::programs::Xdp;
+use aya::programs::links::FdLink;
 use aya::{Ebpf, EbpfLoader};
 use aya_obj::programs::XdpAttachType;
 use gateway_common::{CONFIG_MAGIC, Config, MAPS, maps};
 
-use super::attach::Held;
 use super::cards::Framing;
 use super::errors::{load_error, map_error, program_error};
 use super::object::{OBJECT, PROGRAM, PROGRAM_IP};
 use super::pins::PinFolder;
-use super::{KernelError, Pins, Settings};
+use super::{KernelError, Mode, Pins, Settings};
 
 /// The program in the kernel. Dropped, it goes on filtering if it was loaded with pins, and leaves the cards if not.
 #[derive(Debug)]
@@ -26,6 +26,14 @@ pub struct Program {
     pub(super) pins: Option<PinFolder>,
     /// Links without pins: the program is on the card as long as they are held.
     pub(super) held: Vec<Held>,
+}
+
+/// A link without a pin, and where it is.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) index: u32,
+    pub(super) mode: Mode,
+    pub(super) _link: FdLink,
 }
 
 /// The program's two entries, for cards with an Ethernet header and for those without.

@@ -49,8 +49,6 @@ mod writer;
 use std::error::Error;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(target_os = "linux")]
 pub use self::attachment::Attachment;
 #[cfg(target_os = "linux")]
@@ -69,8 +67,7 @@ pub use self::stub::{Attachment, Pins, Program, Reader, Steering};
 pub use self::totals::{SourceAccount, Totals};
 
 /// How the program is attached, really.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// In the driver, before the kernel has made anything of the packet.
     Native,
@@ -81,7 +78,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As `status` and metrics call it.
+    /// As the log and the names of pins have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",

@@ -11,7 +11,9 @@ use tracing::{info, warn};
 use crate::accept::Admission;
 use crate::config::{self, Config, Xdp};
 use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
-use crate::kernel::{Attachment, Card, KernelError, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals};
+use crate::kernel::{
+    Attachment, Card, KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals,
+};
 use crate::observe::gauges::{self, Sample};
 use crate::verdicts::Verdicts;
 
@@ -140,7 +142,7 @@ impl KernelSide {
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
             interfaces: cards
                 .into_iter()
-                .map(|Card { name, mode, problem }| InterfaceStatus { name, mode, problem })
+                .map(|Card { name, mode, problem }| InterfaceStatus { name, mode: shown(mode), problem })
                 .collect(),
             packets_total: totals.packets(),
             syn_total: totals.syn(),
@@ -186,8 +188,17 @@ impl KernelSide {
 }
 
 fn best(cards: &[Card]) -> XdpMode {
-    let has = |mode: &XdpMode| cards.iter().any(|card| card.mode == *mode);
-    [XdpMode::Native, XdpMode::Generic].into_iter().find(has).unwrap_or(XdpMode::Off)
+    let has = |mode: &Mode| cards.iter().any(|card| card.mode == *mode);
+    shown([Mode::Native, Mode::Generic].into_iter().find(has).unwrap_or(Mode::Off))
+}
+
+/// As `status` has it.
+fn shown(mode: Mode) -> XdpMode {
+    match mode {
+        Mode::Native => XdpMode::Native,
+        Mode::Generic => XdpMode::Generic,
+        Mode::Off => XdpMode::Off,
+    }
 }
 
 /// What is not as it was asked for, with the card's name in it.
