@@ -157,9 +157,9 @@ fn trust(facts: &Facts) -> String {
 
 fn identity(facts: &Facts) -> String {
     let Facts { gateway, mode, .. } = facts;
-    let proxy = matches!(mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
+    let proxy = mode.is_proxy();
     match facts.kind {
-        _ if *mode == IdentityMode::Transparent => format!(
+        _ if mode.is_transparent() => format!(
             "let its replies to clients take the way through {gateway}, without translation of addresses on the way; \
              `smtp-gateway network show` prints what that takes there and here, `smtp-gateway network up` does it here"
         ),

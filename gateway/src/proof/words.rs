@@ -29,7 +29,7 @@ pub(super) fn summary(verdict: &Verdict, mode: IdentityMode) -> &'static str {
         State::SafeUnproven if !mode.tells() => {
             "strangers cannot relay, but the mail server decides without knowing them from the gateway (`identity`)"
         }
-        State::SafeUnproven if mode == IdentityMode::Transparent => {
+        State::SafeUnproven if mode.is_transparent() => {
             "strangers cannot relay; the mail server gets connections from their own addresses, and sees those unless \
              something between translates them, which was not shown (name an address that it trusts in `proof.trusted`, or one \
              that it turns away in `proof.shunned`)"
@@ -67,7 +67,7 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
         Finding::IgnoresIdentity(_) if *mode == IdentityMode::None => {
             "it is told nothing of who the client is, so every stranger has the gateway's rights".to_owned()
         }
-        Finding::IgnoresIdentity(_) if *mode == IdentityMode::TraceHeader => {
+        Finding::IgnoresIdentity(_) if mode.is_trace_header() => {
             "it is told who the client is only in the message's header, so every stranger has the gateway's rights".to_owned()
         }
         Finding::IgnoresIdentity(ids) => format!(

@@ -11,4 +11,5 @@ pub mod domains;
 pub mod ehlo;
 pub mod line;
 pub mod reply;
+pub mod starttls;
 pub mod xtext;
