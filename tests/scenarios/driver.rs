@@ -13,12 +13,11 @@ use smtp_gateway::sink::{Options, SinkIdentity};
 use socket2::{Domain, SockRef, Socket, Type};
 use tests::peers::client::{Client, Reply};
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect};
+use tests::peers::queues::{until_arrived, until_full};
 use tests::peers::scripted::{self, Answer};
 
 /// What takes longer was not driven by an event but by a timer.
 const SOON: Duration = Duration::from_secs(8);
-/// Until all has arrived that a peer which does not read has room for.
-const UNTIL_FULL: Duration = Duration::from_millis(400);
 
 fn before(backend: SocketAddr, identity: &str, more: &str) -> LocalGateway {
     let front = (address(), 2525).into();
@@ -83,6 +82,19 @@ fn signal(gateway: &LocalGateway, signal: &str) {
     assert!(status.success());
 }
 
+/// A thread that was about to read still may when the signal has been sent.
+fn until_stopped(gateway: &LocalGateway) {
+    let since = Instant::now();
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    while !fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap().flatten().all(is_stopped) {
+        assert!(since.elapsed() < SOON, "the gateway does not stop");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn open_files(gateway: &LocalGateway) -> usize {
     fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
 }
@@ -113,7 +125,7 @@ fn a_slow_reader_gets_every_reply_of_a_verbose_backend() {
     client.must("EHLO client.test");
     client.must("MAIL FROM:<a@client.test>");
     send_aside(&stream, b"RCPT TO:<b@example.com>\r\n".repeat(RECIPIENTS));
-    thread::sleep(UNTIL_FULL);
+    until_full(gateway.address, stream.local_addr().unwrap());
     let last = expect_soon(&mut client, RECIPIENTS, "RCPT");
     assert_eq!(last.lines.len(), 7);
     client.must("RSET");
@@ -128,7 +140,7 @@ fn a_slow_reader_gets_every_reply_of_the_gateway() {
     let stream = narrow(&gateway);
     let mut client = greeted(stream.try_clone().unwrap());
     send_aside(&stream, b"HELP\r\n".repeat(COMMANDS));
-    thread::sleep(UNTIL_FULL);
+    until_full(gateway.address, stream.local_addr().unwrap());
     expect_soon(&mut client, COMMANDS, "HELP");
     client.quit();
 }
@@ -274,7 +286,7 @@ fn a_backend_that_never_reads_costs_no_memory() {
         &stream,
         [b"x".repeat(998).as_slice(), b"\r\n"].concat().repeat(60_000).into_iter().chain(*b".\r\n").collect(),
     );
-    thread::sleep(UNTIL_FULL);
+    until_full(stream.local_addr().unwrap(), gateway.address);
     let grown = memory_kib(&gateway).saturating_sub(idle);
     assert!(grown < 2048, "{grown} KiB more");
     drop(gone);
@@ -291,8 +303,9 @@ fn a_client_that_does_not_read_its_farewell_is_let_go() {
     let mut client = greeted(stream.try_clone().unwrap());
     // All of it is read at once; what is said to it does not fit between the two.
     signal(&gateway, "-STOP");
+    until_stopped(&gateway);
     client.send(&[b"HELP\r\n".repeat(10_000).as_slice(), b"QUIT\r\n"].concat());
-    thread::sleep(UNTIL_FULL);
+    until_arrived(stream.local_addr().unwrap(), gateway.address);
     signal(&gateway, "-CONT");
     gateway.log().wait_for(&["end=\"quit\""]);
     all_is_given_back(&gateway, descriptors);

@@ -309,7 +309,8 @@ mod tests {
         #[test]
         fn never_panics_and_keeps_the_text(text in "[<>@a\"\\\\.:,\\[\\]ü -]{0,20}") {
             if let Some((ForwardPath::Mailbox(mailbox), rest)) = ForwardPath::parse(&text) {
-                let tail = format!("{}>{rest}", mailbox.text);
+                let bracket = if text.starts_with('<') { ">" } else { "" };
+                let tail = format!("{}{bracket}{rest}", mailbox.text);
                 prop_assert!(text.ends_with(&tail));
                 let again = format!("<{}>", mailbox.text);
                 prop_assert!(ForwardPath::parse(&again).is_some());
