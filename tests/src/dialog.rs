@@ -11,7 +11,7 @@
 //! B+                       the gateway dials the backend, and the connection stands
 //! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it (yet)
 //! B*                       the gateway begins TLS with the backend, and it stands;   B* why   … and it does not, for this reason
-//! C*                       TLS with the client, which the gateway has begun, stands;   C* why   … or does not
+//! C*                       TLS with the client, which the gateway has begun, stands;   C* why   … or does not;   C* hangs   … (yet)
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
 //! B> MAIL FROM:<a@b.c>     the backend receives this line;  B>> the same, raw
 //! B-                       the gateway closes the backend's connection;   B! the backend closes it

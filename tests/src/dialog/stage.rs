@@ -204,11 +204,12 @@ impl Stage {
         Ok(())
     }
 
-    /// The gateway was asked to begin TLS with the backend; `how` it went: "" or why not.
+    /// TLS with the client stands, does not for this reason, or `hangs`.
     pub fn client_secured(&mut self, how: &str) -> Result<(), String> {
         take_flag(&mut self.securing_client, "TLS with the client was not begun")?;
         match how.trim() {
             "" => self.session.client_secured(self.now, &mut self.out),
+            "hangs" => {}
             _ => self.session.client_not_secured(&mut self.out),
         }
         self.pump();
