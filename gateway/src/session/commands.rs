@@ -108,8 +108,8 @@ impl Session {
     /// Does what the command asks. False if it must wait for the backend first.
     fn command(&mut self, now: Millis, command: &Command<'_>, out: &mut Output) -> bool {
         match *command {
-            Command::Ehlo(name) => return self.take_hello(name, true, out),
-            Command::Helo(name) => return self.take_hello(name, false, out),
+            Command::Ehlo(name) => return self.take_hello(&name.to_text(), true, out),
+            Command::Helo(name) => return self.take_hello(&name.to_text(), false, out),
             Command::Mail { path, params } => return self.mail(now, &path, params, out),
             Command::Rcpt { path, params } => self.rcpt(&path, params, now, out),
             Command::Data => return self.data(now, out),

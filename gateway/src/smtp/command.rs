@@ -3,6 +3,8 @@
 //! A line becomes a borrowed view, or the reply it deserves. Nothing that this module accepts can hold a byte that ends a
 //! line or begins another command, so what the encoders write is one command whatever the client sent.
 
+use std::borrow::Cow;
+
 use super::address::{ForwardPath, ReversePath};
 use super::reply::EnhancedCode;
 
@@ -40,10 +42,10 @@ impl<'a> Params<'a> {
 /// A command as a client may send it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// EHLO with the client's name or literal, validated and bounded to 255 bytes of printable ASCII without spaces.
-    Ehlo(&'a str),
+    /// EHLO with the name that the client gives itself.
+    Ehlo(HelloName<'a>),
     /// HELO, likewise.
-    Helo(&'a str),
+    Helo(HelloName<'a>),
     /// MAIL FROM.
     Mail {
         /// Where bounces go.
@@ -89,6 +91,27 @@ pub enum Command<'a> {
     Unknown,
 }
 
+/// What a client calls itself: not only host names, and not only in ASCII. At least one byte and at most 255, none of them
+/// a control character.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HelloName<'a>(&'a [u8]);
+
+impl<'a> HelloName<'a> {
+    /// As text. Bytes that are no UTF-8 are taken for Latin-1, which devices send that know nothing else.
+    pub fn to_text(self) -> Cow<'a, str> {
+        let Self(bytes) = self;
+        match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => bytes.iter().map(|&byte| char::from(byte)).map(printable).collect::<String>().into(),
+        }
+    }
+}
+
+/// Latin-1 has control characters above ASCII, where Windows has letters.
+fn printable(character: char) -> char {
+    if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
+}
+
 /// A command that cannot be used: what to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandError {
@@ -125,7 +148,7 @@ const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> Command
 const BAD_BYTES: CommandError = fault(500, EnhancedCode(5, 5, 2), "Command is no UTF-8, or holds control characters");
 const NO_ARGUMENT_ALLOWED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command takes no argument");
 const ARGUMENT_NEEDED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command needs an argument");
-const BAD_HELLO: CommandError = fault(501, EnhancedCode(5, 5, 4), "A host name or address literal is needed");
+const BAD_HELLO: CommandError = fault(501, EnhancedCode(5, 5, 4), "Say your name behind it, in at most 255 octets");
 const UTF8_ARGUMENT: CommandError = fault(553, EnhancedCode(5, 6, 7), "Non-ASCII characters need SMTPUTF8");
 const MAIL_SYNTAX: CommandError =
     CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]") };
@@ -140,8 +163,12 @@ const BDAT_SYNTAX: CommandError =
 
 /// Parses one line without its CRLF.
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
+    if let Some(hello) = parse_hello(line) {
+        return hello;
+    }
     let text = std::str::from_utf8(line).map_err(|_| BAD_BYTES)?;
-    if text.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+    // Separators of lines and paragraphs are controls to whoever shows them.
+    if text.chars().any(|c| c != '\t' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))) {
         return Err(BAD_BYTES);
     }
     let text = text.trim_end_matches([' ', '\t']);
@@ -154,8 +181,6 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
     match verb {
         "MAIL" => parse_mail(argument),
         "RCPT" => parse_rcpt(argument),
-        "EHLO" => parse_hello(argument).map(Command::Ehlo),
-        "HELO" => parse_hello(argument).map(Command::Helo),
         "DATA" => bare(Command::Data),
         "RSET" => bare(Command::Rset),
         "QUIT" => bare(Command::Quit),
@@ -171,9 +196,9 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
 }
 
 fn known_verb(verb: &str) -> Option<&'static str> {
-    const VERBS: [&str; 17] = [
-        "MAIL", "RCPT", "DATA", "EHLO", "QUIT", "RSET", "NOOP", "BDAT", "HELO", "VRFY", "EXPN", "HELP", "STARTTLS",
-        "AUTH", "XCLIENT", "XFORWARD", "PROXY",
+    const VERBS: [&str; 15] = [
+        "MAIL", "RCPT", "DATA", "QUIT", "RSET", "NOOP", "BDAT", "VRFY", "EXPN", "HELP", "STARTTLS", "AUTH", "XCLIENT",
+        "XFORWARD", "PROXY",
     ];
     VERBS.into_iter().find(|known| verb.eq_ignore_ascii_case(known))
 }
@@ -198,11 +223,28 @@ fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
 }
 
-/// Not only true host names: clients name themselves in many ways. But no byte that could begin another attribute.
-fn parse_hello(argument: &str) -> Result<&str, CommandError> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte);
-    let good = !argument.is_empty() && argument.len() <= HELLO_MAX && argument.bytes().all(allowed);
-    if good { Ok(argument) } else { Err(BAD_HELLO) }
+/// EHLO and HELO, whose argument may be in any encoding; `None` for another command. Refused is what has no name, or one with
+/// control characters.
+fn parse_hello<'a>(line: &'a [u8]) -> Option<Result<Command<'a>, CommandError>> {
+    let (verb, argument) = line.split_at_checked(4)?;
+    let command: fn(HelloName<'a>) -> Command<'a> = match verb {
+        _ if verb.eq_ignore_ascii_case(b"EHLO") => Command::Ehlo,
+        _ if verb.eq_ignore_ascii_case(b"HELO") => Command::Helo,
+        _ => return None,
+    };
+    if !argument.is_empty() && !argument.starts_with(b" ") && !argument.starts_with(b"\t") {
+        return None;
+    }
+    let name = argument.trim_ascii();
+    let control = match std::str::from_utf8(name) {
+        Ok(text) => text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')),
+        Err(_) => name.iter().any(u8::is_ascii_control),
+    };
+    Some(match name.len() {
+        _ if control => Err(BAD_BYTES),
+        1..=HELLO_MAX => Ok(command(HelloName(name))),
+        _ => Err(BAD_HELLO),
+    })
 }
 
 fn parse_bdat(argument: &str) -> Option<Command<'static>> {
@@ -247,17 +289,19 @@ impl Param<'_> {
 
 /// Appends MAIL with these parameters, CRLF included.
 pub fn encode_mail<'a>(path: &ReversePath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    encode_path(b"MAIL FROM:<", path.as_str(), params, out);
+    out.extend_from_slice(b"MAIL FROM:<");
+    path.write_to(out);
+    encode_params(params, out);
 }
 
 /// Appends RCPT with these parameters, CRLF included.
 pub fn encode_rcpt<'a>(path: &ForwardPath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    encode_path(b"RCPT TO:<", path.as_str(), params, out);
+    out.extend_from_slice(b"RCPT TO:<");
+    path.write_to(out);
+    encode_params(params, out);
 }
 
-fn encode_path<'a>(head: &[u8], path: &str, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    out.extend_from_slice(head);
-    out.extend_from_slice(path.as_bytes());
+fn encode_params<'a>(params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
     out.push(b'>');
     for Param { keyword, value } in params {
         out.push(b' ');

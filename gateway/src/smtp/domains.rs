@@ -1,15 +1,14 @@
 //! Sets of mail domains, such as those the backend receives mail for.
 //!
-//! Names are compared as lower-case A-labels (RFC 5890). An internationalised name is a member only if it is written the
-//! way IDNA writes it, letter case aside: a name that must first be folded (fullwidth letters, an ideographic full stop)
-//! is no domain here, even if it folds onto a local one, because the next server may fold it onto something else.
+//! Names are compared as [`labels`](super::labels) says: a name that must first be folded is no domain here, even if it folds
+//! onto a local one.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::smtp::address::{Domain, parse_literal};
+use super::address::{Domain, parse_literal};
+use super::labels::a_labels;
 
 /// Exact domains, `.suffix` entries and address literals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl DomainSet {
             Some(suffix) => (suffix, &mut self.suffixes),
             None => (entry, &mut self.exact),
         };
-        let name = normalize(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
+        let name = a_labels(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
         names.insert(name.into());
         Ok(())
     }
@@ -87,7 +86,7 @@ impl DomainSet {
             Domain::Literal(address) if self.literals.contains(&address.to_canonical()) => return Membership::Local,
             Domain::Literal(_) | Domain::GeneralLiteral(_) => return Membership::Foreign,
         };
-        let Some(name) = normalize(name) else { return Membership::Invalid };
+        let Some(name) = a_labels(name) else { return Membership::Invalid };
         if self.exact.contains(&*name) || parents(&name).any(|parent| self.suffixes.contains(parent)) {
             Membership::Local
         } else {
@@ -107,20 +106,6 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && !label.starts_with('-')
         && !label.ends_with('-')
-}
-
-/// Lower-case A-labels, borrowed where the name is that already; `None` if it is no domain name.
-fn normalize(name: &str) -> Option<Cow<'_, str>> {
-    if name.split('.').any(str::is_empty) {
-        return None;
-    }
-    if name.is_ascii() {
-        let lower = name.bytes().any(|byte| byte.is_ascii_uppercase());
-        return Some(if lower { name.to_ascii_lowercase().into() } else { name.into() });
-    }
-    let ascii = idna::domain_to_ascii(name).ok()?;
-    let (unicode, valid) = idna::domain_to_unicode(&ascii);
-    (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
 }
 
 #[cfg(test)]
@@ -154,6 +139,7 @@ mod tests {
             ("ｌｏcal.test", Membership::Invalid),
             ("local。test", Membership::Invalid),
             ("lo\u{ad}cal.test", Membership::Invalid),
+            ("loca\u{212a}.test", Membership::Invalid),
             ("example.com.", Membership::Invalid),
             ("example..com", Membership::Invalid),
         ] {
