@@ -1,29 +1,30 @@
 //! smtp-gateway: an SMTP gateway that tells the mail server behind it who the client is, and proves that it relays for
 //! nobody.
 //!
-//! The library is the whole program; `main.rs` only turns arguments into an exit code. The rooms:
+//! The library is the whole program; `main.rs` only turns arguments into an exit code. This table of its rooms is law: tests
+//! (`house/`) read it, every `use` and every path, and fail on an arrow that is not in it, and on any circle.
 //!
-//! | room | for | must not know |
-//! | --- | --- | --- |
-//! | [`time`] | milliseconds, the date, and the one clock | anything else |
-//! | [`smtp`] | codecs: bytes to meaning and back | sessions, I/O, clocks |
-//! | [`session`] | the state machines of one session | I/O, clocks, executors |
-//! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | I/O, clocks |
-//! | [`identity`] | who the client is, and how the backend is told | SMTP transactions |
-//! | [`drive`] | sockets and timers; does what `session` says | what SMTP means |
-//! | [`accept`] | listeners, admission, drain | what is said on a connection |
-//! | [`backend`] | addresses, health, learned dialect | clients |
-//! | [`verdicts`] | findings to bans, and who is let in | sockets, sessions |
-//! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | SMTP, who asks |
-//! | [`config`] | files to checked values, every fault at once | how values are used |
-//! | [`proof`] | the relay self-test: plan, run, judge, report | who started it |
-//! | [`control`] | the unix socket and its verbs | sessions |
-//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | SMTP, why somebody is banned |
-//! | [`observe`] | numbers, log and events, each name declared once | decisions, sessions |
-//! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | how a number comes about |
-//! | [`service`] | the parts put together, in order, and taken apart | what any part does |
-//! | [`cli`] | arguments to exit codes | everything else's inside |
-//! | [`sink`] | a small development backend | the gateway |
+//! | room | for | may name | must not know |
+//! | --- | --- | --- | --- |
+//! | [`time`] | milliseconds, the date, and the one clock | nobody | anything else |
+//! | [`smtp`] | codecs: bytes to meaning and back | nobody | sessions, I/O, clocks |
+//! | [`session`] | the state machines of one session | config, identity, policy, smtp, time | I/O, clocks, executors |
+//! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | config, identity, smtp, time | I/O, clocks |
+//! | [`identity`] | who the client is, and how the backend is told | config, smtp | SMTP transactions |
+//! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, time, verdicts | what SMTP means |
+//! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, session, time, verdicts | what is said on a connection |
+//! | [`backend`] | addresses, health, learned dialect | config, identity, observe, policy, session, smtp, time | clients |
+//! | [`verdicts`] | findings to bans, and who is let in | config, identity, policy, time | sockets, sessions |
+//! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
+//! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
+//! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, policy, session, smtp, time, verdicts | who started it |
+//! | [`control`] | the unix socket and its verbs | config, observe, proof, time | sessions |
+//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, why somebody is banned |
+//! | [`observe`] | numbers, log and events, each name declared once | config, identity, time | decisions, sessions |
+//! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | config, control, observe, time | how a number comes about |
+//! | [`service`] | the parts put together, in order, and taken apart | accept, backend, config, control, drive, identity, kernel, metrics, observe, policy, proof, session, time, verdicts | what any part does |
+//! | [`cli`] | arguments to exit codes | config, control, identity, observe, proof, service, sink, time | everything else's inside |
+//! | [`sink`] | a small development backend | nobody | the gateway |
 
 pub mod accept;
 pub mod backend;
@@ -44,3 +45,6 @@ pub mod smtp;
 pub mod time;
 pub mod tls;
 pub mod verdicts;
+
+#[cfg(test)]
+mod house;

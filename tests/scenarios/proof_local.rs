@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use smtp_gateway::sink::{Options, SinkIdentity, network};
 use tempfile::TempDir;
+use tests::peers::client::Client;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
 use tests::peers::scripted::{self, Answer, Dialog};
 
@@ -285,6 +287,32 @@ fn an_address_of_this_host_that_may_relay_is_found() {
     assert!(findings.contains("Who comes from there?"), "{findings}");
     let (_, _, findings) = verdict(&allowed("\"127.0.0.77/32\""));
     assert!(!findings.contains("may relay by"), "a machine named by itself is no forwarder: {findings}");
+}
+
+/// A client on the gateway's host may be one that may use XCLIENT itself, and a sink takes it from loopback.
+#[test]
+fn mail_of_this_host_raises_no_alarm() {
+    let everybody = vec![network("0.0.0.0/0").unwrap()];
+    let sink = sink(Options { xclient_from: everybody, ..Options::default() });
+    let alarm = "the backend offers XCLIENT to a client that XCLIENT has named";
+    let mail = |stream: TcpStream, gateway: &LocalGateway| {
+        let mut client = Client::over(stream);
+        client.expect(2);
+        assert_eq!(client.mail("a@client.test", "b@example.com", b"Subject: x\r\n\r\nbody\r\n").code, 250);
+        client.quit();
+        gateway.log().wait_for(&["INFO", "session", "end=\"quit\""]);
+        gateway.log().text().matches(alarm).count()
+    };
+    let front = (address(), 2525).into();
+    let gateway = LocalGateway::start(front, &configuration(front, "", sink.address, "xclient", ""));
+    assert_eq!(mail(gateway.connect_from(address()), &gateway), 0, "from this host");
+
+    let (balancer, front) = (address(), (address(), 2525).into());
+    let listener = format!("proxy_protocol_from = [\"{balancer}/32\"]");
+    let gateway = LocalGateway::start(front, &configuration(front, &listener, sink.address, "xclient", ""));
+    let mut stream = gateway.connect_from(balancer);
+    stream.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n").unwrap();
+    assert_eq!(mail(stream, &gateway), 1, "from elsewhere");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::command::{end, repository, target, visible};
 
 const WHAT_TO_TRY: &str = "
-The gateway listens on 127.0.0.1:2525. Behind it, on 127.0.0.1:2526, a small mail server says who it believes each client is.
+The gateway listens on 127.0.0.1:2525. Behind it, on 127.0.0.1:2526, a small mail server says whose it believes each message to be.
 Try, in another terminal:
 
   swaks --server 127.0.0.1:2525 --to user@example.com             accepted; the server below names the client
@@ -33,7 +33,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 async fn both() -> Result<(), String> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
     let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
-    let mut sink = start(&["sink", "--listen", "127.0.0.1:2526", "--local-domain", "example.com"])?;
+    // Its sessions are those of the relay proof and of health checks, too: what is looked for are messages.
+    let mut sink = start(&["sink", "--messages-only", "--listen", "127.0.0.1:2526", "--local-domain", "example.com"])?;
     let mut gateway = match start(&["run", "-c", "config/demo.toml"]) {
         Ok(gateway) => gateway,
         Err(error) => {

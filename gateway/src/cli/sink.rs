@@ -40,17 +40,40 @@ pub(super) struct SinkArguments {
     /// Print nothing of sessions and messages
     #[arg(long)]
     quiet: bool,
+    /// Print messages only, and nothing of sessions and refusals
+    #[arg(long, conflicts_with = "quiet")]
+    messages_only: bool,
     /// Err on purpose, such as `eod=451` or `rcpt=close`; may be given several times
     #[arg(long = "fault", value_name = "POINT=ACTION")]
     faults: Vec<Fault>,
 }
 
 pub(super) fn sink(arguments: SinkArguments) -> Result<(), Failure> {
-    let SinkArguments { listen, hostname, identity, trust, xclient_from, local_domains, maildir, quiet, faults } =
-        arguments;
+    let SinkArguments {
+        listen,
+        hostname,
+        identity,
+        trust,
+        xclient_from,
+        local_domains,
+        maildir,
+        quiet,
+        messages_only,
+        faults,
+    } = arguments;
     privileges::raise_open_files(SESSIONS);
-    let mut options =
-        Options { listen, hostname, identity, trust, local_domains, maildir, quiet, faults, ..Options::default() };
+    let mut options = Options {
+        listen,
+        hostname,
+        identity,
+        trust,
+        local_domains,
+        maildir,
+        quiet,
+        messages_only,
+        faults,
+        ..Options::default()
+    };
     if !xclient_from.is_empty() {
         options.xclient_from = xclient_from;
     }

@@ -1,11 +1,11 @@
 //! Readers of host names, addresses and networks.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::HostPort;
 use super::diagnostics::quoted;
 use super::read::{Complaint, Read};
 use super::values::text;
@@ -13,6 +13,24 @@ use super::values::text;
 /// Where a backend listens if nothing else is said, and DNS.
 const SMTP_PORT: u16 = 25;
 const DNS_PORT: u16 = 53;
+
+/// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HostPort {
+    /// An address.
+    Address(SocketAddr),
+    /// A name to resolve, all its addresses tried in turn.
+    Name(String, u16),
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name(name, port) => write!(f, "{name}:{port}"),
+        }
+    }
+}
 
 /// The gateway's own name.
 pub(super) fn hostname(value: &DeValue<'_>) -> Read<String> {

@@ -43,7 +43,7 @@ macro_rules! table {
             pub(in crate::config) fn read(section: &mut $crate::config::read::Section<'_, '_, '_>) -> Self {
                 let default = Self::unread();
                 Self {
-                    $($key: section.key(stringify!($key), default.$key, $reader),)*
+                    $($key: $crate::config::declare::key(section, stringify!($key), default.$key, $reader),)*
                     $($($more: default.$more,)*)?
                 }
             }
@@ -99,6 +99,11 @@ pub(super) use {table, words};
 pub(super) trait Word: Copy + 'static {
     /// In the order in which a complaint lists them.
     const WORDS: &[(&str, Self)];
+}
+
+/// A declared key's value, or its default.
+pub(super) fn key<T>(section: &mut Section<'_, '_, '_>, key: &'static str, default: T, reader: impl Reader<T>) -> T {
+    reader.read(section, key).unwrap_or(default)
 }
 
 /// How a key's value is read: by any function from a value to what it means, or by one of the shapes below.

@@ -1,21 +1,15 @@
-//! `[[listener]]` and `[[backend]]`: each for itself, names that resolve, and nothing twice. What else must hold between them
-//! is `between`'s.
+//! `[[listener]]` and `[[backend]]`, each for itself. How they are put together is `join`'s.
 
-mod between;
-
-use std::collections::{HashMap, HashSet};
-use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::addresses::{backend_address, listen_address, network};
+use super::addresses::{HostPort, backend_address, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
-use super::diagnostics::{Report, Span, quoted};
+use super::diagnostics::{Span, quoted};
 use super::read::{Complaint, Located, Read, Section};
-use super::suggest::nearest;
-use super::values::{choice, text, word};
+use super::values::{text, word};
 
 const NAME_MAX: usize = 63;
 /// Goes on in place of a faulty address.
@@ -45,24 +39,6 @@ table! {
         identity: IdentityMode = IdentityMode::Xclient, word;
         /// What it is, where it should not be guessed from its greeting.
         kind: Option<ServerKind> = None, Maybe(word);
-    }
-}
-
-/// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum HostPort {
-    /// An address.
-    Address(SocketAddr),
-    /// A name to resolve, all its addresses tried in turn.
-    Name(String, u16),
-}
-
-impl fmt::Display for HostPort {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Address(address) => address.fmt(f),
-            Self::Name(name, port) => write!(f, "{name}:{port}"),
-        }
     }
 }
 
@@ -109,18 +85,18 @@ words! {
 
 /// A `[[listener]]` whose backend is still a name. What is `None` is faulty, or not there.
 pub(super) struct ReadListener {
-    listener: Listener,
-    address: Option<Located<SocketAddr>>,
-    backend: Option<Located<String>>,
+    pub(super) listener: Listener,
+    pub(super) address: Option<Located<SocketAddr>>,
+    pub(super) backend: Option<Located<String>>,
 }
 
 /// A `[[backend]]`. What is `None` is faulty, or not there.
 pub(super) struct ReadBackend {
-    backend: Backend,
+    pub(super) backend: Backend,
     /// Where its name stands, or else its table.
-    name: Span,
-    address: Option<Located<HostPort>>,
-    identity: Option<Located<IdentityMode>>,
+    pub(super) name: Span,
+    pub(super) address: Option<Located<HostPort>>,
+    pub(super) identity: Option<Located<IdentityMode>>,
 }
 
 pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
@@ -205,71 +181,4 @@ fn backend_name(value: &DeValue<'_>) -> Read<String> {
         return Err(Complaint::new(message, help));
     }
     Ok(name.to_owned())
-}
-
-/// Puts both together. What is faulty is reported.
-pub(super) fn join(
-    listeners: Vec<ReadListener>,
-    backends: Vec<ReadBackend>,
-    names_domains: bool,
-    report: &mut Report<'_>,
-) -> (Vec<Listener>, Vec<Backend>) {
-    if listeners.is_empty() {
-        let help = "write `[[listener]]`, and under it `address = \"0.0.0.0:25\"`";
-        report.missing(("", "listener"), None, "there is no `[[listener]]`", help);
-    }
-    if backends.is_empty() {
-        let help = "write `[[backend]]`, and under it the mail server's `address = \"192.0.2.25:25\"`";
-        report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
-    }
-    let indices = backend_indices(&backends, report);
-    between::check(&listeners, &backends, &indices, names_domains, report);
-    let listeners = resolve(listeners, &indices, report);
-    (listeners, backends.into_iter().map(|read| read.backend).collect())
-}
-
-fn backend_indices(backends: &[ReadBackend], report: &mut Report<'_>) -> HashMap<String, usize> {
-    let mut indices = HashMap::new();
-    for (index, ReadBackend { backend, name, .. }) in backends.iter().enumerate() {
-        if indices.contains_key(&backend.name) {
-            let message = format!("there are two backends named `{}`", backend.name);
-            report.fault(name, message, "give each `[[backend]]` a `name` of its own");
-        } else {
-            indices.insert(backend.name.clone(), index);
-        }
-    }
-    indices
-}
-
-fn resolve(listeners: Vec<ReadListener>, indices: &HashMap<String, usize>, report: &mut Report<'_>) -> Vec<Listener> {
-    let mut seen = HashSet::new();
-    let mut resolved = Vec::new();
-    for ReadListener { listener, address, backend } in listeners {
-        let index = match &backend {
-            None => 0,
-            Some(Located { value, span }) => indices.get(value).copied().unwrap_or_else(|| {
-                unknown_backend(value, span, indices, report);
-                0
-            }),
-        };
-        if let Some(Located { value: address, span }) = address
-            && !seen.insert(address)
-        {
-            let help = "delete one of the two, or give it another address or port";
-            report.fault(&span, format!("there are two listeners on `{address}`"), help);
-        }
-        resolved.push(Listener { backend: index, ..listener });
-    }
-    resolved
-}
-
-fn unknown_backend(name: &str, span: &Span, indices: &HashMap<String, usize>, report: &mut Report<'_>) {
-    let mut names: Vec<_> = indices.keys().map(String::as_str).collect();
-    names.sort_unstable();
-    let help = match nearest(name, names.iter().copied()) {
-        Some(meant) => format!("did you mean `\"{meant}\"`?"),
-        None if names.is_empty() => "write a `[[backend]]` with this `name`".to_owned(),
-        None => format!("write {}, or give a `[[backend]]` this `name`", choice(&names)),
-    };
-    report.misfit(span, format!("`listener.backend` is {}, and there is no such backend", quoted(name)), help);
 }

@@ -9,11 +9,13 @@
 
 mod abuse;
 mod addresses;
+mod between;
 mod declare;
 mod diagnostics;
 mod endpoints;
 mod files;
 mod filter;
+mod join;
 mod parse;
 mod proof;
 mod read;
@@ -24,15 +26,14 @@ mod syntax;
 mod values;
 
 pub use self::abuse::{Bans, Xdp, XdpMode};
+pub use self::addresses::HostPort;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, HostPort, IdentityMode, Listener, ServerKind};
-pub use self::filter::{FilterError, LogFilter};
+pub use self::endpoints::{Backend, IdentityMode, Listener, ServerKind};
+pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
-pub use self::sections::{
-    BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, LogLevel, Metrics, Server, Timeouts,
-};
+pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
 pub(crate) use self::values::parse_duration;
 
 /// The whole configuration, checked.

@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, proof, relay, sections, syntax,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, proof, relay, sections, syntax,
 };
 
 /// Bytes of a configuration.
@@ -93,7 +93,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let control = alone(top.table("[control]"), Control::read);
     let metrics = alone(top.table("[metrics]"), Metrics::read);
     let log = alone(top.table("[log]"), Log::read);
-    let (listeners, backends) = endpoints::join(listeners, backends, names_domains, top.report());
+    let (listeners, backends) = join::join(listeners, backends, names_domains, top.report());
     top.refuse("tls", "this version has no TLS yet", "delete `[tls]`");
     top.finish();
     Config { server, listeners, backends, relay, proof, limits, timeouts, bans, dns, xdp, control, metrics, log }

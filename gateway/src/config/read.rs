@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::declare::Reader;
 use super::diagnostics::{Key, Report, Span, quoted};
 use super::suggest::nearest;
 
@@ -96,11 +95,6 @@ impl<'v, 'r, 't> Section<'v, 'r, 't> {
     pub(super) fn value(&mut self, key: &'static str) -> Option<&'v Value<'v>> {
         self.keys.known.entry(self.title).or_default().insert(key);
         self.entries?.get(key)
-    }
-
-    /// A declared key's value, or its default.
-    pub(super) fn key<T>(&mut self, key: &'static str, default: T, reader: impl Reader<T>) -> T {
-        reader.read(self, key).unwrap_or(default)
     }
 
     /// What was read from a key, with its place; `None` if the key is not there, or faulty.

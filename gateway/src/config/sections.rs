@@ -9,7 +9,7 @@ use toml::de::DeValue;
 use super::addresses::{hostname, listen_address, resolver_address};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
-use super::filter::{FilterError, LogFilter};
+use super::filter::{FilterError, LogFilter, LogLevel};
 use super::read::{Complaint, Read, Section};
 use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
 
@@ -161,18 +161,6 @@ words! {
         Text = "text",
         /// One JSON object an event.
         Json = "json",
-    }
-}
-
-words! {
-    /// How much is logged.
-    #[expect(missing_docs, reason = "the names are tracing's own")]
-    pub enum LogLevel {
-        Error = "error",
-        Warn = "warn",
-        Info = "info",
-        Debug = "debug",
-        Trace = "trace",
     }
 }
 

@@ -53,6 +53,8 @@ impl SessionTask {
                 counters.identity_failures_total.increment();
                 backend.identity_refused(why);
             }
+            // This host itself may be a proxy to the backend, which then offers XCLIENT to it rightly.
+            Action::IdentityDoubted if self.session.client_addr().ip().is_loopback() => {}
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => backend.identity_accepted(),
             Action::DialectStale => backend.ask_refresh(),

@@ -27,6 +27,16 @@ pub enum Forwarder {
     Own,
 }
 
+impl Forwarder {
+    /// For people.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Router => "the router of this host",
+            Self::Own => "an address of this host",
+        }
+    }
+}
+
 impl HostNetworks {
     /// As it is now. What cannot be read is left out: this is for warnings, and decides nothing.
     pub fn read() -> Self {

@@ -1,7 +1,6 @@
 //! Findings and verdicts in sentences: what is the case, and what follows for whoever must answer for it.
 
 use crate::config::IdentityMode;
-use crate::identity::host::Forwarder;
 
 use super::judge::{Finding, Severity, Verdict};
 use super::mend::Facts;
@@ -119,10 +118,7 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
                 .to_owned()
         }
         Finding::HiddenClients(ip, forwarder) => {
-            let whose = match forwarder {
-                Forwarder::Router => "the router of this host",
-                Forwarder::Own => "an address of this host",
-            };
+            let whose = forwarder.as_str();
             format!(
                 "{ip}, {whose}, may relay by `relay.allowed_networks`, and mail from there to a foreign domain is accepted: \
                  if a forwarder or a NAT before the gateway hides its clients behind {ip}, every stranger relays. Who comes \

@@ -28,6 +28,8 @@ pub struct Options {
     pub maildir: Option<PathBuf>,
     /// Print nothing.
     pub quiet: bool,
+    /// Print messages only.
+    pub messages_only: bool,
     /// How it errs.
     pub faults: Vec<Fault>,
     /// Threads. Default, and the meaning of 0: one per core.
@@ -47,6 +49,7 @@ impl Default for Options {
             local_domains: Vec::new(),
             maildir: None,
             quiet: false,
+            messages_only: false,
             faults: Vec::new(),
             workers: 0,
             observer: None,

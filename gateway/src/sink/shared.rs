@@ -84,7 +84,8 @@ impl Shared {
         if let Some(observer) = &self.options.observer {
             observer.tell(event);
         }
-        if !self.options.quiet {
+        let is_shown = !self.options.messages_only || matches!(event, Event::Message(_));
+        if !self.options.quiet && is_shown {
             let line = format!("{event}\n");
             // Nobody reads any more: the mail still flows.
             let _ = io::stdout().write_all(line.as_bytes());

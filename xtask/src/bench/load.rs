@@ -10,6 +10,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::LocalSet;
 
+use super::stream::{Security, Stream};
+
 /// One kind of work.
 #[derive(Debug, Clone)]
 pub(super) struct Work {
@@ -33,6 +35,8 @@ pub(super) struct Measured {
     /// Microseconds, a message each (a session each where there are no messages); the first of a session counts from its
     /// connect.
     pub(super) latencies: Vec<u64>,
+    /// Sessions whose TLS took an earlier one up.
+    pub(super) resumed: usize,
 }
 
 impl Work {
@@ -43,18 +47,20 @@ impl Work {
 }
 
 /// Does the work against `server`; the first failure ends it.
-pub(super) async fn run(work: &Work, server: SocketAddr) -> io::Result<Measured> {
+pub(super) async fn run(work: &Work, server: SocketAddr, security: &Security) -> io::Result<Measured> {
     let body: Rc<[u8]> = message(work.size).into();
     let left = Rc::new(RefCell::new(work.sessions));
-    let latencies = Rc::new(RefCell::new(Vec::with_capacity(work.units())));
+    let measured = Rc::new(RefCell::new(Measured::default()));
+    measured.borrow_mut().latencies.reserve(work.units());
     let started = Instant::now();
     let set = LocalSet::new();
     let clients: Vec<_> = (0..work.at_once)
-        .map(|_| {
-            let (work, body, left, latencies) = (work.clone(), body.clone(), left.clone(), latencies.clone());
+        .map(|client| {
+            let (work, body, left, measured) = (work.clone(), body.clone(), left.clone(), measured.clone());
+            let security = security.clone();
             set.spawn_local(async move {
                 while take_one(&left) {
-                    session(&work, server, &body, &latencies).await?;
+                    session(&work, server, client, &security, &body, &measured).await?;
                 }
                 io::Result::Ok(())
             })
@@ -68,7 +74,7 @@ pub(super) async fn run(work: &Work, server: SocketAddr) -> io::Result<Measured>
     })
     .await?;
     let seconds = started.elapsed().as_secs_f64();
-    Ok(Measured { seconds, latencies: latencies.take() })
+    Ok(Measured { seconds, ..measured.take() })
 }
 
 fn take_one(left: &RefCell<usize>) -> bool {
@@ -80,47 +86,64 @@ fn take_one(left: &RefCell<usize>) -> bool {
     true
 }
 
-async fn session(work: &Work, server: SocketAddr, body: &[u8], latencies: &RefCell<Vec<u64>>) -> io::Result<()> {
+async fn session(
+    work: &Work,
+    server: SocketAddr,
+    number: usize,
+    security: &Security,
+    body: &[u8],
+    measured: &RefCell<Measured>,
+) -> io::Result<()> {
+    let push = |elapsed: Duration| {
+        let us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        measured.borrow_mut().latencies.push(us);
+    };
     let mut since = Instant::now();
-    let mut client = Client::connect(server).await?;
+    let mut client = Client::open(server, security, number).await?;
+    measured.borrow_mut().resumed += usize::from(client.stream.is_resumed());
     if work.messages > 0 {
         client.ask(b"EHLO client.example\r\n", b"2").await?;
     }
     for _ in 0..work.messages {
         client.send(body, work.pipelined).await?;
-        push(latencies, since.elapsed());
+        push(since.elapsed());
         since = Instant::now();
     }
     client.ask(b"QUIT\r\n", b"2").await?;
     if work.messages == 0 {
-        push(latencies, since.elapsed());
+        push(since.elapsed());
     }
     Ok(())
 }
 
-fn push(latencies: &RefCell<Vec<u64>>, elapsed: Duration) {
-    latencies.borrow_mut().push(u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX));
-}
-
 /// One connection.
 pub(super) struct Client {
-    stream: TcpStream,
+    stream: Stream,
     input: Vec<u8>,
 }
 
 impl Client {
-    /// Connects and reads the greeting.
-    pub(super) async fn connect(server: SocketAddr) -> io::Result<Self> {
+    /// Connects, reads the greeting, and is secured as the client with this number. After STARTTLS all that was said before is forgotten.
+    pub(super) async fn open(server: SocketAddr, security: &Security, number: usize) -> io::Result<Self> {
         let stream = TcpStream::connect(server).await?;
         stream.set_nodelay(true)?;
-        let mut client = Self { stream, input: Vec::with_capacity(1024) };
+        let mut client = Self { stream: Stream::Plain(stream), input: Vec::with_capacity(1024) };
+        if let Security::Implicit(config) = security {
+            client.stream.secure(config, number).await?;
+        }
         client.replies(b"2").await?;
+        if let Security::StartTls(config) = security {
+            client.ask(b"EHLO client.example\r\n", b"2").await?;
+            client.ask(b"STARTTLS\r\n", b"2").await?;
+            client.stream.secure(config, number).await?;
+        }
         Ok(client)
     }
 
     /// Sends a command and reads its reply, whose code must begin with `expected`.
     pub(super) async fn ask(&mut self, command: &[u8], expected: &[u8; 1]) -> io::Result<()> {
         self.stream.write_all(command).await?;
+        self.stream.flush().await?;
         self.replies(expected).await
     }
 
@@ -129,6 +152,7 @@ impl Client {
             [b"MAIL FROM:<sender@client.example>\r\n", b"RCPT TO:<user@example.com>\r\n", b"DATA\r\n"];
         if pipelined {
             self.stream.write_all(&ENVELOPE.concat()).await?;
+            self.stream.flush().await?;
             self.replies(b"223").await?;
         } else {
             for (command, expected) in ENVELOPE.into_iter().zip([b"2", b"2", b"3"]) {
@@ -136,6 +160,7 @@ impl Client {
             }
         }
         self.stream.write_all(body).await?;
+        self.stream.flush().await?;
         self.replies(b"2").await
     }
 

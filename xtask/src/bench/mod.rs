@@ -9,7 +9,9 @@ mod kernel;
 mod load;
 mod proxies;
 mod storm;
+mod stream;
 mod table;
+mod tls;
 mod usage;
 
 use std::io;
@@ -22,10 +24,13 @@ use crate::peers;
 
 use load::{Client, Work};
 use proxies::{Kind, Proxy, free_address};
+use stream::Security;
 use table::Cell;
+use tls::{Certificate, KeyKind};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--previous PROGRAM]
+       cargo xtask bench --tls [--rounds N] [--only PROXY,…] [--work WORK,…]
        cargo xtask bench --kernel [--rounds N]
        cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
@@ -42,6 +47,9 @@ const WORKS: [Work; 5] = [
     Work { name: "quit", at_once: 256, sessions: 10_000, messages: 0, size: 0, pipelined: false },
 ];
 
+/// Those that end TLS.
+const TLS_KINDS: [Kind; 4] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder];
+
 /// Sessions that wait, for the memory of one.
 const IDLE_SESSIONS: usize = 5000;
 
@@ -53,15 +61,21 @@ struct Plan {
     kinds: Vec<Kind>,
     works: Vec<String>,
     previous: Option<PathBuf>,
+    /// Clients come inside TLS.
+    tls: bool,
 }
 
 /// `cargo xtask bench`.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
-    if let [flag, listen, backend] = arguments
+    if let [flag, listen, backend, tls @ ..] = arguments
         && flag == "--forward"
     {
-        let parse = |text: &String| text.parse().map_err(|_| format!("no address: {text}"));
-        return helpers::forward(parse(listen)?, parse(backend)?).map_err(|error| error.to_string());
+        return forward(listen, backend, tls);
+    }
+    if let [flag, rest @ ..] = arguments
+        && flag == "--tls"
+    {
+        return Plan { tls: true, ..Plan::parse(rest, &TLS_KINDS)? }.run();
     }
     if let [flag, rest @ ..] = arguments
         && flag == "--kernel"
@@ -73,20 +87,25 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     {
         return storm::run(rest);
     }
-    let plan = Plan::parse(arguments)?;
-    for peer in ["haproxy", "nginx"] {
-        if plan.kinds.iter().any(|kind| kind.name() == peer) {
-            peers::provide_one(peer)?;
+    Plan::parse(arguments, &Kind::ALL)?.run()
+}
+
+/// The forwarder, as a process of its own; `tls` is certificate and key, or nothing.
+fn forward(listen: &str, backend: &str, tls: &[String]) -> Result<(), String> {
+    let parse = |text: &str| text.parse().map_err(|_| format!("no address: {text}"));
+    let (listen, backend) = (parse(listen)?, parse(backend)?);
+    let done = match tls {
+        [certificate, key] => {
+            helpers::forward_tls(listen, backend, Certificate::server(certificate.as_ref(), key.as_ref())?)
         }
-    }
-    visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
-    runtime.block_on(plan.measure())
+        _ => helpers::forward(listen, backend),
+    };
+    done.map_err(|error| error.to_string())
 }
 
 impl Plan {
-    fn parse(arguments: &[String]) -> Result<Self, String> {
-        let mut plan = Self { rounds: 5, kinds: Vec::new(), works: Vec::new(), previous: None };
+    fn parse(arguments: &[String], kinds: &[Kind]) -> Result<Self, String> {
+        let mut plan = Self { rounds: 5, kinds: kinds.to_vec(), works: Vec::new(), previous: None, tls: false };
         let mut only = None;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -100,15 +119,15 @@ impl Plan {
             }
         }
         // An earlier build stands right behind the new one.
-        plan.kinds = Kind::ALL.to_vec();
         if plan.previous.is_some() {
             plan.kinds.splice(2..2, Kind::PREVIOUS);
         }
         if let Some(only) = only {
             plan.kinds.retain(|kind| only.split(',').any(|name| name == kind.name()));
         }
-        let known = |name: &String| name == "idle" || WORKS.iter().any(|work| work.name == name);
-        if plan.kinds.is_empty() || !plan.works.iter().all(known) {
+        let inside = tls::WORKS.iter().map(|(work, _)| work.name);
+        let names: Vec<_> = WORKS.iter().map(|work| work.name).chain(inside).chain(["idle"]).collect();
+        if plan.kinds.is_empty() || !plan.works.iter().all(|name| names.contains(&name.as_str())) {
             return Err(USAGE.to_owned());
         }
         Ok(plan)
@@ -118,22 +137,40 @@ impl Plan {
         self.works.is_empty() || self.works.iter().any(|name| name == work)
     }
 
-    async fn measure(&self) -> Result<(), String> {
-        let folder = target().join("bench");
-        let mut proxies = Vec::new();
-        for &kind in &self.kinds {
-            let sink = free_address().map_err(|error| error.to_string())?;
-            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
-            let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
-            tokio::spawn(helpers::answer_auth_http(listener, sink));
-            proxies.push(Proxy::start(kind, &folder, sink, auth_http, self.previous.as_deref())?);
+    fn run(&self) -> Result<(), String> {
+        for peer in ["haproxy", "nginx"] {
+            if self.kinds.iter().any(|kind| kind.name() == peer) {
+                peers::provide_one(peer)?;
+            }
         }
-        for work in WORKS.iter().filter(|work| self.wants(work.name)) {
+        visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        if !self.tls {
+            return runtime.block_on(self.measure(None));
+        }
+        println!("{}", tls::libraries());
+        for kind in KeyKind::ALL {
+            let certificate = Certificate::make(kind, &tls::folder())?;
+            println!("\n== certificate: {}", kind.name());
+            runtime.block_on(self.measure(Some(&certificate)))?;
+        }
+        Ok(())
+    }
+
+    /// Every work through every proxy; with a `certificate`, inside TLS.
+    async fn measure(&self, certificate: Option<&Certificate>) -> Result<(), String> {
+        let proxies = self.start(certificate).await?;
+        let in_clear = WORKS.iter().map(|work| (work, false));
+        let inside = tls::WORKS.iter().map(|(work, resumed)| (work, *resumed));
+        let works: Vec<_> = if certificate.is_some() { inside.collect() } else { in_clear.collect() };
+        for (work, resumed) in works.into_iter().filter(|(work, _)| self.wants(work.name)) {
+            let security = self.securities(certificate, resumed)?;
             let mut rounds: Vec<Vec<Cell>> = vec![Vec::new(); proxies.len()];
             for round in 0..=self.rounds {
-                for (proxy, cells) in proxies.iter().zip(&mut rounds) {
-                    let cell = one_round(work, proxy).await.map_err(|error| failed(work.name, proxy, &error))?;
-                    // The first warms caches and pools.
+                for ((proxy, security), cells) in proxies.iter().zip(&security).zip(&mut rounds) {
+                    let cell = one_round(work, proxy, security).await;
+                    let cell = cell.map_err(|error| failed(work.name, proxy, &error))?;
+                    // The first warms caches and pools, and brings tickets.
                     if round > 0 {
                         cells.push(cell);
                     }
@@ -142,13 +179,33 @@ impl Plan {
             table::print(work, self.rounds, &self.kinds, &rounds);
         }
         if self.wants("idle") {
+            let security = self.securities(certificate, false)?;
             let mut rows = Vec::new();
-            for proxy in &proxies {
-                rows.push(idle_memory(proxy).await.map_err(|error| failed("idle", proxy, &error))?);
+            for (proxy, security) in proxies.iter().zip(&security) {
+                rows.push(idle_memory(proxy, security).await.map_err(|error| failed("idle", proxy, &error))?);
             }
             table::print_idle(IDLE_SESSIONS, &self.kinds, &rows);
         }
         Ok(())
+    }
+
+    async fn start(&self, certificate: Option<&Certificate>) -> Result<Vec<Proxy>, String> {
+        let folder = target().join("bench");
+        let mut proxies = Vec::new();
+        for &kind in &self.kinds {
+            let sink = free_address().map_err(|error| error.to_string())?;
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
+            let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
+            tokio::spawn(helpers::answer_auth_http(listener, sink));
+            proxies.push(Proxy::start(kind, &folder, sink, auth_http, self.previous.as_deref(), certificate)?);
+        }
+        Ok(proxies)
+    }
+
+    /// How each proxy is spoken to.
+    fn securities(&self, certificate: Option<&Certificate>, resumed: bool) -> Result<Vec<Security>, String> {
+        let security = |kind: &Kind| certificate.map_or(Ok(Security::None), |tls| tls.security(*kind, resumed));
+        self.kinds.iter().map(security).collect()
     }
 }
 
@@ -156,19 +213,19 @@ fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
     format!("{work} through {}: {error}", proxy.kind.name())
 }
 
-async fn one_round(work: &Work, proxy: &Proxy) -> io::Result<Cell> {
+async fn one_round(work: &Work, proxy: &Proxy, security: &Security) -> io::Result<Cell> {
     let before = usage::cpu_nanoseconds(proxy.pid())?;
-    let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address)).await??;
+    let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address, security)).await??;
     let cpu = usage::cpu_nanoseconds(proxy.pid())?.saturating_sub(before);
     Ok(Cell::new(work, measured, cpu))
 }
 
 /// Bytes a session after EHLO, and after RCPT.
-async fn idle_memory(proxy: &Proxy) -> io::Result<[f64; 2]> {
+async fn idle_memory(proxy: &Proxy, security: &Security) -> io::Result<[f64; 2]> {
     let before = usage::memory_bytes(proxy.pid())?;
     let mut clients = Vec::with_capacity(IDLE_SESSIONS);
-    for _ in 0..IDLE_SESSIONS {
-        let mut client = Client::connect(proxy.address).await?;
+    for number in 0..IDLE_SESSIONS {
+        let mut client = Client::open(proxy.address, security, number).await?;
         client.ask(b"EHLO client.example\r\n", b"2").await?;
         clients.push(client);
     }

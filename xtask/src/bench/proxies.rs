@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use crate::command::{end, target};
 use crate::peers;
 
+use super::tls::Certificate;
+
 /// How long a proxy may take until it accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -87,13 +89,14 @@ impl Proxy {
     }
 
     /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. `previous` is the
-    /// program of an earlier build.
+    /// program of an earlier build. With a `certificate` clients are to come inside TLS.
     pub(super) fn start(
         kind: Kind,
         folder: &Path,
         sink: SocketAddr,
         auth_http: SocketAddr,
         previous: Option<&Path>,
+        certificate: Option<&Certificate>,
     ) -> Result<Self, String> {
         let binary = target().join("release/smtp-gateway");
         let sink_process = running(
@@ -111,22 +114,27 @@ impl Proxy {
         };
         let process = match kind {
             Kind::Gateway | Kind::GatewayProxyV2 | Kind::Previous | Kind::PreviousProxyV2 => {
-                let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder))?;
+                let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder, certificate))?;
                 let earlier = previous.filter(|_| Kind::PREVIOUS.contains(&kind));
                 running(Command::new(earlier.unwrap_or(&binary)).args(["run", "-c"]).arg(config))?
             }
             Kind::Haproxy => {
-                let config = write("haproxy.cfg", haproxy(address, sink))?;
+                let config = write("haproxy.cfg", haproxy(address, sink, certificate))?;
                 running(peers::command("haproxy", "usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?
             }
             Kind::Nginx => {
                 let module = peers::folder("nginx").join("usr/lib/nginx/modules/ngx_mail_module.so");
-                let config = write("nginx.conf", nginx(address, auth_http, &folder, &module))?;
+                let config = write("nginx.conf", nginx(address, auth_http, &folder, &module, certificate))?;
                 running(peers::command("nginx", "usr/sbin/nginx").args(["-e", "stderr", "-c"]).arg(config))?
             }
             Kind::Forwarder => {
                 let this = std::env::current_exe().map_err(|error| error.to_string())?;
-                running(Command::new(this).args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string()))?
+                let mut command = Command::new(this);
+                command.args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string());
+                if let Some(Certificate { certificate, key, .. }) = certificate {
+                    command.arg(certificate).arg(key);
+                }
+                running(&mut command)?
             }
         };
         wait_for(address)?;
@@ -155,7 +163,18 @@ pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
     Err(format!("nothing accepts connections on {address} after {} s", START_TIMEOUT.as_secs()))
 }
 
-fn gateway(address: SocketAddr, sink: SocketAddr, identity: &str, folder: &Path) -> String {
+fn gateway(
+    address: SocketAddr,
+    sink: SocketAddr,
+    identity: &str,
+    folder: &Path,
+    certificate: Option<&Certificate>,
+) -> String {
+    let (listener, tls) = certificate.map_or_else(Default::default, |Certificate { certificate, key, .. }| {
+        let (certificate, key) = (certificate.display(), key.display());
+        let tls = format!("[tls]\ncertificates = [{{ certificate = \"{certificate}\", key = \"{key}\" }}]\n");
+        ("tls = \"starttls\"", tls)
+    });
     let control: PathBuf = folder.join("control.sock");
     format!(
         r#"[server]
@@ -163,6 +182,7 @@ hostname = "gateway.example"
 workers = 2
 [[listener]]
 address = "{address}"
+{listener}
 [[backend]]
 address = "{sink}"
 identity = "{identity}"
@@ -178,12 +198,13 @@ enabled = false
 socket = "{}"
 [log]
 level = "error"
-"#,
+{tls}"#,
         control.display()
     )
 }
 
-fn haproxy(address: SocketAddr, sink: SocketAddr) -> String {
+fn haproxy(address: SocketAddr, sink: SocketAddr, certificate: Option<&Certificate>) -> String {
+    let ssl = certificate.map_or_else(String::new, |tls| format!(" ssl crt {}", tls.combined.display()));
     format!(
         "global
     nbthread 2
@@ -195,13 +216,25 @@ defaults
     timeout server 5m
     maxconn 6000
 listen smtp
-    bind {address}
+    bind {address}{ssl}
     server sink {sink} send-proxy-v2
 "
     )
 }
 
-fn nginx(address: SocketAddr, auth_http: SocketAddr, folder: &Path, module: &Path) -> String {
+fn nginx(
+    address: SocketAddr,
+    auth_http: SocketAddr,
+    folder: &Path,
+    module: &Path,
+    certificate: Option<&Certificate>,
+) -> String {
+    let tls = certificate.map_or_else(String::new, |Certificate { certificate, key, .. }| {
+        let (certificate, key) = (certificate.display(), key.display());
+        format!(
+            "starttls on; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:s:10m;"
+        )
+    });
     format!(
         "load_module {};
 daemon off;
@@ -219,6 +252,7 @@ mail {{
         listen {address} backlog=1024;
         protocol smtp;
         smtp_auth none;
+        {tls}
         smtp_capabilities PIPELINING \"SIZE 104857600\" 8BITMIME;
     }}
 }}

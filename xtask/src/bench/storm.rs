@@ -30,6 +30,7 @@ use super::ROUND_TIMEOUT;
 use super::kernel::Driver;
 use super::load::{self, Work};
 use super::proxies::{Running, running, wait_for};
+use super::stream::Security;
 use flood::{BANNED, Sources};
 use net::{CARDS, FRONT, Hosts, NOWHERE};
 
@@ -218,9 +219,9 @@ impl Way {
         let server = SocketAddr::V4(front()?);
         self.hosts.client.within(|| {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-            let measured = runtime
-                .map_err(|error| error.to_string())?
-                .block_on(async { tokio::time::timeout(ROUND_TIMEOUT, load::run(&WORK, server)).await });
+            let measured = runtime.map_err(|error| error.to_string())?.block_on(async {
+                tokio::time::timeout(ROUND_TIMEOUT, load::run(&WORK, server, &Security::None)).await
+            });
             let measured = measured.map_err(|_| format!("not done after {} s", ROUND_TIMEOUT.as_secs()))?;
             Ok(WORK.units() as f64 / measured.map_err(|error| format!("mail: {error}"))?.seconds)
         })

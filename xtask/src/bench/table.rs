@@ -14,6 +14,8 @@ pub(super) struct Cell {
     cpu_s_per_gb: f64,
     p50_ms: f64,
     p99_ms: f64,
+    /// Of all sessions, those whose TLS took an earlier one up.
+    resumed: f64,
 }
 
 impl Cell {
@@ -27,6 +29,7 @@ impl Cell {
             cpu_s_per_gb: cpu / (units * work.size as f64),
             p50_ms: percentile(&measured.latencies, 50),
             p99_ms: percentile(&measured.latencies, 99),
+            resumed: measured.resumed as f64 / work.sessions as f64,
         }
     }
 }
@@ -72,6 +75,10 @@ pub(super) fn print(work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cel
             median(cells, |cell| cell.p50_ms),
             median(cells, |cell| cell.p99_ms)
         );
+        let resumed = median(cells, |cell| cell.resumed);
+        if resumed > 0.0 {
+            println!("  {:<17} {:>9.0} % of its sessions resumed", "", resumed * 100.0);
+        }
     }
 }
 

@@ -4,11 +4,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use super::super::diagnostics::Report;
-use super::super::read::Located;
-use super::super::values::choice;
-use super::super::{HostPort, IdentityMode};
-use super::{ReadBackend, ReadListener};
+use super::addresses::HostPort;
+use super::diagnostics::Report;
+use super::endpoints::{IdentityMode, ReadBackend, ReadListener};
+use super::read::Located;
+use super::values::choice;
 
 /// Reports what does not hold. `indices` are the backends' by name.
 pub(super) fn check(

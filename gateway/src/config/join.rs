@@ -1,0 +1,78 @@
+//! Listeners and backends put together: names that resolve, and nothing twice. What else must hold between them is
+//! `between`'s.
+
+use std::collections::{HashMap, HashSet};
+
+use super::between;
+use super::diagnostics::{Report, Span, quoted};
+use super::endpoints::{Backend, Listener, ReadBackend, ReadListener};
+use super::read::Located;
+use super::suggest::nearest;
+use super::values::choice;
+
+/// Puts both together. What is faulty is reported.
+pub(super) fn join(
+    listeners: Vec<ReadListener>,
+    backends: Vec<ReadBackend>,
+    names_domains: bool,
+    report: &mut Report<'_>,
+) -> (Vec<Listener>, Vec<Backend>) {
+    if listeners.is_empty() {
+        let help = "write `[[listener]]`, and under it `address = \"0.0.0.0:25\"`";
+        report.missing(("", "listener"), None, "there is no `[[listener]]`", help);
+    }
+    if backends.is_empty() {
+        let help = "write `[[backend]]`, and under it the mail server's `address = \"192.0.2.25:25\"`";
+        report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
+    }
+    let indices = backend_indices(&backends, report);
+    between::check(&listeners, &backends, &indices, names_domains, report);
+    let listeners = resolve(listeners, &indices, report);
+    (listeners, backends.into_iter().map(|read| read.backend).collect())
+}
+
+fn backend_indices(backends: &[ReadBackend], report: &mut Report<'_>) -> HashMap<String, usize> {
+    let mut indices = HashMap::new();
+    for (index, ReadBackend { backend, name, .. }) in backends.iter().enumerate() {
+        if indices.contains_key(&backend.name) {
+            let message = format!("there are two backends named `{}`", backend.name);
+            report.fault(name, message, "give each `[[backend]]` a `name` of its own");
+        } else {
+            indices.insert(backend.name.clone(), index);
+        }
+    }
+    indices
+}
+
+fn resolve(listeners: Vec<ReadListener>, indices: &HashMap<String, usize>, report: &mut Report<'_>) -> Vec<Listener> {
+    let mut seen = HashSet::new();
+    let mut resolved = Vec::new();
+    for ReadListener { listener, address, backend } in listeners {
+        let index = match &backend {
+            None => 0,
+            Some(Located { value, span }) => indices.get(value).copied().unwrap_or_else(|| {
+                unknown_backend(value, span, indices, report);
+                0
+            }),
+        };
+        if let Some(Located { value: address, span }) = address
+            && !seen.insert(address)
+        {
+            let help = "delete one of the two, or give it another address or port";
+            report.fault(&span, format!("there are two listeners on `{address}`"), help);
+        }
+        resolved.push(Listener { backend: index, ..listener });
+    }
+    resolved
+}
+
+fn unknown_backend(name: &str, span: &Span, indices: &HashMap<String, usize>, report: &mut Report<'_>) {
+    let mut names: Vec<_> = indices.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    let help = match nearest(name, names.iter().copied()) {
+        Some(meant) => format!("did you mean `\"{meant}\"`?"),
+        None if names.is_empty() => "write a `[[backend]]` with this `name`".to_owned(),
+        None => format!("write {}, or give a `[[backend]]` this `name`", choice(&names)),
+    };
+    report.misfit(span, format!("`listener.backend` is {}, and there is no such backend", quoted(name)), help);
+}
