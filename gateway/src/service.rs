@@ -22,6 +22,7 @@ use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, 
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
 use crate::drive::Drain;
+use crate::identity::host::HostNetworks;
 use crate::identity::names::Names;
 use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
@@ -129,7 +130,7 @@ impl Bound {
             warn!("{problem}");
         }
         let mut backends = Backends::watch(&config).await;
-        let verdicts = Arc::new(Verdicts::new(&config));
+        let verdicts = Arc::new(Verdicts::new(&config, &HostNetworks::read()));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
