@@ -25,8 +25,8 @@ const TABLE: &[Row] = &[
     ("RCPT TO:<\"a b\"@c.test>", "RCPT TO:<\"a b\"@c.test>", true, true),
     ("RCPT TO:<Postmaster>", "RCPT TO:<postmaster>", true, true),
     ("MAIL FROM:<>", "MAIL FROM:<>", true, true),
-    ("RCPT TO:<a@[192.0.2.1]>", "RCPT TO:<a@[192.0.2.1]>", true, true),
-    ("RCPT TO:<a@[IPv6:2001:db8::1]>", "RCPT TO:<a@[IPv6:2001:db8::1]>", true, true),
+    ("RCPT TO:<a@[192.0.2.1]>", "RCPT TO:<a@[192.0.2.1]>", true, false),
+    ("RCPT TO:<a@[IPv6:2001:db8::1]>", "RCPT TO:<a@[IPv6:2001:db8::1]>", true, false),
     // Source routes are dropped.
     ("RCPT TO:<@one.test,@two.test:a@b.test>", "RCPT TO:<a@b.test>", true, true),
     // Unusual, and clear.
@@ -38,39 +38,39 @@ const TABLE: &[Row] = &[
     ("MAIL FROM:a@b.test SIZE=100", "MAIL FROM:<a@b.test> SIZE=100", true, true),
     ("RCPT TO:a@b.test", "RCPT TO:<a@b.test>", true, true),
     ("RCPT TO:postmaster", "RCPT TO:<postmaster>", true, true),
-    ("RCPT TO:< a@b.test >", "RCPT TO:<a@b.test>", true, true),
+    ("RCPT TO:< a@b.test >", "RCPT TO:<a@b.test>", true, false),
     ("RCPT TO:<a..b@c.test>", "RCPT TO:<\"a..b\"@c.test>", true, true),
     ("RCPT TO:<a.@c.test>", "RCPT TO:<\"a.\"@c.test>", true, true),
     ("RCPT TO:<.a@c.test>", "RCPT TO:<\".a\"@c.test>", true, true),
-    ("RCPT TO:<a@b.test.>", "RCPT TO:<a@b.test>", true, true),
-    ("RCPT TO:<a@under_score.test>", "RCPT TO:<a@under_score.test>", true, true),
+    ("RCPT TO:<a@b.test.>", "RCPT TO:<a@b.test>", true, false),
+    ("RCPT TO:<a@under_score.test>", "RCPT TO:<a@under_score.test>", true, false),
     // A route, a comment, a name, or two addresses, for one server or another.
-    ("MAIL FROM : <a@b.test>", "", true, false),
-    ("MAIL FROM:<<a@b.test>>", "", false, false),
+    ("MAIL FROM : <a@b.test>", "", false, false),
+    ("MAIL FROM:<<a@b.test>>", "", true, false),
     ("MAIL FROM:<a@b.test", "", false, false),
-    ("MAIL FROM:a@b.test>", "", false, false),
-    ("MAIL FROM:Name <a@b.test>", "", true, false),
-    ("MAIL FROM:\"Name\" <a@b.test>", "", true, false),
-    ("MAIL FROM:<a@b.test> (x)", "", true, false),
-    ("MAIL FROM:<a(x)@b.test>", "", true, false),
-    ("MAIL FROM:<a@b.test>,<c@d.test>", "", true, false),
-    ("MAIL FROM:<a@b.test>SIZE=100", "", true, false),
+    ("MAIL FROM:a@b.test>", "", true, false),
+    ("MAIL FROM:Name <a@b.test>", "", false, true),
+    ("MAIL FROM:\"Name\" <a@b.test>", "", false, true),
+    ("MAIL FROM:<a@b.test> (x)", "", false, true),
+    ("MAIL FROM:<a(x)@b.test>", "", true, true),
+    ("MAIL FROM:<a@b.test>,<c@d.test>", "", false, false),
+    ("MAIL FROM:<a@b.test>SIZE=100", "", false, false),
     ("RCPT TO:<a@b.test,c@d.test>", "", false, false),
     ("RCPT TO:a@b.test,c@d.test", "", false, false),
-    ("RCPT TO:<a@b.test> <c@d.test>", "", true, false),
+    ("RCPT TO:<a@b.test> <c@d.test>", "", false, false),
     ("RCPT TO:<a@b@c.test>", "", true, false),
     ("RCPT TO:<\"a@b.test\">", "", true, false),
     ("RCPT TO:<a\\@b@c.test>", "", true, true),
-    ("RCPT TO:<a b@c.test>", "", true, false),
+    ("RCPT TO:<a b@c.test>", "", false, true),
     ("RCPT TO:<a@b..test>", "", false, false),
-    ("RCPT TO:<a@-b.test>", "", false, true),
+    ("RCPT TO:<a@-b.test>", "", false, false),
     ("RCPT TO:<a@[192.0.2.256]>", "", false, false),
     ("RCPT TO:<@b.test>", "", true, false),
-    ("RCPT TO:<a@>", "", true, false),
+    ("RCPT TO:<a@>", "", false, false),
     ("RCPT TO:<>", "", false, false),
     // No domain: one server completes it, another refuses, and who receives it nobody can say.
     ("RCPT TO:<a>", "", true, false),
-    ("MAIL FROM:<a>", "", true, true),
+    ("MAIL FROM:<a>", "", true, false),
 ];
 
 /// What the gateway writes; empty where it refuses.
@@ -93,28 +93,30 @@ fn every_form_is_judged_and_written_anew() {
     }
 }
 
-/// Each line in a transaction of its own; what does not agree with the table.
-fn disagreements(client: &mut Client, takes: impl Fn(&Row) -> bool) -> Vec<String> {
-    client.must("EHLO client.test");
+/// Each line in a session of its own, for servers slow down for whoever errs; what does not agree with the table.
+fn disagreements(connect: impl Fn() -> Client, takes: impl Fn(&Row) -> bool) -> Vec<String> {
+    let try_line = |line: &str| {
+        let mut client = connect();
+        client.must("EHLO client.test");
+        if line.starts_with("RCPT") {
+            client.must("MAIL FROM:<sender@client.test>");
+        }
+        let reply = client.command(line);
+        client.quit();
+        reply
+    };
     let mut disagreements = Vec::new();
     for row in TABLE {
-        let mut try_line = |line: &str| {
-            if line.starts_with("RCPT") {
-                client.must("MAIL FROM:<sender@client.test>");
-            }
-            let reply = client.command(line);
-            client.must("RSET");
-            reply
-        };
-        let reply = try_line(row.0);
+        let (line, written, ..) = row;
+        let reply = try_line(line);
         if (reply.code / 100 == 2) != takes(row) {
-            disagreements.push(format!("{}: {:?}", row.0, reply.lines));
+            disagreements.push(format!("{line}: {:?}", reply.lines));
         }
         // What the gateway makes of it, the server takes.
-        if !row.1.is_empty() {
-            let reply = try_line(row.1);
+        if !written.is_empty() && written != line {
+            let reply = try_line(written);
             if reply.code / 100 != 2 {
-                disagreements.push(format!("{} for {}: {:?}", row.1, row.0, reply.lines));
+                disagreements.push(format!("{written} for {line}: {:?}", reply.lines));
             }
         }
     }
@@ -128,8 +130,7 @@ fn postfix_does_as_the_table_says() {
     }
     let trio = Trio::new();
     let postfix = Postfix::start(&trio.backend, Temper::Confused);
-    let mut client = Client::connect(&trio.gateway, postfix.address());
-    let disagreements = disagreements(&mut client, |row| row.2);
+    let disagreements = disagreements(|| Client::connect(&trio.gateway, postfix.address()), |row| row.2);
     assert!(disagreements.is_empty(), "{disagreements:#?}");
 }
 
@@ -140,7 +141,6 @@ fn exim_does_as_the_table_says() {
     }
     let trio = Trio::new();
     let exim = Exim::trusting(&trio.backend, Trust::GatewayBlindly);
-    let mut client = Client::connect(&trio.gateway, exim.address());
-    let disagreements = disagreements(&mut client, |row| row.3);
+    let disagreements = disagreements(|| Client::connect(&trio.gateway, exim.address()), |row| row.3);
     assert!(disagreements.is_empty(), "{disagreements:#?}");
 }
