@@ -1,7 +1,7 @@
 //! Which bit or cell belongs to an address. Both sides must agree, so both take it from here.
 
 use crate::SourceKey;
-use crate::maps::{BAN_BITS_WORDS, GATE_ROWS, NET_BITS_WORDS};
+use crate::maps::{BAN_BITS_WORDS, BANS4_ROWS, GATE_ROWS, NET_BITS_WORDS};
 
 /// Fibonacci hashing: one multiplication, of which the high bits are good.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,13 +10,19 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const GROUPS_PER_WORD: u32 = 32;
 
 const _: () = assert!(NET_BITS_WORDS * GROUPS_PER_WORD == 2 * 65_536);
-const _: () = assert!(BAN_BITS_WORDS == 1 << 14 && GATE_ROWS == 1 << 16);
+const _: () = assert!(BAN_BITS_WORDS == 1 << 14 && GATE_ROWS == 1 << 16 && BANS4_ROWS == 1 << 17);
 
 /// Word of `BAN_BITS`, and the bit in it as a mask.
 #[inline(always)]
 pub const fn ban_bit(key: SourceKey) -> (u32, u64) {
     let hash = key.word().wrapping_mul(GOLDEN);
     ((hash >> 50) as u32, 1 << ((hash >> 44) & 63))
+}
+
+/// Row of `BANS4`. Rows and bits go together: the eight bits of row `n` begin at bit `8 n` of `BAN_BITS`.
+#[inline(always)]
+pub const fn ban_row(key: SourceKey) -> u32 {
+    (key.word().wrapping_mul(GOLDEN) >> 47) as u32
 }
 
 /// Word of `SOURCE_BITS`, and the bit in it as a mask.
@@ -62,6 +68,7 @@ mod tests {
             let key = SourceKey(number.to_be_bytes());
             let (word, mask) = ban_bit(key);
             assert!(word < BAN_BITS_WORDS && mask.is_power_of_two());
+            assert_eq!(ban_row(key), word * 8 + mask.trailing_zeros() / 8);
             let (row, cell, mark) = gate_cell(key, 7);
             assert!(row < GATE_ROWS && cell < 16 && mark != 0 && mark & 0xff == 0);
             let mut address = [0; 16];

@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use crate::outcome::COUNTERS;
-use crate::{Config, Counter, Deny, GateRow, Source, SourceKey, maps};
+use crate::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, maps};
 
 /// Raised when a field changes its meaning and not its place.
 const REVISION: u64 = 2;
@@ -46,10 +46,11 @@ const KEY: usize = size_of::<SourceKey>();
 const DENY: usize = size_of::<Deny>();
 
 /// Every map.
-pub const MAPS: [Map; 16] = [
+pub const MAPS: [Map; 17] = [
     map(maps::CONFIG, MapKind::Array, 4, size_of::<Config>(), 1),
     map(maps::PORTS, MapKind::Array, 4, 8, maps::PORTS_WORDS),
     map(maps::INTERFACES, MapKind::Hash, 4, 4, maps::INTERFACES_MAX),
+    map(maps::BANS4, MapKind::Array, 4, size_of::<BanRow>(), maps::BANS4_ROWS),
     map(maps::BANS, MapKind::Hash, KEY, DENY, maps::BANS_MAX),
     map(maps::BAN_BITS, MapKind::Array, 4, 8, maps::BAN_BITS_WORDS),
     map(maps::ALLOW4, MapKind::LpmTrie, 4, 4, maps::NETS_MAX),

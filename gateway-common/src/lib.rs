@@ -14,12 +14,12 @@ pub mod outcome;
 pub mod reason;
 mod value;
 
-pub use hash::{ban_bit, gate_cell, net_bits_v4, net_bits_v6, source_bit};
+pub use hash::{ban_bit, ban_row, gate_cell, net_bits_v4, net_bits_v6, source_bit};
 pub use key::SourceKey;
 pub use layout::{MAPS, Map, MapKind, layout_version};
 pub use value::{
-    ALLOW_AUTOMATIC, ALLOW_CONFIGURED, Config, Counter, DENY_ALL_PACKETS, Deny, Event, GateRow, INTERFACE_OUTSIDE,
-    Source,
+    ALLOW_AUTOMATIC, ALLOW_CONFIGURED, BanRow, Config, Counter, DENY_ALL_PACKETS, Deny, Event, GateRow,
+    INTERFACE_OUTSIDE, Source,
 };
 
 /// What `Config::magic` must be: a map that nobody has written yet, or that is another program's, makes the program pass
@@ -41,12 +41,16 @@ pub mod maps {
     pub const INTERFACES: &str = "INTERFACES";
     /// Interfaces at most.
     pub const INTERFACES_MAX: u32 = 64;
-    /// Hash, [`SourceKey`](super::SourceKey) to [`Deny`](super::Deny): exact bans. Never evicted; full is an error of the
-    /// insert.
+    /// Array of [`BanRow`](super::BanRow): bans of IPv4 addresses.
+    pub const BANS4: &str = "BANS4";
+    /// Rows of [`BANS4`], 8 MiB: of 64k bans one in thirty finds both places of its row taken.
+    pub const BANS4_ROWS: u32 = 131_072;
+    /// Hash, [`SourceKey`](super::SourceKey) to [`Deny`](super::Deny): bans of IPv6 /64s, and those that have no place in
+    /// [`BANS4`]. Never evicted; full is an error of the insert.
     pub const BANS: &str = "BANS";
     /// Exact bans at most.
     pub const BANS_MAX: u32 = 131_072;
-    /// Array of `u64` words: a set bit ([`ban_bit`](super::ban_bit)) means that [`BANS`] is worth asking. Whoever inserts a
+    /// Array of `u64` words: a set bit ([`ban_bit`](super::ban_bit)) means that [`BANS4`] or [`BANS`] is worth asking. Whoever inserts a
     /// ban sets the bit **first**, and clears it only when no ban has it.
     pub const BAN_BITS: &str = "BAN_BITS";
     /// Words of [`BAN_BITS`]: 2²⁰ bits, so 100,000 bans send one stranger in ten to [`BANS`] for nothing.

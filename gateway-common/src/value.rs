@@ -2,6 +2,8 @@
 
 use core::mem::size_of;
 
+use crate::outcome::DROP_BAN;
+
 /// `Deny::flags`: every packet is dropped, not only connection attempts. Cuts mail in transfer; never set by automation.
 pub const DENY_ALL_PACKETS: u32 = 1;
 
@@ -73,6 +75,77 @@ pub struct Deny {
     pub flags: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// Two bans of IPv4 addresses, a cache line whole: a banned packet costs one line of memory besides the bits. Which row is an
+/// address's, [`ban_row`](crate::ban_row) says; where both places are taken, the ban is in `BANS`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, align(8))]
+pub struct BanRow {
+    /// Who; zero: nobody.
+    pub address: [[u8; 4]; 2],
+    /// Why, of [`reason`](crate::reason).
+    pub reason: [u16; 2],
+    /// Bans of this row's that are in `BANS`. Raised **before** the first is put there.
+    pub elsewhere: u32,
+    /// From then on a ban has no effect, whether userspace lives or not.
+    pub until_ns: [u64; 2],
+    /// When it was written.
+    pub since_ns: [u64; 2],
+    /// Packets dropped by it (in monitor-only mode: that would have been). Written by the kernel side.
+    pub dropped: [u64; 2],
+}
+
+impl BanRow {
+    /// The place of an address.
+    #[inline(always)]
+    pub fn place(&self, address: [u8; 4]) -> Option<usize> {
+        match address {
+            [0, 0, 0, 0] => None,
+            address if self.address[0] == address => Some(0),
+            address if self.address[1] == address => Some(1),
+            _ => None,
+        }
+    }
+
+    /// A ban as it stands in other tables.
+    pub fn get(&self, address: [u8; 4]) -> Option<Deny> {
+        let place = self.place(address)?;
+        Some(Deny {
+            until_ns: self.until_ns[place],
+            since_ns: self.since_ns[place],
+            dropped: self.dropped[place],
+            last_dropped_ns: 0,
+            cause: DROP_BAN,
+            reason: self.reason[place].into(),
+            flags: 0,
+            reserved: 0,
+        })
+    }
+
+    /// Puts a ban in, or changes it, and says whether there was room for it. Only a plain ban of one address fits.
+    pub fn put(&mut self, address: [u8; 4], ban: &Deny) -> bool {
+        let free = || (0..2).find(|place| self.address[*place] == [0; 4]);
+        let (Some(place), Ok(reason)) = (self.place(address).or_else(free), u16::try_from(ban.reason)) else {
+            return false;
+        };
+        if address == [0; 4] || ban.cause != DROP_BAN || ban.flags != 0 {
+            return false;
+        }
+        self.address[place] = address;
+        self.reason[place] = reason;
+        (self.until_ns[place], self.since_ns[place]) = (ban.until_ns, ban.since_ns);
+        self.dropped[place] = ban.dropped;
+        true
+    }
+
+    /// Takes a ban out, and says whether it was there.
+    pub fn remove(&mut self, address: [u8; 4]) -> bool {
+        let Some(place) = self.place(address) else { return false };
+        self.address[place] = [0; 4];
+        (self.until_ns[place], self.since_ns[place], self.dropped[place]) = (0, 0, 0);
+        true
+    }
 }
 
 /// What one source sent to the listeners' ports. What a ban dropped stands in the ban, not here.
@@ -166,6 +239,7 @@ impl Event {
 // No padding: the sum of the fields is the size.
 const _: () = assert!(size_of::<Config>() == 13 * 8 + 2 * 4);
 const _: () = assert!(size_of::<Deny>() == 4 * 8 + 4 * 4);
+const _: () = assert!(size_of::<BanRow>() == 64);
 const _: () = assert!(size_of::<Counter>() == 24);
 const _: () = assert!(size_of::<Source>() == 64);
 const _: () = assert!(size_of::<Event>() == 48);
@@ -174,13 +248,15 @@ const _: () = assert!(size_of::<Event>() == 48);
 mod pod {
     #![expect(unsafe_code, reason = "aya::Pod promises what the compiler cannot check")]
 
-    use super::{Config, Counter, Deny, Event, GateRow, Source};
+    use super::{BanRow, Config, Counter, Deny, Event, GateRow, Source};
     use crate::SourceKey;
 
     // SAFETY: repr(C), integers only, no padding (asserted above), Copy and 'static: any bytes are a valid value.
     unsafe impl aya::Pod for Config {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Deny {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for BanRow {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Source {}
     // SAFETY: as above.

@@ -9,10 +9,12 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use gateway_common::maps as layout;
-use gateway_common::{Config, Counter, Deny, GateRow, Source, SourceKey, outcome};
+use gateway_common::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, outcome};
 
 /// `BPF_F_NO_PREALLOC`: entries come from the slab.
 const ON_DEMAND: u32 = 1;
+/// `BPF_F_MMAPABLE`: such an array begins on a page, so that rows of 64 bytes are cache lines. Nobody maps it.
+const ON_A_PAGE: u32 = 1 << 10;
 
 /// What the time was at the last tick.
 #[repr(C)]
@@ -30,6 +32,8 @@ static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(layout::INTERFA
 #[map]
 static BANS: HashMap<SourceKey, Deny> = HashMap::with_max_entries(layout::BANS_MAX, ON_DEMAND);
 #[map]
+static BANS4: Array<BanRow> = Array::with_max_entries(layout::BANS4_ROWS, ON_A_PAGE);
+#[map]
 static BAN_BITS: Array<u64> = Array::with_max_entries(layout::BAN_BITS_WORDS, 0);
 #[map]
 static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(layout::NETS_MAX, 0);
@@ -46,7 +50,7 @@ static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::S
 #[map]
 static SOURCE_BITS: Array<u64> = Array::with_max_entries(layout::SOURCE_BITS_WORDS, 0);
 #[map]
-static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, 0);
+static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, ON_A_PAGE);
 #[map]
 static BUCKETS: PerCpuArray<u64> = PerCpuArray::with_max_entries(layout::BUCKETS_MAX, 0);
 #[map]
@@ -95,7 +99,7 @@ pub(crate) fn interface_flags(index: u32) -> u32 {
     INTERFACES.get_ptr(index).map_or(0, |flags| unsafe { *flags })
 }
 
-/// Whether one of the bits is set that lead to `BANS`.
+/// Whether the bit is set that leads to `BANS4` and `BANS`.
 #[inline(always)]
 pub(crate) fn may_be_banned(key: SourceKey) -> bool {
     let (word, mask) = gateway_common::ban_bit(key);
@@ -106,6 +110,11 @@ pub(crate) fn may_be_banned(key: SourceKey) -> bool {
 #[inline(always)]
 pub(crate) fn net_bits((word, shift): (u32, u32)) -> u64 {
     NET_BITS.get(word).map_or(0, |bits| bits >> shift & 3)
+}
+
+#[inline(always)]
+pub(crate) fn ban_row(key: SourceKey) -> Option<*mut BanRow> {
+    BANS4.get_ptr_mut(gateway_common::ban_row(key))
 }
 
 #[inline(always)]

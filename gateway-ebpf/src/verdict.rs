@@ -4,7 +4,9 @@
 //! the source at all, so long lists cost strangers nothing.
 
 use aya_ebpf::programs::XdpContext;
-use gateway_common::{Config, DENY_ALL_PACKETS, Deny, INTERFACE_OUTSIDE, net_bits_v4, net_bits_v6, outcome};
+use gateway_common::{
+    BanRow, Config, DENY_ALL_PACKETS, Deny, INTERFACE_OUTSIDE, SourceKey, net_bits_v4, net_bits_v6, outcome,
+};
 
 use crate::announce::announce;
 use crate::maps;
@@ -44,9 +46,8 @@ pub(crate) fn standing(ctx: &XdpContext, config: &Config, segment: &Segment) -> 
     }
     if let Some(key) = segment.key()
         && maps::may_be_banned(key)
-        && let Some(ban) = maps::ban(key)
     {
-        let standing = denied(ctx, config, segment, ban)?;
+        let standing = banned(ctx, config, segment, key)?;
         if standing != Standing::STRANGER {
             return Ok(standing);
         }
@@ -61,6 +62,56 @@ pub(crate) fn standing(ctx: &XdpContext, config: &Config, segment: &Segment) -> 
         }
     }
     Ok(Standing::STRANGER)
+}
+
+/// What the bans of single sources say.
+#[inline(always)]
+fn banned(ctx: &XdpContext, config: &Config, segment: &Segment, key: SourceKey) -> Result<Standing, Stop> {
+    if let Octets::V4(address) = segment.address.octets() {
+        let Some(row) = maps::ban_row(key) else { return Ok(Standing::STRANGER) };
+        // SAFETY: a map value. Userspace changes it in place: what is read half-way is at worst a ban that is over.
+        let [first, second] = unsafe { (*row).address };
+        if first == address {
+            return in_row(ctx, config, segment, row, 0);
+        }
+        if second == address {
+            return in_row(ctx, config, segment, row, 1);
+        }
+        // SAFETY: as above.
+        if unsafe { (*row).elsewhere } == 0 {
+            return Ok(Standing::STRANGER);
+        }
+    }
+    match maps::ban(key) {
+        Some(ban) => denied(ctx, config, segment, ban),
+        None => Ok(Standing::STRANGER),
+    }
+}
+
+/// What a ban of the rows means for this segment.
+#[inline(always)]
+fn in_row(
+    ctx: &XdpContext,
+    config: &Config,
+    segment: &Segment,
+    row: *mut BanRow,
+    place: usize,
+) -> Result<Standing, Stop> {
+    // SAFETY: fields of a map value, `place` being 0 or 1.
+    let (until_ns, reason) = unsafe { ((*row).until_ns[place], (*row).reason[place]) };
+    let now = maps::now();
+    if now >= until_ns {
+        maps::count(outcome::BANS_EXPIRED);
+        return Ok(Standing::STRANGER);
+    }
+    if !segment.is_attempt() {
+        return Ok(Standing(outcome::PASS_BANNED_ESTABLISHED));
+    }
+    // SAFETY: as above.
+    let dropped = maps::add_one(unsafe { &raw mut (*row).dropped[place] });
+    let spared = refuse(config, outcome::DROP_BAN);
+    announce(ctx, config, segment, &spared, reason.into(), dropped, now);
+    Ok(Standing(spared?))
 }
 
 #[inline(always)]

@@ -4,36 +4,47 @@
 //! is the part's own affair.
 
 mod backends;
+mod generation;
+mod journal;
 mod kernel_side;
+mod live;
 mod numbers;
+mod reload;
 mod view;
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
-use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, Parts, Workers, bind};
+use crate::accept::{Admission, BindError, BoundListener, Listener, Workers, bind};
 use crate::config::Config;
-use crate::control::{Answers as _, ControlSocket, ListenerStatus, SocketError, Status};
+use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::host::HostNetworks;
 use crate::identity::names::Names;
+use crate::kernel::Attachment;
 use crate::metrics::MetricsSocket;
 use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
 use crate::observe::events::{self, EventKind};
-use crate::observe::{log, refusals};
+use crate::observe::{log, refusals, trace};
 use crate::proof::{Prover, Schedule};
-use crate::time::clock::now;
+use crate::time::clock::{now, since_1970};
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
-use kernel_side::{Attachment, KernelSide, attach};
+use generation::{Generation, Origin};
+use journal::Journal;
+use kernel_side::{KernelSide, attach};
+use live::LogLevels;
+pub(crate) use reload::risks;
+pub use reload::{ReloadError, Reloaded};
 use view::View;
 
 /// Between two rounds of housekeeping.
@@ -46,9 +57,12 @@ const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Bound {
     config: Config,
+    file: Option<PathBuf>,
     control: ControlSocket,
     listeners: Vec<BoundListener>,
     metrics: Option<MetricsSocket>,
+    /// For what outlives the gateway.
+    state: Option<PathBuf>,
     warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
 }
@@ -59,7 +73,8 @@ pub struct Gateway {
     view: Arc<View>,
     listeners: Vec<Listener>,
     workers: Workers,
-    drain_timeout: Duration,
+    /// Reloads that are asked for through the control socket.
+    asked: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
     _control: ControlSocket,
 }
 
@@ -91,14 +106,31 @@ impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         let control = ControlSocket::bind(&config.control)?;
-        let (listeners, warnings) = bind(&config.listeners, config.server.workers)?;
+        let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+        let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers)?;
         for warning in &warnings {
             warn!("{warning}");
         }
+        let (state, warnings) = match journal::directory(config.server.state.as_deref()) {
+            Ok(state) => (state, warnings),
+            Err(error) => {
+                let told = format!(
+                    "`server.state` cannot be had ({error}), so bans end with the gateway; name a directory that it may write"
+                );
+                warn!("{told}");
+                (None, warnings.into_iter().chain([told]).collect())
+            }
+        };
         let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, control, listeners, metrics, warnings, kernel })
+        Ok(Self { config, file: None, control, listeners, metrics, state, warnings, kernel })
+    }
+
+    /// Where its configuration came from, for `status`.
+    pub fn of_file(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
+        self
     }
 
     /// The configuration it is bound for.
@@ -109,6 +141,11 @@ impl Bound {
     /// What was made on the host's file system; it must stay the gateway's when it becomes another user.
     pub fn own_files(&self) -> Vec<PathBuf> {
         self.control.own_files()
+    }
+
+    /// The directory for what outlives the gateway.
+    pub fn state(&self) -> Option<&Path> {
+        self.state.as_deref()
     }
 
     /// Something that an administrator should know, for `status`.
@@ -124,42 +161,54 @@ impl Bound {
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
     pub async fn start(self) -> Result<Gateway, StartError> {
-        let Self { config, mut control, listeners, metrics, warnings, kernel } = self;
-        let (names, no_names) = Names::spawn(&config.dns);
-        if let Some(problem) = no_names {
+        let addresses = self.addresses();
+        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel } = self;
+        let mut told = reload::risks(&config);
+        let names = reload::spawn_names(&config, &mut told);
+        for problem in &told {
             warn!("{problem}");
         }
         let mut backends = Backends::watch(&config).await;
         let verdicts = Arc::new(Verdicts::new(&config, &HostNetworks::read()));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
+        let journal = state.map(|directory| Journal::new(&directory));
+        // Behind the kernel side, which then hears of them.
+        let unusable = journal.as_ref().and_then(|journal| journal.restore(&verdicts, (now(), since_1970())));
+        warnings.extend(unusable);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
         if config.proof.enabled {
-            backends.prove(&schedule(&config, &listeners, &backends, &names, counters.of(config.server.workers)));
+            backends.prove(&schedule(&config, &addresses, &backends, &names, counters.of(config.server.workers)));
         }
+        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
+        let admission = Arc::new(Admission::new(&config.limits));
+        let origin = Origin::new(&config, file);
+        let log_levels = LogLevels::new(config.log.level.clone());
+        let (reloads, asked) = mpsc::channel(1);
         let view = Arc::new(View {
             started: Instant::now(),
             warnings,
-            listeners: listener_statuses(&config, &listeners),
-            backends,
+            generation: ArcSwap::from_pointee(Generation::first((config, origin), names, backends, addresses, told)),
+            reloads,
             counters,
             verdicts,
-            admission: Arc::new(Admission::new(&config.limits)),
+            admission,
             kernel,
             kernel_problem,
-            sessions_limit: u64::try_from(config.limits.sessions).unwrap_or(u64::MAX),
-            config_digest: digest(&config),
+            caller: workers.caller(),
+            log_levels,
             draining: AtomicBool::new(false),
+            journal: Mutex::new(journal),
         });
-        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
-        let listeners = open(&config, &view, &names, &workers, listeners);
+        let Generation { config, names, backends, .. } = &*view.generation();
+        let listeners = reload::place(config, &view, names, backends, &workers, (Vec::new(), listeners));
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
         if let Some(metrics) = metrics {
             metrics.serve(view.clone()).map_err(StartError::Threads)?;
         }
         events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
-        Ok(Gateway { view, listeners, workers, drain_timeout: config.timeouts.drain, _control: control })
+        Ok(Gateway { view, listeners, workers, asked, _control: control })
     }
 }
 
@@ -169,20 +218,28 @@ impl Gateway {
         self.view.status()
     }
 
+    /// The next reload that is asked for through the control socket, and where to answer.
+    pub async fn reload_asked(&mut self) -> Option<oneshot::Sender<ReloadAnswer>> {
+        self.asked.recv().await
+    }
+
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
     pub async fn drain(mut self, hasten: impl Future<Output = ()>) {
         info!(sessions = self.view.admission.sessions(), "draining");
         self.view.draining.store(true, Ordering::Relaxed);
         events::emit(EventKind::Gateway, "gateway", "draining");
+        let drain_timeout = self.view.generation().config.timeouts.drain;
         self.listeners.clear();
         self.workers.drain(Drain::Gently);
         tokio::select! {
             () = self.workers.ended() => {}
             () = hasten => {}
-            () = tokio::time::sleep(self.drain_timeout) => {}
+            () = tokio::time::sleep(drain_timeout) => {}
         }
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
+        self.view.keep_bans(true);
+        self.view.tell_lost_bans();
         let totals = self.view.counters.totals();
         info!(
             sessions = totals.sessions_accepted_total,
@@ -192,36 +249,17 @@ impl Gateway {
     }
 }
 
-/// The workers begin to accept.
-fn open(config: &Config, view: &View, names: &Names, workers: &Workers, bound: Vec<BoundListener>) -> Vec<Listener> {
-    let parts = Parts {
-        config,
-        names,
-        counters: &view.counters,
-        verdicts: &view.verdicts,
-        admission: &view.admission,
-        drain: workers.drain_state(),
-        record_messages: log::records_messages(),
-    };
-    let backends = view.backends.states();
-    let listeners = config.listeners.iter().zip(bound).enumerate().map(|(index, (configured, bound))| {
-        let entry = Entry::new(&parts, index, bound.address, backends[configured.backend].clone());
-        Listener::open(workers, bound, |worker| Gate::new(&parts, &entry, worker, true))
-    });
-    listeners.collect()
-}
-
 /// When these backends are proven. Where port 0 was asked for, the prover is told the port that the kernel chose.
 fn schedule(
     config: &Config,
-    listeners: &[BoundListener],
+    addresses: &[SocketAddr],
     backends: &Backends,
     names: &Names,
     counters: Arc<Counters>,
 ) -> Schedule {
     let mut config = config.clone();
-    for (listener, bound) in config.listeners.iter_mut().zip(listeners) {
-        listener.address = bound.address;
+    for (listener, address) in config.listeners.iter_mut().zip(addresses) {
+        listener.address = *address;
     }
     let config = Arc::new(config);
     Schedule::new(Prover::new(config.clone(), backends.states(), names), &config, counters)
@@ -247,9 +285,16 @@ fn steer(
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
     loop {
-        view.verdicts.protect_backends(view.backends.iter().flat_map(|backend| backend.state.addresses()));
+        view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
+        let keeping = view.clone();
+        // A disk may be slow, and the log and the health checks live on this thread.
+        if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
+            warn!(%error, "cannot keep the journal of bans");
+        }
         events::journal().gather();
+        trace::sweep();
+        view.log_levels.check();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {
             since_summary = Instant::now();
             refusals::sum_up();
@@ -257,20 +302,4 @@ async fn keep(view: Arc<View>) {
         }
         tokio::time::sleep(KEEPING_INTERVAL).await;
     }
-}
-
-/// A number that differs where configurations do.
-fn digest(config: &Config) -> String {
-    let mut hasher = DefaultHasher::new();
-    format!("{config:?}").hash(&mut hasher);
-    format!("{:016x}", hasher.finish())
-}
-
-fn listener_statuses(config: &Config, bound: &[BoundListener]) -> Vec<ListenerStatus> {
-    let statuses = config.listeners.iter().zip(bound).map(|(listener, bound)| ListenerStatus {
-        address: bound.address,
-        backend: config.backends[listener.backend].name.clone(),
-        proxy_protocol: !listener.proxy_protocol_from.is_empty(),
-    });
-    statuses.collect()
 }

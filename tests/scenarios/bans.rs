@@ -306,3 +306,54 @@ fn top_shows_who_is_here() {
     let page = said(&setting.run(&["top"]).stdout);
     assert!(page.starts_with("the kernel side is off: packets are not counted\n\nSOURCE"), "{page}");
 }
+
+/// Without a kernel side too: bans outlive the gateway, what cannot be read is set aside, and where nothing can be kept it is
+/// said.
+#[test]
+fn bans_outlive_a_restart() {
+    use smtp_gateway::sink::{Options, SinkIdentity};
+    use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
+
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let front = (address(), 2525).into();
+    let state = tempfile::tempdir().unwrap();
+    let config = configuration(front, "", sink.address, "xclient", "");
+    let kept = config.replace("state = \"state\"", &format!("state = \"{}\"", state.path().join("of/bans").display()));
+    let ban = |gateway: &LocalGateway| {
+        let output = run(
+            gateway.folder(),
+            &["ban", "203.0.113.0/24", "--for", "12h", "--reason", "x", "--socket", "control.sock"],
+        );
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let bans = |gateway: &LocalGateway| {
+        let output = run(gateway.folder(), &["bans", "--socket", "control.sock"]);
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let mut gateway = LocalGateway::start(front, &kept);
+    assert_eq!(ban(&gateway), "203.0.113.0/24 is banned for 12 h\n");
+    gateway.terminate();
+    assert_eq!(gateway.wait().code(), Some(0));
+    // Nor does kill -9 lift what was written.
+    let gateway = LocalGateway::start(front, &kept);
+    assert!(bans(&gateway).contains("203.0.113.0/24"), "{}", bans(&gateway));
+    drop(gateway);
+    let gateway = LocalGateway::start(front, &kept);
+    assert!(bans(&gateway).contains("203.0.113.0/24"), "{}", bans(&gateway));
+    drop(gateway);
+    std::fs::write(state.path().join("of/bans/bans.json"), "half a pag").unwrap();
+    let gateway = LocalGateway::start(front, &kept);
+    assert_eq!(bans(&gateway), "nobody is banned\n");
+    let warnings = gateway.status()["warnings"].to_string();
+    assert!(warnings.contains("set aside") && state.path().join("of/bans/bans.json.damaged").exists(), "{warnings}");
+    drop(gateway);
+    // A directory that nobody made is none.
+    if !std::path::Path::new("/var/lib/smtp-gateway").exists() {
+        let mut gateway = LocalGateway::start(front, &config.replace("state = \"state\"\n", ""));
+        assert!(ban(&gateway).contains("it ends with the gateway"));
+        gateway.terminate();
+        gateway.wait();
+        gateway.log().wait_for(&["bans are in force that will not be kept", "bans=1"]);
+    }
+}

@@ -9,6 +9,7 @@ mod limits;
 mod lists;
 mod parsing;
 mod properties;
+mod stack;
 
 const CLIENT: &str = "198.51.100.7";
 const CLIENT_V6: &str = "2001:db8:7::25";

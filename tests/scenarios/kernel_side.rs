@@ -341,6 +341,41 @@ fn what_cannot_be_had_is_said() {
     assert!(fs::read_dir(nowhere.path()).unwrap().next().is_none(), "nothing is left in the wrong place");
 }
 
+/// A gateway that has long given its privileges up puts the program back when somebody takes it off.
+#[test]
+fn a_program_that_was_taken_off_comes_back() {
+    let Some(setting) = Setting::new("taken off", "native") else { return };
+    setting.verb(&["ban", Family::V4.of(CLIENT)]);
+    for entry in fs::read_dir(setting.pins.folder()).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().starts_with("card-") {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    setting.gateway().log().wait_for(&["WARN", "the kernel side was taken off by somebody else"]);
+    setting.gateway().log().wait_for(&["the kernel side is attached", "taken_over=false"]);
+    assert_eq!(setting.status()["xdp"]["mode"], "native");
+    setting.assert_dropped(Family::V4);
+    setting.client(Family::V6).quit();
+}
+
+/// Who may not load a program goes on with the one that is there.
+#[test]
+fn an_unprivileged_restart_adopts_what_is_there() {
+    let Some(mut setting) = Setting::new("an unprivileged restart", "native") else { return };
+    setting.verb(&["ban", Family::V4.of(CLIENT), "--for", "10m"]);
+    sleep(AT_ONCE);
+    setting.kill();
+    setting.start("", &["--bounding-set=-sys_admin,-bpf,-perfmon,-net_admin", "--inh-caps=-all"]);
+    setting.gateway().log().wait_for(&["no privilege to load", "that of an earlier run stays"]);
+    let status = setting.status();
+    assert_eq!((&status["xdp"]["mode"], &status["xdp"]["problem"]), (&"native".into(), &Value::Null));
+    setting.assert_dropped(Family::V4);
+    setting.client(Family::V6).quit();
+    setting.verb(&["unban", Family::V4.of(CLIENT)]);
+    sleep(AT_ONCE);
+    setting.client(Family::V4).quit();
+}
+
 /// Turned off, the program of an earlier run leaves the card.
 #[test]
 fn turned_off_it_leaves_the_card() {

@@ -9,6 +9,7 @@ mod bench;
 mod command;
 mod ebpf;
 mod peers;
+mod pictures;
 mod run;
 mod test;
 
@@ -20,6 +21,7 @@ usage: cargo xtask VERB
   bench [ARGS]  the gateway beside HAProxy and nginx, in one run; --help tells of ARGS
   ebpf          build the kernel side's objects anew; --check proves that the committed ones are what the sources build
   peers         only provide the mail servers, into target/peers
+  pictures      make the README's pictures of page and live view anew, and have a browser judge the page
 ";
 
 fn main() -> ExitCode {
@@ -32,6 +34,7 @@ fn main() -> ExitCode {
         Some("bench") => bench::run(&rest),
         Some("ebpf") => ebpf::run(&rest),
         Some("peers") => peers::run(&rest),
+        Some("pictures") => pictures::run(&rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");
             Ok(())

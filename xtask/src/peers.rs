@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 8] = [
+const PEERS: [(&str, Source); 9] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
@@ -34,17 +34,22 @@ const PEERS: [(&str, Source); 8] = [
     ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     // A second judge of open relays, with its scripts and a library that is not named like one.
     ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),
+    // promtool, which judges what monitoring reads.
+    ("prometheus", Source::Apt(&["prometheus"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
 ];
 
 /// What the benches compare with, and a compiler for the BPF target; no test needs them.
-const OTHER_PEERS: [(&str, Source); 5] = [
+const OTHER_PEERS: [(&str, Source); 7] = [
     ("haproxy", Source::Apt(&["haproxy"])),
     ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"])),
     ("xdp-tools", Source::Apt(&["xdp-tools"])),
     ("nftables", Source::Apt(&["nftables"])),
     ("rustc-web", Source::Apt(&["rustc-web", "rust-web-src", "libstd-rust-web-dev"])),
+    // What drives the browser that looks at the page, and what judges it there.
+    ("puppeteer", Source::Npm("puppeteer-core@~24")),
+    ("axe", Source::Npm("axe-core@~4")),
 ];
 
 const STAMP: &str = ".provided";

@@ -13,6 +13,8 @@ use crate::drive::Shortage;
 use crate::identity::{ClientAddr, PeerAddr, Source};
 use crate::observe::refusals::RefusalCause;
 
+use super::crowd::Crowd;
+
 /// The book of open sessions, shared by all workers.
 #[derive(Debug)]
 pub struct Admission {
@@ -25,6 +27,7 @@ pub struct Admission {
     balancers: DashMap<Source, usize>,
     per_client_max: AtomicUsize,
     shortage: Arc<Shortage>,
+    crowd: Crowd,
 }
 
 /// Networks around an IPv6 client that have a share of their own, by their prefix, and how many clients' share that is: a
@@ -99,6 +102,7 @@ impl Admission {
             balancers: DashMap::new(),
             per_client_max: AtomicUsize::new(limits.sessions_per_client),
             shortage: Arc::default(),
+            crowd: Crowd::default(),
         }
     }
 
@@ -107,6 +111,11 @@ impl Admission {
         self.sessions_max.store(limits.sessions, Ordering::Relaxed);
         self.per_client_max.store(limits.sessions_per_client, Ordering::Relaxed);
         self.judge_shortage(self.sessions());
+    }
+
+    /// The private address that most clients come from, and their share in percent.
+    pub fn crowd(&self) -> Option<(IpAddr, u32)> {
+        self.crowd.one()
     }
 
     /// Whether places are short, for the sessions that hold them.
@@ -163,6 +172,9 @@ impl Admission {
 
     /// A place among the client's sessions.
     pub(super) fn place(self: &Arc<Self>, client: ClientAddr, proxied: bool) -> Result<Place, Refusal> {
+        if !proxied {
+            self.crowd.count(client.ip());
+        }
         let source = Source::of(client.ip());
         let mut open = self.clients.entry(source).or_default();
         if open.sum() >= self.per_client_max.load(Ordering::Relaxed) {

@@ -13,6 +13,8 @@ const BACKLOG: i32 = 1024;
 /// A listener's sockets.
 #[derive(Debug)]
 pub struct BoundListener {
+    /// What the configuration says.
+    pub configured: SocketAddr,
     /// Where it listens; the port is the kernel's choice where the configuration has 0.
     pub address: SocketAddr,
     pub(super) sockets: Vec<TcpListener>,
@@ -59,32 +61,39 @@ fn no_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Binds every listener `workers` times. Nothing stays bound after an error. Where `[::]` asks for every address of a host
+/// Binds each of these listeners `workers` times; `all` are the addresses of the whole configuration. Nothing stays bound after an error. Where `[::]` asks for every address of a host
 /// without IPv6, its IPv4 addresses are taken, and a sentence for the administrator comes back.
 ///
 /// # Errors
 /// The first listener that cannot listen, and why.
-pub fn bind(listeners: &[Listener], workers: usize) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
-    let configured: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+pub fn bind(
+    listeners: &[Listener],
+    all: &[SocketAddr],
+    workers: usize,
+) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
     let error = |address| move |source| BindError { address, source };
     let (mut addresses, mut told) = (Vec::new(), Vec::new());
-    for &address in &configured {
+    for address in listeners.iter().map(|listener| listener.address) {
         // A socket that shares its port would be given one that another gateway shares too; this one would not.
-        let probed = socket(address, &configured).and_then(|probe| probe.bind(&address.into()));
-        addresses.push(match probed {
+        let probed = socket(address, all).and_then(|probe| probe.bind(&address.into()));
+        let bound = match probed {
             Ok(()) => address,
-            Err(source) => match without_ipv6(address, &source, &configured) {
+            Err(source) => match without_ipv6(address, &source, all) {
                 Some((instead, sentence)) => {
-                    let probed = socket(instead, &configured).and_then(|probe| probe.bind(&instead.into()));
+                    let probed = socket(instead, all).and_then(|probe| probe.bind(&instead.into()));
                     probed.map_err(error(instead))?;
                     told.push(sentence);
                     instead
                 }
                 None => return Err(BindError { address, source }),
             },
-        });
+        };
+        addresses.push((address, bound));
     }
-    let bound = addresses.into_iter().map(|address| bind_one(address, &configured, workers).map_err(error(address)));
+    let bound = addresses.into_iter().map(|(configured, address)| {
+        let bound = bind_one(address, all, workers).map_err(error(address))?;
+        Ok(BoundListener { configured, ..bound })
+    });
     Ok((bound.collect::<Result<_, _>>()?, told))
 }
 
@@ -100,7 +109,7 @@ fn without_ipv6(address: SocketAddr, error: &io::Error, all: &[SocketAddr]) -> O
 }
 
 fn bind_one(address: SocketAddr, all: &[SocketAddr], workers: usize) -> io::Result<BoundListener> {
-    let mut bound = BoundListener { address, sockets: Vec::with_capacity(workers) };
+    let mut bound = BoundListener { configured: address, address, sockets: Vec::with_capacity(workers) };
     for _ in 0..workers {
         let socket = socket(address, all)?;
         socket.set_reuse_port(true)?;
@@ -134,28 +143,33 @@ mod tests {
         Listener { address: address.parse().unwrap(), backend: 0, proxy_protocol_from: Vec::new() }
     }
 
+    fn bound(listeners: &[Listener], workers: usize) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
+        let all: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
+        bind(listeners, &all, workers)
+    }
+
     #[test]
     fn workers_share_one_port() {
-        let bound = bind(&[listener("127.0.0.1:0")], 2).unwrap().0;
+        let bound = bound(&[listener("127.0.0.1:0")], 2).unwrap().0;
         assert_ne!(bound[0].address.port(), 0);
         assert!(bound[0].sockets.iter().all(|socket| socket.local_addr().unwrap() == bound[0].address));
     }
 
     #[test]
     fn a_port_that_another_gateway_shares_is_in_use() {
-        let other = bind(&[listener("127.0.0.1:0")], 1).unwrap().0;
+        let other = bound(&[listener("127.0.0.1:0")], 1).unwrap().0;
         let address = other[0].address;
-        let error = bind(&[listener(&address.to_string())], 1).unwrap_err().to_string();
+        let error = bound(&[listener(&address.to_string())], 1).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use; ")), "{error}");
     }
 
     #[test]
     fn both_families_may_have_their_own_listener() {
-        let free = bind(&[listener("0.0.0.0:0")], 1).unwrap().0;
+        let free = bound(&[listener("0.0.0.0:0")], 1).unwrap().0;
         let port = free[0].address.port();
         drop(free);
         let both = [listener(&format!("0.0.0.0:{port}")), listener(&format!("[::]:{port}"))];
-        assert_eq!(bind(&both, 2).unwrap().0.len(), 2);
+        assert_eq!(bound(&both, 2).unwrap().0.len(), 2);
     }
 
     #[test]
@@ -175,7 +189,7 @@ mod tests {
             assert!(said.starts_with(&format!("cannot listen on {address}: ")) && said.contains(words), "{said}");
             assert_eq!(fault, of_the_configuration, "{said}");
         }
-        assert!(bind(&[listener("192.0.2.77:0")], 1).unwrap_err().is_of_the_configuration());
+        assert!(bound(&[listener("192.0.2.77:0")], 1).unwrap_err().is_of_the_configuration());
     }
 
     #[test]

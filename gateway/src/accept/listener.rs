@@ -22,6 +22,8 @@ use super::workers::Workers;
 /// A listener that accepts.
 #[derive(Debug)]
 pub struct Listener {
+    /// What the configuration says.
+    pub configured: SocketAddr,
     /// Where it listens.
     pub address: SocketAddr,
     /// One a worker.
@@ -42,7 +44,7 @@ pub(super) struct Accepting {
 impl Listener {
     /// Begins to accept on these sockets. `gate` makes the gate of the worker with this index.
     pub fn open(workers: &Workers, bound: BoundListener, gate: impl Fn(usize) -> Gate) -> Self {
-        let BoundListener { address, sockets } = bound;
+        let BoundListener { configured, address, sockets } = bound;
         let (open, is_open) = watch::channel(());
         let gates: Vec<_> = (0..workers.count()).map(|worker| Arc::new(ArcSwap::from_pointee(gate(worker)))).collect();
         let accepting = sockets.into_iter().zip(&gates);
@@ -51,7 +53,7 @@ impl Listener {
             gate: gate.clone(),
             open: is_open.clone(),
         }));
-        Self { address, gates, _open: open }
+        Self { configured, address, gates, _open: open }
     }
 
     /// Connections that are accepted from now on pass these gates; made as by [`open`](Self::open).

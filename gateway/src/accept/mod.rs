@@ -6,6 +6,7 @@
 
 mod admission;
 mod bind;
+mod crowd;
 mod front_door;
 mod gate;
 mod listener;
@@ -16,4 +17,4 @@ pub use bind::{BindError, BoundListener, bind};
 pub use front_door::FrontDoor;
 pub use gate::{Entry, Gate, Parts};
 pub use listener::Listener;
-pub use workers::Workers;
+pub use workers::{Caller, Workers};

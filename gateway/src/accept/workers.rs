@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::drive::{Drain, DrainState, wake_sessions};
+use crate::drive::{Drain, DrainState, Question, Roll, ask_sessions, wake_sessions};
 
 use super::listener::Accepting;
 
@@ -25,6 +25,7 @@ pub struct Workers {
     drain: Arc<DrainState>,
     stage: watch::Sender<Drain>,
     inboxes: Vec<mpsc::UnboundedSender<Accepting>>,
+    calls: Vec<mpsc::Sender<Call>>,
     ended: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -37,17 +38,22 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Self> {
         let (stage, _) = watch::channel(Drain::No);
         let (running, ended) = mpsc::channel(1);
-        let mut workers = Self { drain: Arc::default(), stage, inboxes: Vec::new(), ended, threads: Vec::new() };
+        let mut workers =
+            Self { drain: Arc::default(), stage, inboxes: Vec::new(), calls: Vec::new(), ended, threads: Vec::new() };
         for index in 0..count {
             let (inbox, arriving) = mpsc::unbounded_channel();
+            let (calls, called) = mpsc::channel(1);
+            let state = workers.drain.clone();
             let (stage, running) = (workers.stage.subscribe(), running.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let thread = Builder::new().name(format!("worker-{index}")).spawn(move || {
+                runtime.spawn(answer_calls(called, state));
                 runtime.block_on(work(arriving, stage));
                 runtime.shutdown_background();
                 drop(running);
             })?;
             workers.inboxes.push(inbox);
+            workers.calls.push(calls);
             workers.threads.push(thread);
         }
         Ok(workers)
@@ -61,6 +67,11 @@ impl Workers {
     /// What tells sessions to end; every session of these workers must heed it.
     pub fn drain_state(&self) -> &Arc<DrainState> {
         &self.drain
+    }
+
+    /// Asks their sessions what they are doing.
+    pub fn caller(&self) -> Caller {
+        Caller(self.calls.clone())
     }
 
     /// Hands one socket to each worker, the first to the first.
@@ -86,6 +97,40 @@ impl Workers {
                 tracing::error!("a worker ended in panic");
             }
         }
+    }
+}
+
+/// A question to all sessions of a worker, and where the answer goes.
+type Call = (Question, oneshot::Sender<Roll>);
+
+/// Asks the sessions of all workers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Caller(Vec<mpsc::Sender<Call>>);
+
+impl Caller {
+    /// Asks the sessions of all workers at once. Waits: not to be called on a runtime's own thread.
+    pub fn ask(&self, question: Question) -> Roll {
+        let asked = self.0.iter().filter_map(|calls| {
+            let (sender, answer) = oneshot::channel();
+            // A worker that has ended has no sessions.
+            calls.blocking_send((question, sender)).ok().map(|()| answer)
+        });
+        let asked: Vec<_> = asked.collect();
+        let mut all = Roll::default();
+        for roll in asked.into_iter().filter_map(|answer| answer.blocking_recv().ok()) {
+            all.lines.extend(roll.lines);
+            all.more += roll.more;
+        }
+        all.lines.sort_unstable_by_key(|line| line.id);
+        all
+    }
+}
+
+/// Answers for as long as the worker lives.
+async fn answer_calls(mut calls: mpsc::Receiver<Call>, state: Arc<DrainState>) {
+    while let Some((question, answer)) = calls.recv().await {
+        // Whoever asked may have gone.
+        let _ = answer.send(ask_sessions(question, &state).await);
     }
 }
 

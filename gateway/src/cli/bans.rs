@@ -82,12 +82,13 @@ fn say(ban: &BanStatus, json: bool, sentence: fmt::Arguments<'_>) -> Result<(), 
     let written = if json {
         serde_json::to_string(ban).map_err(io::Error::from).and_then(|json| writeln!(stdout, "{json}"))
     } else {
-        writeln!(stdout, "{sentence}")
+        let note = ban.note.as_ref().map(|note| format!("; {note}")).unwrap_or_default();
+        writeln!(stdout, "{sentence}{note}")
     };
     shown(written).map(drop)
 }
 
-fn target(text: &str) -> Result<IpNet, String> {
+pub(super) fn target(text: &str) -> Result<IpNet, String> {
     if let Ok(ip) = text.parse::<IpAddr>() {
         return Ok(Source::of(ip).network());
     }

@@ -1,19 +1,27 @@
 //! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
 //!
 //! Exit codes are a contract: 0 done, 1 failed, 2 refused or bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
-//! sysexits.h); those of `selftest` are its verdict.
+//! sysexits.h); those of `selftest` and `status --check` are
+//! their verdicts.
 
 mod bans;
+mod check;
 mod demo;
+mod events;
+mod log;
 mod network;
 mod notify;
 mod privileges;
+mod reload;
 mod run;
 mod selftest;
+mod sessions;
 mod sink;
 mod socket;
 mod status;
 mod top;
+mod trace;
+mod watch;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -22,6 +30,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::{self, Config};
+use crate::service::risks;
 
 /// Where the configuration is unless `-c` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
@@ -46,6 +55,8 @@ enum Verb {
     /// Read the configuration and list every fault in it
     Check(ConfigArgument),
     /// Show what the running gateway is doing
+    ///
+    /// Exit codes of --check: 0 ok, 1 warning, 2 critical, 3 unknown.
     Status(status::StatusArguments),
     /// Prove now that the mail servers behind the gateway relay for nobody
     ///
@@ -57,8 +68,20 @@ enum Verb {
     Unban(bans::UnbanArguments),
     /// Show who is banned, why, and until when
     Bans(bans::BansArguments),
+    /// Have the running gateway read its configuration again; sessions go on by the old one
+    ///
+    /// Exit codes: 0 done, 78 the configuration is faulty, 1 it could not be done; unless 0, nothing was changed.
+    Reload(reload::ReloadArguments),
     /// Show the busiest sources; on a terminal again every second, until interrupted
     Top(top::TopArguments),
+    /// Show what happened lately: bans, refusals, verdicts of the relay proof, backends that come and go
+    Events(events::EventsArguments),
+    /// Show who is connected, or end a session
+    Sessions(sessions::SessionsArguments),
+    /// Follow one client's dialog with the gateway, live; messages and credentials are not shown
+    Trace(trace::TraceArguments),
+    /// Change how much the running gateway logs
+    Log(log::LogArguments),
     /// The routing that backends with identity = "transparent" need
     Network(network::NetworkArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
@@ -92,7 +115,12 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
         Verb::Check(ConfigArgument { config }) => check(&config),
-        Verb::Status(arguments) => status::status(&arguments),
+        Verb::Status(arguments) => {
+            return match status::status(&arguments) {
+                Ok(code) => ExitCode::from(code),
+                Err(failure) => complain(&failure),
+            };
+        }
         Verb::Selftest(arguments) => {
             return match selftest::selftest(&arguments) {
                 Ok(code) => ExitCode::from(code),
@@ -102,7 +130,12 @@ pub fn main() -> ExitCode {
         Verb::Ban(arguments) => bans::ban(&arguments),
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
+        Verb::Reload(arguments) => reload::reload(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
+        Verb::Events(arguments) => events::events(&arguments),
+        Verb::Sessions(arguments) => sessions::sessions(&arguments),
+        Verb::Trace(arguments) => trace::trace(&arguments),
+        Verb::Log(arguments) => log::log(&arguments),
         Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
@@ -124,6 +157,9 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
+    for risk in risks(&config) {
+        eprintln!("warning: {risk}");
+    }
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
     Ok(())
 }

@@ -8,6 +8,13 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use tracing::warn;
 
+use crate::time::clock::now_ns;
+
+/// That a reload begins; with the time, by which it tells one from the next.
+pub(super) fn reloading() -> String {
+    format!("RELOADING=1\nMONOTONIC_USEC={}", now_ns() / 1000)
+}
+
 /// Tells it `state`, if there is one.
 pub(super) fn service_manager(state: &str) {
     let Some(socket) = std::env::var_os("NOTIFY_SOCKET") else { return };

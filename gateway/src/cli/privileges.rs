@@ -113,6 +113,14 @@ pub(super) fn drop_all(bound: &Bound) -> Result<Option<String>, DropError> {
     Ok(remains)
 }
 
+/// Whether a running gateway still has what this configuration needs.
+///
+/// # Errors
+/// Names what it gave up at its start.
+pub(super) fn check(config: &Config) -> Result<(), DropError> {
+    kept(config).map(drop)
+}
+
 /// The capabilities that are needed after the start.
 fn kept(config: &Config) -> Result<CapsHashSet, DropError> {
     let mut kept = CapsHashSet::new();
@@ -135,12 +143,13 @@ fn user(config: &Config) -> Result<Option<User>, DropError> {
     }
 }
 
-/// The control socket and the kernel side's pins, which another run of the gateway takes over.
+/// The control socket, the state directory and the kernel side's pins, which another run of the gateway takes over.
 fn hand_over(bound: &Bound, user: &User) {
     let (uid, gid) = (user.uid.as_raw(), user.gid.as_raw());
     let control = bound.own_files().into_iter().try_for_each(|path| chown(path, Some(uid), Some(gid)));
     let pins = chown_tree(&bound.config().xdp.pins, uid, gid);
-    for (what, done) in [("control socket", control), ("pins", pins)] {
+    let state = bound.state().map_or(Ok(()), |state| chown_tree(state, uid, gid));
+    for (what, done) in [("control socket", control), ("pins", pins), ("state directory", state)] {
         if let Err(error) = done {
             warn!(%error, user = user.name, "the {what} cannot be given to the gateway's user");
         }

@@ -7,8 +7,10 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
 
+use crate::config::{self, Config};
+use crate::control::ReloadAnswer;
 use crate::observe::log;
-use crate::service::Bound;
+use crate::service::{Bound, Gateway, Reloaded};
 
 use super::{BAD_CONFIG, Failure, load, notify, privileges};
 
@@ -16,32 +18,79 @@ pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     let log = log::init(&config.log).map_err(Failure::new)?;
     privileges::raise_open_files(config.limits.sessions);
-    let mut bound = Bound::new(config).map_err(|error| match error.is_of_the_configuration() {
+    let bound = Bound::new(config).map_err(|error| match error.is_of_the_configuration() {
         true => Failure { code: BAD_CONFIG, message: error.to_string() },
         false => Failure::new(error),
     })?;
+    let mut bound = bound.of_file(path);
     if let Some(remains) = privileges::drop_all(&bound).map_err(privileges::DropError::into_failure)? {
         bound.warn(remains);
     }
     log.start().map_err(Failure::new)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
-    runtime.block_on(serve(bound))
+    runtime.block_on(serve(bound, path))
 }
 
-async fn serve(bound: Bound) -> Result<(), Failure> {
+async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
     let mut signals = Signals::new().map_err(Failure::new)?;
     let addresses = bound.addresses();
-    let gateway = bound.start().await.map_err(Failure::new)?;
+    let mut gateway = bound.start().await.map_err(Failure::new)?;
     for address in addresses {
         info!(%address, "listening");
     }
     say_ready();
     notify::service_manager("READY=1");
-    signals.next().await;
+    loop {
+        tokio::select! {
+            end = signals.any() => match end {
+                true => break,
+                false => log_reload(&reload(&mut gateway, path).await),
+            },
+            Some(asked) = gateway.reload_asked() => {
+                // Whoever asked may have gone.
+                let _ = asked.send(reload(&mut gateway, path).await);
+            }
+        }
+    }
     notify::service_manager("STOPPING=1");
     // Asked twice, the administrator is in a hurry.
     gateway.drain(signals.next()).await;
     Ok(())
+}
+
+/// Reads the file again, and puts what it says in force: all of it or nothing.
+async fn reload(gateway: &mut Gateway, path: &Path) -> ReloadAnswer {
+    notify::service_manager(&notify::reloading());
+    let file = path.to_owned();
+    // Lists of domains may be long, and the log and the health checks live on this thread.
+    let answer = match tokio::task::spawn_blocking(move || config::load(&file)).await {
+        Ok(Ok(config)) => put_in_force(gateway, config).await,
+        Ok(Err(error)) => ReloadAnswer::Faulty { why: error.to_string() },
+        Err(error) => ReloadAnswer::Failed { why: error.to_string() },
+    };
+    notify::service_manager("READY=1");
+    answer
+}
+
+async fn put_in_force(gateway: &mut Gateway, config: Config) -> ReloadAnswer {
+    if let Err(error) = privileges::check(&config) {
+        return ReloadAnswer::Failed {
+            why: format!("{error}; a running gateway cannot get it back, so this takes a restart"),
+        };
+    }
+    privileges::raise_open_files(config.limits.sessions);
+    match gateway.reload(config).await {
+        Ok(Reloaded { digest, kept }) => ReloadAnswer::Reloaded { digest, kept },
+        Err(error) if error.is_of_the_configuration() => ReloadAnswer::Faulty { why: error.to_string() },
+        Err(error) => ReloadAnswer::Failed { why: error.to_string() },
+    }
+}
+
+/// Nobody else hears what came of a signal.
+fn log_reload(answer: &ReloadAnswer) {
+    if let ReloadAnswer::Faulty { why } | ReloadAnswer::Failed { why } = answer {
+        warn!(why, "not reloaded: the old configuration is in force");
+    }
 }
 
 /// Says on standard output that every listener accepts. Without somebody who reads there the log still tells.
@@ -60,17 +109,32 @@ fn say_ready() {
     }
 }
 
-/// SIGTERM and SIGINT.
+/// SIGTERM and SIGINT end it, SIGHUP has it read its configuration again.
 struct Signals {
+    hangup: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
+    /// Whether the next one is to end it; the other has it reload.
+    async fn any(&mut self) -> bool {
+        tokio::select! {
+            _ = self.terminate.recv() => true,
+            _ = self.interrupt.recv() => true,
+            _ = self.hangup.recv() => false,
+        }
+    }
+
+    /// The next one that is to end it.
     async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::control::{Status, ask_status, render};
 
-use super::Failure;
 use super::socket::{Reader, SocketArguments, shown};
+use super::{Failure, check, watch};
 
 /// Between two pages of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -20,18 +20,27 @@ pub(super) struct StatusArguments {
     /// One JSON object instead of a page
     #[arg(long)]
     json: bool,
-    /// Again every second, until interrupted
+    /// One line and an exit code for monitoring plugins
+    #[arg(long, conflicts_with_all = ["json", "watch"])]
+    check: bool,
+    /// Live, with keys to sort and to ban; in a pipe a page every second
     #[arg(long)]
     watch: bool,
 }
 
-pub(super) fn status(arguments: &StatusArguments) -> Result<(), Failure> {
+pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
     let socket = arguments.socket.path()?;
+    if arguments.check {
+        return check::check(&socket);
+    }
+    if arguments.watch && !arguments.json && io::stdout().is_terminal() {
+        return watch::watch(&socket).map(|()| 0);
+    }
     loop {
         let status = ask_status(&socket)?;
         let reader = shown(show(&status, arguments))?;
         if reader == Reader::Gone || !arguments.watch {
-            return Ok(());
+            return Ok(0);
         }
         std::thread::sleep(WATCH_INTERVAL);
     }
@@ -42,13 +51,8 @@ fn show(status: &Status, arguments: &StatusArguments) -> io::Result<()> {
     if arguments.json {
         return writeln!(stdout, "{}", serde_json::to_string(status)?);
     }
-    let terminal = stdout.is_terminal();
-    if arguments.watch && terminal {
-        // Home, and clear what is below.
-        stdout.write_all(b"\x1b[H\x1b[J")?;
-    }
-    stdout.write_all(render(status, terminal).as_bytes())?;
-    if arguments.watch && !terminal {
+    stdout.write_all(render(status, stdout.is_terminal()).as_bytes())?;
+    if arguments.watch {
         stdout.write_all(b"\n")?;
     }
     stdout.flush()

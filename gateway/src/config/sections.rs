@@ -11,7 +11,9 @@ use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::filter::{FilterError, LogFilter, LogLevel};
 use super::read::{Complaint, Read, Section};
-use super::values::{DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, text, word};
+use super::values::{
+    DAY, HOUR, MIB, MINUTE, SECOND, TENTH, boolean, duration, integer, size, size_or_none, text, word,
+};
 
 /// What `sun_path` holds, its final NUL taken off.
 const SOCKET_PATH_MAX: usize = 107;
@@ -23,14 +25,16 @@ table! {
         hostname: String = String::new(), Required("\"mx.example.com\"", hostname);
         /// Whom a gateway that root started becomes once it listens; if not given, `smtp-gateway` or else `nobody`.
         user: Option<String> = None, Maybe(user);
+        /// Where bans outlive the gateway; if not given, `/var/lib/smtp-gateway` if there is such a directory.
+        state: Option<PathBuf> = None, Maybe(state_path);
         /// Threads that carry sessions; if not given, one per core.
         workers: usize = workers_default(), workers;
         /// What happens to a client that talks before it may.
         early_talk: EarlyTalk = EarlyTalk::Reject, word;
         /// How long the greeting is held back to catch early talkers.
         greet_delay: Duration = Duration::ZERO, duration(Duration::ZERO..=MINUTE);
-        /// A bare CR or LF in DATA.
-        bare_newline: BareNewline = BareNewline::Reject, word;
+        /// A bare CR or LF in a message that is text.
+        bare_newline: BareNewline = BareNewline::Normalize, word;
     }
 }
 
@@ -62,7 +66,7 @@ table! {
         /// Largest header section in bytes.
         header_size: usize = 256 << 10, size(1024..=16 * MIB);
         /// Longest text line in bytes, CRLF included. RFC 5321 section 4.5.3.1.6 promises every client lines of 1000.
-        text_line: usize = 64 << 10, size(1000..=16 * MIB);
+        text_line: Option<usize> = None, size_or_none(1000..=16 * MIB);
         /// `Received:` fields before a message counts as looping.
         received_hops: usize = 100, integer(1..=1000);
         /// Recipients a transaction.
@@ -210,6 +214,15 @@ fn metrics_address(value: &DeValue<'_>) -> Read<SocketAddr> {
 
 fn log_filter(value: &DeValue<'_>) -> Read<LogFilter> {
     text(value, "info")?.parse().map_err(|FilterError { message, help }| Complaint::new(message, help))
+}
+
+fn state_path(value: &DeValue<'_>) -> Read<PathBuf> {
+    let example = "/var/lib/smtp-gateway";
+    let path = text(value, example)?;
+    if path.is_empty() || path.contains('\0') {
+        return Err(Complaint::new("names no directory", format!("write a path such as `\"{example}\"`")));
+    }
+    Ok(path.into())
 }
 
 fn socket_path(value: &DeValue<'_>) -> Read<PathBuf> {

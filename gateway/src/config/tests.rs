@@ -46,10 +46,11 @@ fn defaults() -> Config {
         server: Server {
             hostname: "mx.example.com".to_owned(),
             user: None,
+            state: None,
             workers: sections::workers_default(),
             early_talk: EarlyTalk::Reject,
             greet_delay: Duration::ZERO,
-            bare_newline: BareNewline::Reject,
+            bare_newline: BareNewline::Normalize,
         },
         listeners: vec![Listener {
             address: "0.0.0.0:25".parse().unwrap(),
@@ -143,7 +144,7 @@ fn values_mean_what_they_say() {
     let config = parse(EVERY_KEY, "gateway.toml").unwrap();
     let seconds = Duration::from_secs;
     assert_eq!((config.server.workers, config.server.greet_delay), (3, Duration::from_millis(1500)));
-    assert_eq!((config.server.early_talk, config.server.bare_newline), (EarlyTalk::Log, BareNewline::Normalize));
+    assert_eq!((config.server.early_talk, config.server.bare_newline), (EarlyTalk::Log, BareNewline::Reject));
     let listeners: Vec<_> = config.listeners.iter().map(|listener| (listener.address, listener.backend)).collect();
     assert_eq!(listeners, [("192.0.2.1:25".parse().unwrap(), 1), ("[2001:db8::1]:2525".parse().unwrap(), 2)]);
     assert_eq!(config.listeners[1].proxy_protocol_from, ["10.0.0.5/32", "fd00::/64"].map(|net| net.parse().unwrap()));
@@ -158,7 +159,7 @@ fn values_mean_what_they_say() {
     assert_eq!(config.relay.local_domains, domains(&["example.net", ".example.net", "[192.0.2.1]"]));
     assert_eq!(config.proof.foreign_domain, "example.org");
     let limits = config.limits;
-    assert_eq!((limits.message_size, limits.header_size, limits.text_line), (20 << 20, 4096, 1000));
+    assert_eq!((limits.message_size, limits.header_size, limits.text_line), (20 << 20, 4096, Some(1000)));
     assert_eq!((limits.messages_per_session, limits.minimum_rate), (3, 6));
     let timeouts = config.timeouts;
     assert_eq!((timeouts.body, timeouts.reply, timeouts.drain), (seconds(7200), seconds(240), Duration::ZERO));

@@ -141,6 +141,16 @@ where
     }
 }
 
+/// A size as [`size`] reads it, or none at all: `"none"` or 0.
+pub(super) fn size_or_none(bounds: RangeInclusive<u64>) -> impl Fn(&DeValue<'_>) -> Read<Option<usize>> {
+    let size = size(bounds);
+    move |value| match value {
+        DeValue::String(text) if text == "none" => Ok(None),
+        DeValue::Integer(number) if number.as_str() == "0" => Ok(None),
+        _ => size(value).map(Some),
+    }
+}
+
 /// Who writes MB may mean either million; the exact unit is asked for, and nothing guessed.
 fn size_help(text: &str) -> String {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());

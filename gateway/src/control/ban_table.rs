@@ -90,6 +90,7 @@ mod tests {
             until: 1600,
             connections_refused: 7,
             packets_dropped: 0,
+            note: None,
         };
         let by_hand = BanStatus {
             address: "2001:db8::/32".into(),

@@ -10,8 +10,8 @@ use ipnet::IpNet;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::server::Request;
-use super::{BanList, BanStatus, Status, TopList};
+use super::request::Request;
+use super::{BanList, BanStatus, RELOAD_TIMEOUT, ReloadAnswer, Status, TopList};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -90,7 +90,12 @@ pub fn ask_top(socket: &Path, limit: usize) -> Result<TopList, AskError> {
     ask(socket, &Request::Top { limit })
 }
 
-fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
+/// Has the configuration read again; waits for what comes of it.
+pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
+    ask(socket, &Request::Reload)
+}
+
+pub(super) fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
     let line = converse(socket, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),
@@ -104,7 +109,7 @@ fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskEr
 
 fn converse(socket: &Path, request: &Request) -> io::Result<String> {
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
+    stream.set_read_timeout(Some(if *request == Request::Reload { RELOAD_TIMEOUT } else { TIMEOUT }))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
     let mut request = serde_json::to_vec(request)?;
     request.push(b'\n');

@@ -6,7 +6,9 @@
 
 mod ban_table;
 mod client;
+mod live;
 mod problems;
+mod request;
 mod server;
 mod status;
 mod table;
@@ -15,18 +17,30 @@ use std::time::Duration;
 
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
-pub use client::{AskError, ask_ban, ask_bans, ask_status, ask_top, ask_unban};
+pub use client::{AskError, ask_ban, ask_bans, ask_reload, ask_status, ask_top, ask_unban};
+pub(crate) use live::render_event_short;
+pub use live::{
+    EventList, LogStatus, SessionList, SessionStatus, TraceList, ask_events, ask_kill, ask_log, ask_sessions,
+    ask_trace, render_event, render_sessions, render_trace,
+};
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
-    BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, InterfaceStatus, ListenerStatus, MessageTotals,
-    Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, Status, TopList, TopSource,
-    XdpMode, XdpStatus,
+    BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
+    MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
+    Status, TopList, TopSource, XdpMode, XdpStatus,
 };
 pub use table::render;
+#[cfg(test)]
+pub(crate) use table::tests::status as sample_status;
+pub(crate) use table::uptime;
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;
+/// How long a reload may take: backends that are new are asked first.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// Sessions that `sessions` may ask for.
+pub const SESSIONS_MAX: usize = 10_000;
 /// Longest ban by hand.
 pub const BAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// Longest reason of a ban in bytes.

@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -22,33 +22,22 @@ use tracing::{debug, warn};
 
 use crate::config::Control;
 use crate::observe::show::printable;
+use crate::observe::{events, trace};
 
-use super::{BAN_MAX, BanList, BanStatus, REASON_MAX, REQUEST_MAX, Status, TOP_MAX, TopList};
+use super::request::Request;
+use super::{
+    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer,
+    SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
+};
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
 const SILENT_MAX: usize = 64;
 /// Answers put together at once; more wait.
 const ANSWERS_MAX: usize = 8;
 /// How long a conversation may take.
-const CONVERSATION_TIMEOUT: Duration = Duration::from_secs(5);
+const CONVERSATION_TIMEOUT: Duration = RELOAD_TIMEOUT;
 /// How long its request may take to come.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A request.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
-pub(super) enum Request {
-    /// For a [`Status`].
-    Status,
-    /// For the [`BanStatus`] that is then in force.
-    Ban { network: IpNet, seconds: u64, reason: String },
-    /// For the [`BanStatus`] that was.
-    Unban { network: IpNet },
-    /// For a [`BanList`].
-    Bans,
-    /// For a [`TopList`] of this length at most.
-    Top { limit: usize },
-}
 
 /// Who answers.
 pub trait Answers: Send + Sync + 'static {
@@ -62,6 +51,14 @@ pub trait Answers: Send + Sync + 'static {
     fn bans(&self) -> BanList;
     /// The busiest sources.
     fn top(&self, limit: usize) -> TopList;
+    /// Reads the configuration again, and waits for what comes of it.
+    fn reload(&self) -> ReloadAnswer;
+    /// Who is connected.
+    fn sessions(&self, limit: usize) -> SessionList;
+    /// Ends a session; the error is a sentence that says why not.
+    fn kill(&self, session: u64) -> Result<SessionStatus, String>;
+    /// Has another level logged, for a time; the error is a sentence that says why not.
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String>;
 }
 
 /// The socket; its file goes with it.
@@ -243,10 +240,6 @@ async fn converse(
 }
 
 fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String> {
-    let or_refusal = |done: Result<BanStatus, String>| match done {
-        Ok(ban) => serde_json::to_string(&ban),
-        Err(why) => Ok(json!({ "refused": why }).to_string()),
-    };
     match request {
         Request::Status => serde_json::to_string(&answers.status()),
         Request::Ban { network, seconds, reason } => or_refusal(
@@ -256,8 +249,38 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         ),
         Request::Unban { network } => or_refusal(canonical(network).and_then(|network| answers.unban(network))),
         Request::Bans => serde_json::to_string(&answers.bans()),
+        Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
+        Request::Events { after } => {
+            serde_json::to_string(&EventList { events: events::journal().since(after, events::KEPT_MAX) })
+        }
+        Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
+        Request::Kill { session } => or_refusal(answers.kill(session)),
+        Request::Trace { network, after } => or_refusal(canonical(network).and_then(|network| follow(network, after))),
+        Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }
+}
+
+fn or_refusal<T: Serialize>(done: Result<T, String>) -> serde_json::Result<String> {
+    match done {
+        Ok(done) => serde_json::to_string(&done),
+        Err(why) => Ok(json!({ "refused": why }).to_string()),
+    }
+}
+
+/// Lines of one answer to `trace`.
+const TRACE_MAX: usize = 1000;
+
+fn follow(network: IpNet, after: Option<u64>) -> Result<TraceList, String> {
+    let last = trace::last();
+    if !trace::follow(network.trunc()) {
+        return Err("as many clients are followed as there may be; end another `trace` first".to_owned());
+    }
+    let lines = trace::since(network, after.unwrap_or(last), TRACE_MAX);
+    // Others' lines are skipped, unless this answer was full.
+    let last = if lines.len() == TRACE_MAX { lines.last().map_or(last, |line| line.number) } else { last };
+    let last = lines.last().map_or(last, |line| line.number.max(last));
+    Ok(TraceList { lines, last })
 }
 
 /// IPv4 that is written as IPv6 is IPv4, or the ban would never meet anybody.

@@ -19,6 +19,9 @@ pub struct Status {
     /// What an administrator should know or mend, a sentence each.
     #[serde(default)]
     pub warnings: Vec<String>,
+    /// The configuration in force.
+    #[serde(default)]
+    pub config: ConfigStatus,
     /// In the configuration's order.
     pub listeners: Vec<ListenerStatus>,
     /// Sessions with clients.
@@ -85,6 +88,40 @@ impl Severity {
             Self::Warning => "warning",
         }
     }
+}
+
+/// Where the configuration in force came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigStatus {
+    /// `None`: from no file.
+    pub file: Option<String>,
+    /// When it was read, in seconds since 1970, UTC.
+    pub loaded_at: u64,
+    /// Tells configurations apart.
+    pub digest: String,
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+pub enum ReloadAnswer {
+    /// The new configuration is in force.
+    Reloaded {
+        /// Tells configurations apart.
+        digest: String,
+        /// What is not as the file says, and what to do, a sentence each.
+        kept: Vec<String>,
+    },
+    /// The configuration is faulty; the old one is in force.
+    Faulty {
+        /// Its diagnostics.
+        why: String,
+    },
+    /// It could not be done; the old configuration is in force.
+    Failed {
+        /// A sentence.
+        why: String,
+    },
 }
 
 /// One listener.
@@ -218,8 +255,10 @@ pub enum XdpMode {
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
-    /// How the program is attached there.
+    /// How the program is attached there, now.
     pub mode: XdpMode,
+    /// What is not as it was asked for, and what to do.
+    pub problem: Option<String>,
 }
 
 /// One source of packets.
@@ -256,6 +295,9 @@ pub struct BanStatus {
     pub connections_refused: u64,
     /// Packets that the kernel side dropped for it.
     pub packets_dropped: u64,
+    /// What an administrator should know of it: that it will not be kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// Whose word a ban is.

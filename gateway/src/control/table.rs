@@ -13,8 +13,9 @@ const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status { version, uptime_seconds, problems, listeners, sessions, messages, refusals_total, proofs, .. } =
-        status;
+    let Status {
+        version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
+    } = status;
     let Status { backends, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
@@ -27,6 +28,10 @@ pub fn render(status: &Status, colour: bool) -> String {
         let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
         let mend = mend.as_ref().map(|mend| format!("; {}", printable(mend))).unwrap_or_default();
         line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
+    }
+    if let Some(file) = &config.file {
+        let age = uptime(since_1970().as_secs().saturating_sub(config.loaded_at));
+        line(format_args!("config     {}, read {age} ago, digest {}", printable(file), printable(&config.digest)));
     }
     line(format_args!(
         "sessions   {} active, {} accepted, {} refused",
@@ -144,7 +149,7 @@ pub(super) fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -
     all.iter().map(cells).collect()
 }
 
-fn uptime(seconds: u64) -> String {
+pub(crate) fn uptime(seconds: u64) -> String {
     let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{seconds} s"),
@@ -175,12 +180,13 @@ pub(super) mod tests {
         }
     }
 
-    pub(in super::super) fn status() -> Status {
+    pub(crate) fn status() -> Status {
         Status {
             version: "1.2.3".into(),
             uptime_seconds: 3 * 3600 + 12 * 60,
             problems: Vec::new(),
             warnings: Vec::new(),
+            config: crate::control::ConfigStatus::default(),
             listeners: vec![ListenerStatus {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),

@@ -18,7 +18,7 @@ impl SessionTask {
         match action {
             Action::Dial => {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
-                self.backend = BackendSide::dial(async move { backend.connect_for(client).await });
+                self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
             }
             Action::LookUpName => {
                 let (names, ip) = (names.clone(), self.session.client_addr().ip());
@@ -56,7 +56,12 @@ impl SessionTask {
             // This host itself may be a proxy to the backend, which then offers XCLIENT to it rightly.
             Action::IdentityDoubted if self.session.client_addr().ip().is_loopback() => {}
             Action::IdentityDoubted => backend.identity_doubted(),
-            Action::IdentityAccepted => backend.identity_accepted(),
+            Action::IdentityAccepted => {
+                backend.identity_accepted();
+                if let Some(connection) = self.backend.connection() {
+                    counters.opening_seconds.observe(now().since(connection.since));
+                }
+            }
             Action::DialectStale => backend.ask_refresh(),
         }
     }

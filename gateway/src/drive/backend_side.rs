@@ -9,6 +9,8 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::time::Millis;
+
 use super::buffers::Pending;
 
 /// Most bytes read of a backend that takes none any more.
@@ -21,7 +23,8 @@ type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 pub(super) enum BackendSide {
     #[default]
     None,
-    Dialing(Dialing),
+    /// Since when.
+    Dialing(Dialing, Millis),
     Open(Box<Connection>),
 }
 
@@ -31,17 +34,19 @@ pub(super) struct Connection {
     /// A reply whose end has not come.
     pub(super) unread: Vec<u8>,
     pending: Pending,
+    /// When it was made.
+    pub(super) since: Millis,
 }
 
 impl BackendSide {
-    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static) -> Self {
-        Self::Dialing(Box::pin(dialing))
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static, now: Millis) -> Self {
+        Self::Dialing(Box::pin(dialing), now)
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(_) => None,
+            Self::None | Self::Dialing(..) => None,
         }
     }
 
@@ -49,17 +54,20 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(_) => true,
+            Self::None | Self::Dialing(..) => true,
         }
     }
 
-    /// Ready once, when dialling has come to its end.
-    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self::Dialing(dialing) = self else { return Poll::Pending };
+    /// Ready once, when dialling has come to its end: for how many milliseconds it went on.
+    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<u64>> {
+        let Self::Dialing(dialing, since) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
+        let took = now.since(*since);
         *self = Self::None;
         Poll::Ready(dialed.map(|stream| {
-            *self = Self::Open(Box::new(Connection { stream, unread: Vec::new(), pending: Pending::default() }));
+            let (unread, pending) = (Vec::new(), Pending::default());
+            *self = Self::Open(Box::new(Connection { stream, unread, pending, since: now }));
+            took
         }))
     }
 }

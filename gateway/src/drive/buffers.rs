@@ -23,7 +23,8 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     let fresh = || Scratch { read: vec![0; 2 * READ_MAX].into(), out: Output::default() };
     let mut scratch = SCRATCH.with(|cell| cell.borrow_mut().take()).unwrap_or_else(fresh);
     let result = work(&mut scratch);
-    let Output { to_client, to_backend, actions } = &mut scratch.out;
+    let Output { to_client, to_backend, actions, heard } = &mut scratch.out;
+    *heard = None;
     to_client.clear();
     to_backend.clear();
     actions.clear();

@@ -12,9 +12,12 @@ mod backend_side;
 mod buffers;
 mod closing;
 mod opening;
+mod roll;
+mod shown;
 mod task;
 mod worker;
 
+pub use roll::{Question, Roll, SessionLine, ask_sessions};
 pub use worker::{Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

@@ -15,7 +15,7 @@ use tracing::debug;
 
 use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
-use crate::observe::log::{self, SessionRecord};
+use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session};
 use crate::time::Millis;
 use crate::time::clock::{instant, now, wall_clock};
@@ -24,7 +24,8 @@ use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::closing::Closing;
 use super::opening::Early;
-use super::worker::{Drain, Worker, register, unregister};
+use super::roll;
+use super::worker::{Drain, Notice, Worker, register};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -44,10 +45,12 @@ pub(crate) struct SessionTask {
     pub(super) name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
-    drain_seen: Drain,
+    heeded: Notice,
+    /// Code of the last reply to the client; 0 for none.
+    pub(super) last_reply: u16,
     pub(super) closing: Closing,
-    started: Millis,
-    bytes_in: u64,
+    pub(super) started: Millis,
+    pub(super) bytes_in: u64,
 }
 
 impl SessionTask {
@@ -80,7 +83,8 @@ impl SessionTask {
             name: None,
             timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
             timer_at,
-            drain_seen: Drain::No,
+            heeded: Notice::default(),
+            last_reply: 0,
             closing: Closing::No,
             started,
             bytes_in: 0,
@@ -104,6 +108,7 @@ impl SessionTask {
         for action in out.actions {
             self.act(action);
         }
+        self.replied(&out.to_client);
         // What cannot be sent now is sent when the session is polled, and an error shows itself then.
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
@@ -117,7 +122,7 @@ impl SessionTask {
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         let now = now();
-        self.check_drain(cx, now, scratch);
+        self.check_notice(cx, now, scratch);
         self.check_timer(cx, now, scratch);
         loop {
             if self.closing != Closing::No {
@@ -143,7 +148,7 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
-        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx) {
+        if let Poll::Ready(dialed) = self.backend.poll_dialed(cx, now) {
             self.dialed(now, dialed, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
@@ -179,13 +184,17 @@ impl SessionTask {
         true
     }
 
-    fn dialed(&mut self, now: Millis, dialed: io::Result<()>, out: &mut Output) {
+    /// `dialed`: how long it took, in milliseconds.
+    fn dialed(&mut self, now: Millis, dialed: io::Result<u64>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
             None => self.client.local_addr(),
         };
-        match dialed.and(destination) {
-            Ok(destination) => self.session.backend_connected(wall_clock(now), destination, out),
+        match dialed.and_then(|took| Ok((took, destination?))) {
+            Ok((took, destination)) => {
+                self.worker.counters.connect_seconds.observe(took);
+                self.session.backend_connected(wall_clock(now), destination, out);
+            }
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");
                 self.backend = BackendSide::None;
@@ -198,6 +207,7 @@ impl SessionTask {
 
     fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
         debug!(session = self.id, %error, "backend lost");
+        self.note("the backend's connection was lost");
         self.backend = BackendSide::None;
         self.session.backend_closed(now, &mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
@@ -260,12 +270,17 @@ impl SessionTask {
     fn hand_in(&mut self, cx: &mut Context<'_>, now: Millis, length: usize, scratch: &mut Scratch) -> bool {
         let Scratch { read, out } = scratch;
         let mut used = 0;
+        let followed = trace::follows(self.session.client_addr().ip());
         if self.worker.heeds_hold {
             self.session.hold(self.worker.backend.hold());
         }
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
+            out.heard = followed.then(Vec::new);
             let taken = self.session.client_bytes(now, input, out);
+            if let Some(heard) = out.heard.take() {
+                trace::tell(self.id, self.session.client_addr().ip(), Speaker::Client, &heard);
+            }
             let forward = &input[taken.forward.clone()];
             self.carry_out(cx, now, out, forward);
             used += taken.used;
@@ -302,7 +317,7 @@ impl SessionTask {
             self.act(action);
         }
         if !out.to_client.is_empty() {
-            self.worker.counters.count_replies(&out.to_client);
+            self.replied(&out.to_client);
             self.send_client(cx, &out.to_client);
             out.to_client.clear();
         }
@@ -372,19 +387,29 @@ impl SessionTask {
         self.timer.as_mut().reset(instant(self.timer_at));
     }
 
-    fn check_drain(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if self.drain_seen == Drain::No && self.bytes_in == 0 {
+    /// Heeds what every session must: the way down, and calls.
+    fn check_notice(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
+        if self.heeded == Notice::default() && self.bytes_in == 0 {
             register(self.id, cx.waker());
         }
-        let stage = self.worker.drain.stage();
-        if stage == self.drain_seen || self.closing != Closing::No {
+        let notice = self.worker.drain.notice();
+        if notice == self.heeded {
             return;
         }
-        self.drain_seen = stage;
-        match stage {
-            Drain::No => {}
-            Drain::Gently => self.session.drain(&mut scratch.out),
-            Drain::Now => self.session.drain_now(now, &mut scratch.out),
+        let (before, stage) = (self.heeded.stage(), notice.stage());
+        self.heeded = notice;
+        let ends = roll::answer(self.id, || self.line(now));
+        if self.closing != Closing::No {
+            return;
+        }
+        if ends {
+            self.session.kill(now, &mut scratch.out);
+        } else if stage != before {
+            match stage {
+                Drain::No => {}
+                Drain::Gently => self.session.drain(&mut scratch.out),
+                Drain::Now => self.session.drain_now(now, &mut scratch.out),
+            }
         }
         self.carry_out(cx, now, &mut scratch.out, &[]);
     }
@@ -412,34 +437,5 @@ impl<H> Future for Holding<H> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.session).poll(cx)
-    }
-}
-
-impl Drop for SessionTask {
-    fn drop(&mut self) {
-        unregister(self.id);
-        let (counters, totals) = (&self.worker.counters, self.session.totals());
-        let record = SessionRecord {
-            id: self.id,
-            client: self.session.client_addr(),
-            peer: self.peer,
-            helo: self.session.hello(),
-            backend: &self.worker.backend.name,
-            accepted: totals.accepted,
-            rejected: totals.rejected,
-            deferred: totals.deferred,
-            relay_denied: totals.relay_denied,
-            errors: totals.errors,
-            bytes_in: self.bytes_in,
-            duration_ms: now().since(self.started),
-            end: self.session.end().map_or("gateway stopped", End::as_str),
-        };
-        counters.sessions_closed_total.increment();
-        counters.client_bytes_total.add(self.bytes_in);
-        counters.session_seconds.observe(record.duration_ms);
-        if record.is_empty() {
-            counters.sessions_empty_total.increment();
-        }
-        log::session_closed(&record);
     }
 }

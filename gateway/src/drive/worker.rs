@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
 
 use crate::backend::BackendState;
@@ -83,26 +83,46 @@ pub enum Drain {
     /// Transactions may finish.
     Gently = 1,
     /// Nothing may.
-    Now = 2,
+    Now = 3,
 }
 
-/// The way down, for all workers.
+/// What every session must heed, in one number that each compares whenever it is polled: how far the way down is, and how
+/// often sessions were called.
 #[derive(Debug, Default)]
-pub struct DrainState(AtomicU8);
+pub struct DrainState(AtomicU32);
+
+/// What a session has heeded last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct Notice(u32);
+
+/// Bits of the drain's stage; above them calls are counted.
+const STAGE_BITS: u32 = 2;
 
 impl DrainState {
-    /// How far it is.
-    pub fn stage(&self) -> Drain {
-        match self.0.load(Ordering::Acquire) {
-            0 => Drain::No,
-            1 => Drain::Gently,
-            _ => Drain::Now,
-        }
+    /// How far it is, and how often sessions were called.
+    pub(super) fn notice(&self) -> Notice {
+        Notice(self.0.load(Ordering::Acquire))
     }
 
     /// One step on. Each worker must then call [`wake_sessions`].
     pub fn set(&self, stage: Drain) {
-        self.0.store(stage as u8, Ordering::Release);
+        // The stage only ever rises, and its numbers hold each lower one's bits.
+        self.0.fetch_or(stage as u32, Ordering::Release);
+    }
+
+    /// Calls every session once more. The worker must then wake them.
+    pub(super) fn call(&self) {
+        self.0.fetch_add(1 << STAGE_BITS, Ordering::AcqRel);
+    }
+}
+
+impl Notice {
+    pub(super) fn stage(self) -> Drain {
+        match self.0 & ((1 << STAGE_BITS) - 1) {
+            0 => Drain::No,
+            1 => Drain::Gently,
+            _ => Drain::Now,
+        }
     }
 }
 
@@ -110,13 +130,16 @@ thread_local! {
     static SESSIONS: RefCell<HashMap<u64, Waker>> = RefCell::new(HashMap::new());
 }
 
-/// Has every session of this thread look at the drain's stage.
+/// Has every session of this thread look at what it must heed.
 pub fn wake_sessions() {
-    SESSIONS.with(|sessions| {
-        for waker in sessions.borrow().values() {
-            waker.wake_by_ref();
-        }
-    });
+    for waker in wakers() {
+        waker.wake();
+    }
+}
+
+/// Of every session of this thread.
+pub(super) fn wakers() -> Vec<Waker> {
+    SESSIONS.with(|sessions| sessions.borrow().values().cloned().collect())
 }
 
 pub(super) fn register(id: u64, waker: &Waker) {

@@ -8,22 +8,8 @@ use aya::programs::ProgramError;
 use aya::{EbpfError, sys::SyscallError};
 use rustix::io::Errno;
 
-use super::{KernelError, Pins};
-
-/// An error with its causes, as one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
-        // Many errors repeat their cause in their own words.
-        if !text.contains(&said) {
-            text = format!("{text}: {said}");
-        }
-        cause = error.source();
-    }
-    text
-}
+use super::netlink::Link;
+use super::{KernelError, Pins, chain};
 
 pub(super) fn load_error(error: &EbpfError) -> KernelError {
     system_error(error).unwrap_or_else(|| other("load the program's maps", error))
@@ -51,15 +37,46 @@ pub(super) fn attach_error(interface: &str, error: &ProgramError) -> KernelError
     }
 }
 
-pub(super) fn detach_error(interface: &str, errno: Errno) -> KernelError {
-    match errno {
-        Errno::BUSY => KernelError::Held(interface.to_owned()),
-        Errno::PERM => KernelError::NoPrivilege("detach somebody else's XDP program"),
-        errno => KernelError::Other {
-            what: format!("detach somebody else's XDP program from `{interface}`"),
-            why: io::Error::from(errno).to_string(),
-        },
+pub(super) fn detach_error(interface: &str, error: &io::Error) -> KernelError {
+    match errno(error) {
+        Some(Errno::BUSY) => KernelError::Held(interface.to_owned()),
+        Some(Errno::PERM) => KernelError::NoPrivilege("detach somebody else's XDP program"),
+        _ => KernelError::other(&format!("detach somebody else's XDP program from `{interface}`"), error),
     }
+}
+
+/// A driver's page, less the room that it needs before and after a packet: larger ones do not fit, whatever the driver.
+const MTU_MAX: u32 = 3498;
+
+/// Why there is no native mode, and what to do about it. Drivers say it each in its own words, or not at all; then the card's
+/// own figures tell.
+pub(super) fn native_refusal(card: &Link, why: &str) -> String {
+    let Link { name, mtu, .. } = card;
+    let said = why.to_ascii_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let advice = if says(&["mtu"]) {
+        lower_mtu(card)
+    } else if says(&["queue", "channel", "no space left"]) {
+        format!(
+            "the driver needs more queues (`ethtool -L {name} combined N`; of a pair, at least as many as the other end has)"
+        )
+    } else if says(&["lro", "rsc", "large receive", "gro_hw"]) {
+        format!("turn the card's own joining of packets off (`ethtool -K {name} lro off rx-gro-hw off`)")
+    } else if says(&["not support"]) {
+        "its driver has no native mode".to_owned()
+    } else if *mtu > MTU_MAX {
+        lower_mtu(card)
+    } else {
+        "the kernel's log (`dmesg`) may say more".to_owned()
+    };
+    format!("{why}; {advice}")
+}
+
+fn lower_mtu(Link { name, mtu, .. }: &Link) -> String {
+    format!(
+        "packets must fit into a page: lower the MTU, {mtu} now (`ip link set dev {name} mtu {MTU_MAX}`; of a pair, the other \
+         end's)"
+    )
 }
 
 /// What the system says of BPF as a whole.
@@ -97,4 +114,26 @@ fn errno(error: &(dyn Error + 'static)) -> Option<Errno> {
         cause = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        let card = |mtu| Link { name: "eth0".to_owned(), mtu, ..Link::default() };
+        for (mtu, said, advice) in [
+            (9000, "Invalid argument (os error 22)", "`ip link set dev eth0 mtu 3498`"),
+            (1500, "Peer MTU is too large to set XDP", "lower the MTU"),
+            (1500, "XDP expects number of rx queues not less than peer tx queues", "`ethtool -L eth0 combined N`"),
+            (1500, "No space left on device (os error 28)", "more queues"),
+            (1500, "XDP is not supported with LRO", "lro off"),
+            (1500, "Operation not supported (os error 95)", "its driver has no native mode"),
+            (1500, "Invalid argument (os error 22)", "dmesg"),
+        ] {
+            let why = native_refusal(&card(mtu), said);
+            assert!(why.starts_with(said) && why.contains(advice), "{why}");
+        }
+    }
 }

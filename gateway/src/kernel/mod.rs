@@ -5,25 +5,28 @@
 //! [`KernelError`] with a sentence for the log, and mode [`Mode::Off`]. Where there is no BPF at all, `stub` stands in for
 //! `loader`, so callers need no conditions.
 //!
-//! What survives the process, and why it lies where it lies:
-//! - `PINS/vVERSION/NAME`: the maps, by [`layout_version`](gateway_common::layout_version). A program of another layout
-//!   cannot use them, so another version makes its own and never misreads these.
-//! - `PINS/link-INTERFACE-MODE`: what holds the program on the card, outside the version, because the next version must
-//!   find it: the program behind a link is replaced in one step, so not one packet passes unfiltered. The kernel does not
-//!   say in which mode a link was made, hence the name.
+//! What survives the process lies in a folder of a BPF file system; `pins` says what, and why it lies there as it does.
 
+#[cfg(target_os = "linux")]
+mod attach;
+#[cfg(target_os = "linux")]
+mod attachment;
+#[cfg(target_os = "linux")]
+mod cards;
 #[cfg(target_os = "linux")]
 mod errors;
 #[cfg(target_os = "linux")]
 mod events;
 #[cfg(target_os = "linux")]
-mod foreign;
-#[cfg(target_os = "linux")]
 mod impossible;
 #[cfg(target_os = "linux")]
 mod loader;
 #[cfg(target_os = "linux")]
+mod netlink;
+#[cfg(target_os = "linux")]
 mod object;
+#[cfg(target_os = "linux")]
+mod pins;
 #[cfg(target_os = "linux")]
 mod reader;
 mod settings;
@@ -43,20 +46,24 @@ mod translate;
 #[cfg(target_os = "linux")]
 mod writer;
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::error::Error;
+use std::path::PathBuf;
 
+#[cfg(target_os = "linux")]
+pub use self::attachment::Attachment;
 #[cfg(target_os = "linux")]
 pub use self::loader::Program;
 #[cfg(target_os = "linux")]
 pub use self::object::OBJECT;
+#[cfg(target_os = "linux")]
+pub use self::pins::Pins;
 #[cfg(target_os = "linux")]
 pub use self::reader::Reader;
 pub use self::settings::{Rate, Settings};
 #[cfg(target_os = "linux")]
 pub use self::steer::Steering;
 #[cfg(not(target_os = "linux"))]
-pub use self::stub::{Program, Reader, Steering};
+pub use self::stub::{Attachment, Pins, Program, Reader, Steering};
 pub use self::totals::{SourceAccount, Totals};
 
 /// How the program is attached, really.
@@ -71,8 +78,8 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As `status` and metrics call it.
-    pub const fn name(self) -> &'static str {
+    /// As the log and the names of pins have it.
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
@@ -81,92 +88,82 @@ impl Mode {
     }
 }
 
-/// Which modes are tried, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// Native, or else generic.
-    Auto,
-    /// Only native.
-    Native,
-    /// Only generic.
-    Generic,
-}
-
-impl Wanted {
-    const fn modes(self) -> &'static [Mode] {
-        match self {
-            Self::Auto => &[Mode::Native, Mode::Generic],
-            Self::Native => &[Mode::Native],
-            Self::Generic => &[Mode::Generic],
-        }
-    }
-}
-
-/// The program on one card.
+/// A card that is wanted, or that the program is on all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Attached {
-    /// The card.
-    pub interface: String,
-    /// The kernel's number for it, as in events and in the map `INTERFACES`.
-    pub index: u32,
-    /// How; never [`Mode::Off`].
+pub struct Card {
+    /// Its name.
+    pub name: String,
+    /// How the program is on it now.
     pub mode: Mode,
-    /// Whether the program of an earlier run was on the card until now, and no packet passed between.
-    pub taken_over: bool,
-    /// Whether somebody else's program had to go for it.
-    pub replaced: bool,
-    /// Why it is generic where native would have been better.
-    pub why_not_native: Option<String>,
-}
-
-/// Where maps and links outlive the process: a folder on a BPF file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pins {
-    folder: PathBuf,
-}
-
-impl Pins {
-    /// `folder` is made when it is not there; what it is made in must be a BPF file system.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
-    }
-
-    /// The folder that was named.
-    pub fn folder(&self) -> &Path {
-        &self.folder
-    }
-
-    /// Where the maps of this version are.
-    pub fn maps(&self) -> PathBuf {
-        self.folder.join(format!("v{:016x}", gateway_common::layout_version()))
-    }
-
-    fn link(&self, interface: &str, mode: Mode) -> PathBuf {
-        // No interface name has a slash; a full stop could not be in a pin's name.
-        self.folder.join(format!("link-{}-{}", interface.replace('.', "@"), mode.name()))
-    }
-}
-
-impl Default for Pins {
-    fn default() -> Self {
-        Self::new("/sys/fs/bpf/smtp-gateway")
-    }
+    /// What is not as it was asked for, and what to do.
+    pub problem: Option<String>,
 }
 
 /// Why the kernel side is not there: what failed, where, and what to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KernelError {
     /// This system has no BPF, or one that is too old.
+    #[error("the kernel side needs Linux 5.12 or newer with BPF: {0}")]
     Unsupported(String),
     /// The process may not do this.
+    #[error(
+        "no permission to {0}: the kernel side needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; start as root, or add them to \
+         AmbientCapabilities in the unit file"
+    )]
     NoPrivilege(&'static str),
     /// There is no such card.
+    #[error("there is no network interface `{0}`; `ip link` lists those there are")]
     UnknownInterface(String),
+    /// Its packets begin with something that the program does not read.
+    #[error(
+        "packets on `{interface}` begin neither with an Ethernet nor with an IP header (the kernel calls it a link of type \
+         {kind}), so the kernel side cannot read them; name the card below it in xdp.interfaces"
+    )]
+    UnknownFraming {
+        /// The card.
+        interface: String,
+        /// `ARPHRD_…`
+        kind: u16,
+    },
+    /// Another card that is wanted has its packets as well.
+    #[error(
+        "packets of `{interface}` come by `{by}` as well, which is in xdp.interfaces, too, and would be counted and limited \
+         twice: the kernel side is on `{by}` alone; take `{interface}` out"
+    )]
+    Covered {
+        /// The card.
+        interface: String,
+        /// The other one.
+        by: String,
+    },
+    /// The kernel allows no program below another.
+    #[error(
+        "`{interface}` takes no program, because `{upper}`, which is on top of it, has one; name `{upper}` in xdp.interfaces \
+         instead, or detach what is on it (`ip link set dev {upper} xdp off`, or `xdpgeneric off`)"
+    )]
+    Below {
+        /// The card.
+        interface: String,
+        /// The one that has a program.
+        upper: String,
+    },
     /// Somebody else's program is on the card.
+    #[error(
+        "`{0}` already has an XDP program that is not this gateway's; it stays. Detach it (`ip link set dev {0} xdp off`, or \
+         `xdpgeneric off`), or set `xdp.force = true` to have it replaced"
+    )]
     Busy(String),
-    /// The same, and it cannot be taken off.
+    /// Somebody else's program has come in place of this one.
+    #[error("another XDP program has taken the place of this gateway's on `{0}`; it stays. `bpftool net` shows it")]
+    TakenAway(String),
+    /// Somebody else's program cannot be taken off.
+    #[error(
+        "`{0}` already has an XDP program that somebody else's BPF link holds, which not even `xdp.force` can take off; stop \
+         the program that made the link (`bpftool link` shows it), or remove the link's pin"
+    )]
     Held(String),
     /// The card's driver, or the kernel, refused in every mode that was wanted.
+    #[error("`{interface}` does not take the program: {why}")]
     Refused {
         /// The card.
         interface: String,
@@ -174,13 +171,21 @@ pub enum KernelError {
         why: String,
     },
     /// The pin folder cannot be used.
+    #[error("the pin folder {} cannot be used: {why}", folder.display())]
     Pins {
         /// The folder.
         folder: PathBuf,
         /// What is wrong, and what to do.
         why: String,
     },
+    /// The embedded program is not what it should be.
+    #[error("the embedded program has no {what}; this build is broken")]
+    Broken {
+        /// What is missing.
+        what: String,
+    },
     /// Anything else that the kernel said.
+    #[error("{what}: {why}")]
     Other {
         /// What was attempted.
         what: String,
@@ -189,33 +194,24 @@ pub enum KernelError {
     },
 }
 
-impl fmt::Display for KernelError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unsupported(why) => write!(f, "the kernel side needs Linux 5.12 or newer with BPF: {why}"),
-            Self::NoPrivilege(what) => write!(
-                f,
-                "no permission to {what}: the kernel side needs CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON; start as root, or \
-                 add them to AmbientCapabilities in the unit file"
-            ),
-            Self::UnknownInterface(name) => {
-                write!(f, "there is no network interface `{name}`; `ip link` lists those there are")
-            }
-            Self::Busy(name) => write!(
-                f,
-                "`{name}` already has an XDP program that is not this gateway's; it stays. Detach it (`ip link set dev \
-                 {name} xdp off`, or `xdpgeneric off`), or set `xdp.force = true` to have it replaced"
-            ),
-            Self::Held(name) => write!(
-                f,
-                "`{name}` already has an XDP program that somebody else's BPF link holds, which not even `xdp.force` can \
-                 take off; stop the program that made the link (`bpftool link` shows it), or remove the link's pin"
-            ),
-            Self::Refused { interface, why } => write!(f, "`{interface}` does not take the program: {why}"),
-            Self::Pins { folder, why } => write!(f, "the pin folder {} cannot be used: {why}", folder.display()),
-            Self::Other { what, why } => write!(f, "{what}: {why}"),
-        }
+impl KernelError {
+    /// What was attempted, and what came of it.
+    fn other(what: &str, error: &dyn Error) -> Self {
+        Self::Other { what: what.to_owned(), why: chain(error) }
     }
 }
 
-impl std::error::Error for KernelError {}
+/// An error with its causes, as one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        // Many errors repeat their cause in their own words.
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -4,5 +4,7 @@
 /// An ELF object for the BPF machine.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../gateway-ebpf/prebuilt/smtp-gateway.bpf.o");
 
-/// The program's name in it.
+/// The name in it of the program for cards with an Ethernet header.
 pub(super) const PROGRAM: &str = "smtp_gateway";
+/// The same for cards without.
+pub(super) const PROGRAM_IP: &str = "smtp_gateway_ip";

@@ -10,14 +10,14 @@ use ipnet::IpNet;
 use crate::identity::Source;
 
 use super::errors::map_error;
-use super::tables::{Tries, found, typed};
+use super::tables::{Bans, Tries, typed};
 use super::{KernelError, SourceAccount, Totals};
 
 /// Handles to read by.
 pub struct Reader {
     stats: PerCpuArray<MapData, Counter>,
     sources: HashMap<MapData, SourceKey, gateway_common::Source>,
-    bans: HashMap<MapData, SourceKey, Deny>,
+    bans: Bans,
     denied: Tries<Deny>,
 }
 
@@ -32,7 +32,7 @@ impl Reader {
         Ok(Self {
             stats: typed(open, maps::STATS)?,
             sources: typed(open, maps::SOURCES)?,
-            bans: typed(open, maps::BANS)?,
+            bans: Bans::open(open)?,
             denied: Tries::open(open, maps::DENY4, maps::DENY6)?,
         })
     }
@@ -63,7 +63,7 @@ impl Reader {
     /// Packets dropped by the ban of exactly this network.
     pub fn dropped(&self, network: IpNet) -> Result<u64, KernelError> {
         let deny = match SourceKey::of(network.addr()) {
-            Some(source) if source.prefix_length() == network.prefix_len() => found(self.bans.get(&source, 0)),
+            Some(source) if source.prefix_length() == network.prefix_len() => self.bans.get(source),
             _ => self.denied.get(network),
         };
         Ok(deny.map_err(|error| map_error(maps::BANS, &error))?.map_or(0, |deny| deny.dropped))

@@ -23,7 +23,6 @@ use crate::config::Xdp;
 use crate::time::clock::{now, now_ns};
 use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 
-use super::errors::chain;
 use super::events::log_events;
 use super::impossible::impossible;
 use super::reader::Reader;
@@ -32,7 +31,7 @@ use super::tables::{KernelTables, Tables, typed};
 use super::time::ns_of;
 use super::translate::{ban_of, reason_of};
 use super::writer::Writer;
-use super::{KernelError, Program};
+use super::{KernelError, Program, chain};
 
 /// How long an event may wait to be logged.
 const PATIENCE: Duration = Duration::from_millis(250);

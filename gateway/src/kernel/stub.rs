@@ -1,6 +1,7 @@
 //! In place of `loader` where there is no BPF: the same functions, and one sentence.
 
 use std::convert::Infallible;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -8,7 +9,33 @@ use ipnet::IpNet;
 use crate::config::Xdp;
 use crate::verdicts::Verdicts;
 
-use super::{Attached, KernelError, Pins, Settings, SourceAccount, Totals, Wanted};
+use super::{Card, KernelError, Settings, SourceAccount, Totals};
+
+/// A folder that was named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pins {
+    folder: PathBuf,
+}
+
+impl Pins {
+    /// See the Linux side.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder that was named.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// There is nothing to remove.
+    ///
+    /// # Errors
+    /// None.
+    pub fn remove(&self) -> Result<(), KernelError> {
+        Ok(())
+    }
+}
 
 /// Nobody has one here.
 #[derive(Debug)]
@@ -18,8 +45,16 @@ pub struct Program {
 
 impl Program {
     /// Cannot: says that there is no BPF here.
+    ///
+    /// # Errors
+    /// Always.
     pub fn load(_: Option<&Pins>) -> Result<Self, KernelError> {
         Err(KernelError::Unsupported("this is another system".to_owned()))
+    }
+
+    /// See the Linux side.
+    pub fn is_adopted(&self) -> bool {
+        match self.nobody {}
     }
 
     /// See the Linux side.
@@ -31,20 +66,36 @@ impl Program {
     pub fn set_ports(&mut self, _: &[u16]) -> Result<(), KernelError> {
         match self.nobody {}
     }
+}
 
+/// Nobody has one here.
+#[derive(Debug)]
+pub struct Attachment(Program);
+
+impl Attachment {
     /// See the Linux side.
-    pub fn set_interface(&mut self, _: u32, _: u32) -> Result<(), KernelError> {
-        match self.nobody {}
+    pub fn new(program: Program, _: &Xdp) -> Result<Self, KernelError> {
+        Ok(Self(program))
     }
 
     /// See the Linux side.
-    pub fn attach(&mut self, _: &str, _: Wanted, _: bool) -> Result<Attached, KernelError> {
-        match self.nobody {}
+    pub fn set_cards(&self, _: &Xdp) -> Result<(), KernelError> {
+        match self.0.nobody {}
     }
 
     /// See the Linux side.
-    pub fn detach(self) -> Result<(), KernelError> {
-        match self.nobody {}
+    pub fn cards(&self) -> Result<Vec<Card>, KernelError> {
+        match self.0.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn with<T>(&self, _: impl FnOnce(&mut Program) -> T) -> T {
+        match self.0.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn watch(&self) -> Result<(), KernelError> {
+        match self.0.nobody {}
     }
 }
 

@@ -1,11 +1,12 @@
 //! The maps that the writer writes, as it needs them: a trait, so that what is written when can be tested without a kernel.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, Map, MapData, MapError};
-use gateway_common::{Deny, SourceKey, maps};
+use gateway_common::{BanRow, Deny, SourceKey, ban_row, maps};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Which of the two bit fields before the slow maps.
@@ -48,9 +49,15 @@ pub(super) struct Tries<V: Pod> {
 pub(super) struct KernelTables {
     ban_bits: Array<MapData, u64>,
     net_bits: Array<MapData, u64>,
-    bans: HashMap<MapData, SourceKey, Deny>,
+    bans: Bans,
     denied: Tries<Deny>,
     allowed: Tries<u32>,
+}
+
+/// Bans of single sources: those of IPv4 addresses in rows, the others, and those whose row is full, in a hash table.
+pub(super) struct Bans {
+    rows: Array<MapData, BanRow>,
+    others: HashMap<MapData, SourceKey, Deny>,
 }
 
 impl KernelTables {
@@ -59,7 +66,7 @@ impl KernelTables {
         Ok(Self {
             ban_bits: typed(open, maps::BAN_BITS)?,
             net_bits: typed(open, maps::NET_BITS)?,
-            bans: typed(open, maps::BANS)?,
+            bans: Bans::open(open)?,
             denied: Tries { v4: typed(open, maps::DENY4)?, v6: typed(open, maps::DENY6)? },
             allowed: Tries { v4: typed(open, maps::ALLOW4)?, v6: typed(open, maps::ALLOW6)? },
         })
@@ -95,19 +102,29 @@ impl Tables for KernelTables {
     }
 
     fn bans(&self) -> Result<Vec<(SourceKey, Deny)>, MapError> {
-        self.bans.iter().collect()
+        let mut all = self.bans.others.iter().collect::<Result<Vec<_>, _>>()?;
+        // A row without a bit has no ban, and most have none.
+        for word in 0..maps::BAN_BITS_WORDS {
+            let bits = self.ban_bits.get(&word, 0)?.to_le_bytes();
+            for (row, _) in (word * 8..).zip(bits).filter(|(_, bits)| *bits != 0) {
+                let row = self.bans.rows.get(&row, 0)?;
+                let bans = row.address.into_iter().filter_map(|address| row.get(address).map(|ban| (address, ban)));
+                all.extend(bans.map(|(address, ban)| (SourceKey::v4(address), ban)));
+            }
+        }
+        Ok(all)
     }
 
     fn ban(&self, source: SourceKey) -> Result<Option<Deny>, MapError> {
-        found(self.bans.get(&source, 0))
+        self.bans.get(source)
     }
 
     fn put_ban(&mut self, source: SourceKey, deny: Deny) -> Result<(), MapError> {
-        self.bans.insert(source, deny, 0)
+        self.bans.put(source, &deny)
     }
 
     fn remove_ban(&mut self, source: SourceKey) -> Result<(), MapError> {
-        found(self.bans.remove(&source)).map(drop)
+        self.bans.remove(source)
     }
 
     fn denied(&self) -> Result<Vec<(IpNet, Deny)>, MapError> {
@@ -136,6 +153,58 @@ impl Tables for KernelTables {
 
     fn remove_allowed(&mut self, network: IpNet) -> Result<(), MapError> {
         self.allowed.remove(network)
+    }
+}
+
+impl Bans {
+    pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
+        Ok(Self { rows: typed(open, maps::BANS4)?, others: typed(open, maps::BANS)? })
+    }
+
+    pub(super) fn get(&self, source: SourceKey) -> Result<Option<Deny>, MapError> {
+        if let IpAddr::V4(address) = source.address() {
+            let row = self.rows.get(&ban_row(source), 0)?;
+            if let Some(ban) = row.get(address.octets()) {
+                return Ok(Some(ban));
+            }
+        }
+        found(self.others.get(&source, 0))
+    }
+
+    fn put(&mut self, source: SourceKey, ban: &Deny) -> Result<(), MapError> {
+        let IpAddr::V4(address) = source.address() else { return self.others.insert(source, ban, 0) };
+        let number = ban_row(source);
+        let mut row = self.rows.get(&number, 0)?;
+        if found(self.others.get(&source, 0))?.is_some() {
+            return self.others.insert(source, ban, 0);
+        }
+        if row.put(address.octets(), ban) {
+            return self.rows.set(number, row, 0);
+        }
+        // Announced first, or the kernel side would not look there.
+        row.elsewhere += 1;
+        self.rows.set(number, row, 0)?;
+        let put = self.others.insert(source, ban, 0);
+        if put.is_err() {
+            row.elsewhere -= 1;
+            self.rows.set(number, row, 0)?;
+        }
+        put
+    }
+
+    /// One that is not there is no error.
+    fn remove(&mut self, source: SourceKey) -> Result<(), MapError> {
+        let IpAddr::V4(address) = source.address() else { return found(self.others.remove(&source)).map(drop) };
+        let number = ban_row(source);
+        let mut row = self.rows.get(&number, 0)?;
+        if row.remove(address.octets()) {
+            return self.rows.set(number, row, 0);
+        }
+        if found(self.others.remove(&source))?.is_some() {
+            row.elsewhere = row.elsewhere.saturating_sub(1);
+            self.rows.set(number, row, 0)?;
+        }
+        Ok(())
     }
 }
 

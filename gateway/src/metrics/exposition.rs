@@ -153,6 +153,8 @@ pub fn documentation() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::observe::counters::{CounterSet, MessageOutcome};
 
@@ -219,6 +221,53 @@ mod tests {
             for line in lines {
                 assert!(page.lines().any(|other| other == line), "{line} is not in\n{page}");
             }
+        }
+    }
+
+    /// Names of numbers in a file, each once.
+    fn names_in(text: &str) -> BTreeSet<&str> {
+        let is_part = |character: char| character.is_ascii_lowercase() || character == '_';
+        text.split(|character| !is_part(character)).filter(|word| word.starts_with("smtp_gateway_")).collect()
+    }
+
+    #[test]
+    fn dashboard_and_alerts_name_what_is_declared() {
+        let mut declared = BTreeSet::new();
+        for declaration in counters::DECLARATIONS.iter().chain(gauges::DECLARATIONS) {
+            let name = declaration.full_name();
+            if declaration.kind == Kind::Histogram {
+                declared.extend(["_bucket", "_sum", "_count"].map(|part| format!("{name}{part}")));
+            } else {
+                declared.insert(name);
+            }
+        }
+        for file in [
+            include_str!("../../../config/monitoring/smtp-gateway.rules.yml"),
+            include_str!("../../../config/monitoring/smtp-gateway.test.yml"),
+            include_str!("../../../config/monitoring/smtp-gateway.grafana.json"),
+        ] {
+            let names = names_in(file);
+            assert!(names.len() > 10, "{names:?}");
+            for name in names {
+                assert!(declared.contains(name), "{name} is not declared");
+            }
+        }
+    }
+
+    /// What Grafana needs of a dashboard (its schema, version 39): panels with a place, a kind and queries.
+    #[test]
+    fn the_dashboard_is_one() {
+        let dashboard: serde_json::Value =
+            serde_json::from_str(include_str!("../../../config/monitoring/smtp-gateway.grafana.json")).unwrap();
+        assert_eq!((&dashboard["schemaVersion"], &dashboard["uid"]), (&39.into(), &"smtp-gateway".into()));
+        let mut ids = BTreeSet::new();
+        for panel in dashboard["panels"].as_array().unwrap() {
+            assert!(ids.insert(panel["id"].as_u64().unwrap()), "{panel}");
+            assert!(matches!(panel["type"].as_str(), Some("stat" | "timeseries")), "{panel}");
+            let place = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+            assert!(place[0] + place[2] <= 24 && place[3] > 0, "{panel}");
+            let targets = panel["targets"].as_array().unwrap();
+            assert!(!targets.is_empty() && targets.iter().all(|target| target["expr"].is_string()), "{panel}");
         }
     }
 

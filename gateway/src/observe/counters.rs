@@ -161,10 +161,13 @@ fn by_label<L: Label>(totals: &FamilyTotals<L>) -> Vec<(&'static str, u64)> {
 
 impl Counters {
     /// Counts the replies in these bytes, which hold whole lines: the last line of each reply has a blank, or nothing,
-    /// behind its code.
-    pub fn count_replies(&self, replies: &[u8]) {
+    /// behind its code. Returns the code of the last one; 0 if there is none.
+    pub fn count_replies(&self, replies: &[u8]) -> u16 {
+        let mut last = 0;
         for line in replies.split_inclusive(|byte| *byte == b'\n') {
-            if let [class, _, _, b' ' | b'\r', ..] = line {
+            if let [class, second, third, b' ' | b'\r', ..] = line {
+                let digit = |byte: &u8| u16::from(byte.saturating_sub(b'0'));
+                last = digit(class) * 100 + digit(second) * 10 + digit(third);
                 let class = match class {
                     b'2' => ReplyClass::Positive,
                     b'3' => ReplyClass::Intermediate,
@@ -174,6 +177,7 @@ impl Counters {
                 self.replies_total.increment(class);
             }
         }
+        last
     }
 }
 
@@ -245,7 +249,10 @@ mod tests {
     #[test]
     fn replies_are_counted_by_their_last_lines() {
         let set = CounterSet::new(1);
-        set.of(0).count_replies(b"250-mx.example.com\r\n250-SIZE\r\n250 DSN\r\n354 go\r\n451 4.3.0 a 250 b\r\n550\r\n");
+        let last = set
+            .of(0)
+            .count_replies(b"250-mx.example.com\r\n250-SIZE\r\n250 DSN\r\n354 go\r\n451 4.3.0 a 250 b\r\n550\r\n");
+        assert_eq!((last, set.of(0).count_replies(b"250-")), (550, 0));
         let totals = set.totals().replies_total;
         let counts = [ReplyClass::Positive, ReplyClass::Intermediate, ReplyClass::Transient, ReplyClass::Permanent];
         assert_eq!(counts.map(|class| totals.of(class)), [1, 1, 1, 1]);

@@ -1,17 +1,15 @@
 //! What happened lately: bans, refusals by cause, verdicts of the relay proof, backends that come and go.
 //!
-//! Whoever emits never waits: an event goes into a bounded queue, and is counted as lost if that is full. Readers take the
-//! queue's content over into the ring of the last events; the gateway's housekeeping does so too, about once a second.
+//! Whoever emits never waits: see [`Journal`]. The gateway's housekeeping gathers what came about once a second.
 
-use std::collections::VecDeque;
 use std::fmt::Display;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{LazyLock, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
+use crate::time::clock::since_1970;
+
+use super::journal::{Journal, Numbered};
 use super::show::printable;
 
 /// Events that are remembered.
@@ -81,86 +79,38 @@ pub struct Event {
     pub text: String,
 }
 
-/// The queue and the ring.
-#[derive(Debug)]
-pub struct Journal {
-    queue: SyncSender<Event>,
-    kept: Mutex<Kept>,
-    number: AtomicU64,
-    lost: AtomicU64,
+impl Numbered for Event {
+    fn number(&self) -> u64 {
+        self.number
+    }
 }
 
-#[derive(Debug)]
-struct Kept {
-    queue: Receiver<Event>,
-    events: VecDeque<Event>,
-}
-
-static JOURNAL: LazyLock<Journal> = LazyLock::new(Journal::new);
+static JOURNAL: LazyLock<Journal<Event>> = LazyLock::new(|| Journal::new(KEPT_MAX, QUEUE_MAX));
 
 /// The process's own journal.
-pub fn journal() -> &'static Journal {
+pub fn journal() -> &'static Journal<Event> {
     &JOURNAL
 }
 
 /// Notes that something happened. Never waits, and may be called from anywhere.
 pub fn emit(kind: EventKind, subject: impl Display, text: impl Display) {
-    JOURNAL.push(kind, &subject, &text);
+    JOURNAL.push(|number| Event::new(number, kind, &subject, &text));
 }
 
-impl Journal {
-    fn new() -> Self {
-        let (sender, receiver) = sync_channel(QUEUE_MAX);
-        let kept = Mutex::new(Kept { queue: receiver, events: VecDeque::new() });
-        Self { queue: sender, kept, number: AtomicU64::new(1), lost: AtomicU64::new(0) }
-    }
-
-    fn push(&self, kind: EventKind, subject: &dyn Display, text: &dyn Display) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let event = Event {
-            number: self.number.fetch_add(1, Ordering::Relaxed),
-            at_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+impl Event {
+    fn new(number: u64, kind: EventKind, subject: &dyn Display, text: &dyn Display) -> Self {
+        Self {
+            number,
+            at_ms: u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
             kind,
             subject: bounded(&subject.to_string(), SUBJECT_MAX),
             text: bounded(&text.to_string(), TEXT_MAX),
-        };
-        if self.queue.try_send(event).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Takes over what waits in the queue.
-    pub fn gather(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).gather();
-    }
-
-    /// At most `limit` events with higher numbers than `after`, the latest, in the order in which they came.
-    pub fn since(&self, after: u64, limit: usize) -> Vec<Event> {
-        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.gather();
-        let events = kept.events.iter().filter(|event| event.number > after);
-        let skipped = events.clone().count().saturating_sub(limit);
-        events.skip(skipped).cloned().collect()
-    }
-
-    /// Events that came faster than they were taken over.
-    pub fn lost(&self) -> u64 {
-        self.lost.load(Ordering::Relaxed)
-    }
-}
-
-impl Kept {
-    fn gather(&mut self) {
-        for event in self.queue.try_iter() {
-            if self.events.len() == KEPT_MAX {
-                self.events.pop_front();
-            }
-            self.events.push_back(event);
         }
     }
 }
 
-fn bounded(text: &str, max: usize) -> String {
+/// So many characters at most, none of which steers a terminal.
+pub(super) fn bounded(text: &str, max: usize) -> String {
     let end = text.char_indices().nth(max).map_or(text.len(), |(at, _)| at);
     printable(&text[..end]).into_owned()
 }
@@ -170,37 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_thousand_are_kept_in_order() {
-        let journal = Journal::new();
-        for index in 0..KEPT_MAX + 5 {
-            journal.push(EventKind::Ban, &"192.0.2.1", &index);
-            if index % 100 == 0 {
-                journal.gather();
-            }
-        }
-        let events = journal.since(0, usize::MAX);
-        assert_eq!((events.len(), events[0].number), (KEPT_MAX, 6));
-        assert!(events.is_sorted_by_key(|event| event.number));
-        let last: Vec<_> = journal.since(KEPT_MAX as u64, 3).into_iter().map(|event| event.text).collect();
-        assert_eq!(last, ["1002", "1003", "1004"]);
-        assert!(journal.since(KEPT_MAX as u64 + 5, 3).is_empty());
-    }
-
-    #[test]
-    fn who_emits_never_waits_and_what_is_lost_is_counted() {
-        let journal = Journal::new();
-        for index in 0..QUEUE_MAX + 7 {
-            journal.push(EventKind::Refusal, &"192.0.2.1", &index);
-        }
-        assert_eq!(journal.lost(), 7);
-        assert_eq!(journal.since(0, usize::MAX).len(), KEPT_MAX);
-    }
-
-    #[test]
     fn an_event_is_bounded_and_steers_no_terminal() {
-        let journal = Journal::new();
-        journal.push(EventKind::BackendDown, &"\u{202e}x".repeat(500), &"\x1b[2J".repeat(500));
-        let event = journal.since(0, 1).remove(0);
+        let event = Event::new(1, EventKind::BackendDown, &"\u{202e}x".repeat(500), &"\x1b[2J".repeat(500));
         assert!(!format!("{}{}", event.subject, event.text).chars().any(crate::observe::show::is_hidden));
         assert!(event.text.len() < TEXT_MAX * 10);
     }

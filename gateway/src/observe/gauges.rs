@@ -48,8 +48,6 @@ looked_up! {
     BACKEND_PROVEN: Gauge = "backend_proof_time_seconds" ["backend"],
     /// Things that need the administrator, as `status` names them.
     PROBLEMS: Gauge = "problems" ["severity"],
-    /// When a certificate ends, in seconds since 1970.
-    CERTIFICATE_END: Gauge = "certificate_end_time_seconds" ["certificate"],
     /// 1 for the mode that the kernel side has on an interface.
     KERNEL_ATTACHED: Gauge = "kernel_attached" ["interface", "mode"],
     /// Packets to the listeners' ports that the kernel side saw.

@@ -35,9 +35,13 @@ impl Budget {
         spend(&mut self.messages, limits.messages_per_session)
     }
 
-    /// A message was answered: commands without mail count from zero again, errors do not.
-    pub fn message_done(&mut self) {
+    /// A message was answered: commands without mail count from zero again. If it was accepted, half of the errors are
+    /// forgiven: who brings mail may err now and then, and who harvests brings none.
+    pub fn message_done(&mut self, accepted: bool) {
         self.idle_commands = 0;
+        if accepted {
+            self.errors /= 2;
+        }
     }
 }
 
@@ -58,8 +62,20 @@ mod tests {
         assert_eq!(errors, [Spent::Within, Spent::Within, Spent::Exhausted]);
         assert_eq!(budget.idle_command(&limits), Spent::Within);
         assert_eq!(budget.idle_command(&limits), Spent::Exhausted);
-        budget.message_done();
+        budget.message_done(false);
         assert_eq!(budget.idle_command(&limits), Spent::Within);
         assert_eq!(budget.error(&limits), Spent::Exhausted);
+    }
+
+    #[test]
+    fn who_brings_mail_may_err() {
+        let limits = Limits::default();
+        let mut budget = Budget::default();
+        for message in 0..30 {
+            assert_eq!(budget.error(&limits), Spent::Within, "message {message}");
+            budget.message_done(true);
+        }
+        let harvested = (0..).take_while(|_| budget.error(&limits) == Spent::Within).count();
+        assert!(harvested <= 20, "{harvested}");
     }
 }

@@ -1,6 +1,7 @@
 //! Header hygiene: how often a message was received, and what the log calls it.
 //!
-//! Only the header section is looked at, only up to a bound, and only a section that arrives in several pieces is copied.
+//! Only the header section is looked at, line by line, and only up to a bound. Kept of it is at most an unfinished line and the
+//! two fields that the log shows: some KiB, so that nobody fills memory with headers that never end.
 //! The section's end and its `Received:` fields are found here, since a count that decides must be exact and linear on any
 //! input; what the log shows (Message-ID, From) is `mail-parser`'s reading of it.
 
@@ -29,72 +30,127 @@ pub enum HeaderVerdict {
     TooLarge,
 }
 
-/// A header section on its way.
-#[derive(Debug, Default)]
+/// A header section on its way. It goes by line by line; what is kept of it is bounded, however long it is.
+#[derive(Debug)]
 pub struct HeaderScan {
-    /// What came so far, if it came in pieces.
+    keeps: Keeps,
+    /// Octets of the section so far.
+    octets: usize,
+    /// The head of a line that has come in part.
+    line: Vec<u8>,
+    /// Lines that were whole.
+    lines: usize,
+    /// Whether the last field is kept, and its continuations with it.
+    in_kept: bool,
+    /// The fields that are kept, as they came.
     kept: Vec<u8>,
-    /// How much of `kept` is known to be whole header lines.
-    scanned: usize,
     received_hops: usize,
+}
+
+/// Whether anybody asks what a message is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Keeps {
+    /// Message-ID and From.
+    Names,
+    /// Nothing: only hops are counted.
+    Nothing,
 }
 
 /// Longest Message-ID kept, in characters.
 const MESSAGE_ID_MAX: usize = 250;
 /// Longest address kept, in characters.
 const FROM_MAX: usize = 254;
+/// Octets of a line that are looked at.
+const LINE_MAX: usize = 2048;
+/// Octets of all fields that are kept.
+const KEPT_MAX: usize = 4096;
 
 impl HeaderScan {
     /// At the first octet of a message.
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(keeps: Keeps) -> Self {
+        Self { keeps, octets: 0, line: Vec::new(), lines: 0, in_kept: false, kept: Vec::new(), received_hops: 0 }
     }
 
     /// Feeds the next piece. After `Done` or `TooLarge` there is no more to feed. The section, and the line that shows its
     /// end, must come within `bound` bytes.
     pub fn feed(&mut self, content: &[u8], bound: usize) -> HeaderVerdict {
-        let room = (bound + 1).saturating_sub(self.kept.len());
-        let piece = &content[..content.len().min(room)];
-        if self.kept.is_empty() {
-            let (length, hops, ended) = scan_lines(piece);
-            self.received_hops = hops;
+        let room = (bound + 1).saturating_sub(self.octets);
+        let mut rest = &content[..content.len().min(room)];
+        self.octets += rest.len();
+        while let Some(length) = memchr(b'\n', rest) {
+            let (line, behind) = (&rest[..length], &rest[length + 1..]);
+            let ended = if self.line.is_empty() {
+                self.take_line(line)
+            } else {
+                let mut whole = std::mem::take(&mut self.line);
+                append(&mut whole, line, LINE_MAX);
+                self.take_line(&whole)
+            };
             if ended {
-                return HeaderVerdict::Done(facts(&piece[..length], hops));
+                return HeaderVerdict::Done(self.facts());
             }
-            self.scanned = length;
-            self.kept.extend_from_slice(piece);
-        } else {
-            self.kept.extend_from_slice(piece);
-            let (length, hops, ended) = scan_lines(&self.kept[self.scanned..]);
-            self.scanned += length;
-            self.received_hops += hops;
-            if ended {
-                return HeaderVerdict::Done(facts(&self.kept[..self.scanned], self.received_hops));
-            }
+            rest = behind;
         }
-        if self.kept.len() > bound { HeaderVerdict::TooLarge } else { HeaderVerdict::NeedMore }
+        append(&mut self.line, rest, LINE_MAX);
+        if self.octets > bound { HeaderVerdict::TooLarge } else { HeaderVerdict::NeedMore }
     }
 
     /// The message ended before its header section did.
-    pub fn finish(self) -> HeaderFacts {
-        facts(&self.kept, self.received_hops)
+    pub fn finish(mut self) -> HeaderFacts {
+        let line = std::mem::take(&mut self.line);
+        if !line.is_empty() {
+            self.take_line(&line);
+        }
+        self.facts()
+    }
+
+    /// A line without its LF. True if the section ends before it: it is empty, or neither a field nor a continuation.
+    fn take_line(&mut self, line: &[u8]) -> bool {
+        let line = &line[..line.len().min(LINE_MAX)];
+        let first = self.lines == 0;
+        self.lines += 1;
+        let continues = matches!(line.first(), Some(b' ' | b'\t'));
+        match field_name(line) {
+            // A mailbox file's separator, which programs that read such files leave there. It is no field, and ends nothing.
+            None if first && is_mbox_separator(line) => return false,
+            None if continues => {}
+            None => return true,
+            Some(name) => {
+                self.received_hops += usize::from(name.eq_ignore_ascii_case(b"Received"));
+                let named = [b"Message-ID".as_slice(), b"From"].iter().any(|kept| name.eq_ignore_ascii_case(kept));
+                self.in_kept = named && self.keeps == Keeps::Names;
+            }
+        }
+        if self.in_kept {
+            append(&mut self.kept, line, KEPT_MAX);
+            append(&mut self.kept, b"\n", KEPT_MAX);
+        }
+        false
+    }
+
+    fn facts(&self) -> HeaderFacts {
+        let received_hops = self.received_hops;
+        if self.kept.is_empty() {
+            return HeaderFacts { received_hops, ..HeaderFacts::default() };
+        }
+        let parser = MessageParser::new()
+            .header_id(HeaderName::MessageId)
+            .header_address(HeaderName::From)
+            .default_header_ignore();
+        let message = parser.parse_headers(&self.kept);
+        let message_id = message.as_ref().and_then(|m| m.message_id()).map(|id| printable(id, MESSAGE_ID_MAX));
+        let from =
+            message.as_ref().and_then(|m| m.from()?.first()?.address()).map(|address| printable(address, FROM_MAX));
+        HeaderFacts { received_hops, message_id, from }
     }
 }
 
-/// Scans whole lines: `(bytes that belong to the section, Received fields among them, whether the section ends there)`. It
-/// ends at an empty line or at one that is neither a field nor a continuation.
-fn scan_lines(content: &[u8]) -> (usize, usize, bool) {
-    let (mut at, mut hops) = (0, 0);
-    while let Some(length) = memchr(b'\n', &content[at..]) {
-        let line = &content[at..at + length];
-        match field_name(line) {
-            Some(name) => hops += usize::from(name.eq_ignore_ascii_case(b"Received")),
-            None if matches!(line.first(), Some(b' ' | b'\t')) => {}
-            None => return (at, hops, true),
-        }
-        at += length + 1;
-    }
-    (at, hops, false)
+fn append(kept: &mut Vec<u8>, bytes: &[u8], max: usize) {
+    kept.extend_from_slice(&bytes[..bytes.len().min(max.saturating_sub(kept.len()))]);
+}
+
+fn is_mbox_separator(line: &[u8]) -> bool {
+    line.strip_prefix(b">").unwrap_or(line).starts_with(b"From ")
 }
 
 /// The name before the colon, with the white space that obsolete syntax allows there (RFC 5322 section 4.5) taken off.
@@ -102,15 +158,6 @@ fn field_name(line: &[u8]) -> Option<&[u8]> {
     let colon = memchr(b':', line)?;
     let name = line[..colon].trim_ascii_end();
     (!name.is_empty() && name.iter().all(u8::is_ascii_graphic)).then_some(name)
-}
-
-fn facts(section: &[u8], received_hops: usize) -> HeaderFacts {
-    let parser =
-        MessageParser::new().header_id(HeaderName::MessageId).header_address(HeaderName::From).default_header_ignore();
-    let message = parser.parse_headers(section);
-    let message_id = message.as_ref().and_then(|m| m.message_id()).map(|id| printable(id, MESSAGE_ID_MAX));
-    let from = message.as_ref().and_then(|m| m.from()?.first()?.address()).map(|address| printable(address, FROM_MAX));
-    HeaderFacts { received_hops, message_id, from }
 }
 
 fn printable(text: &str, max: usize) -> String {
@@ -123,7 +170,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn feed(pieces: &[&[u8]], bound: usize) -> Option<HeaderFacts> {
-        let mut scan = HeaderScan::new();
+        let mut scan = HeaderScan::new(Keeps::Names);
         for piece in pieces {
             match scan.feed(piece, bound) {
                 HeaderVerdict::NeedMore => {}
@@ -154,6 +201,18 @@ mod tests {
     }
 
     #[test]
+    fn a_mailbox_file_s_separator_hides_no_loop() {
+        for line in ["From a@example.org  Fri Nov 25 12:00:00 2026", ">From a@example.org Fri"] {
+            let message = format!("{line}\r\n{}\r\n", "Received: x\r\n".repeat(101));
+            for cut in [0, 3, 20, 60] {
+                let (head, tail) = message.as_bytes().split_at(cut);
+                assert_eq!(feed(&[head, tail], 10_000).unwrap().received_hops, 101, "{line} {cut}");
+            }
+        }
+        assert_eq!(feed(&[b"From a\r\nFrom b\r\nReceived: x\r\n\r\n"], 1000).unwrap().received_hops, 0);
+    }
+
+    #[test]
     fn the_section_is_bounded_and_its_cost_is_linear() {
         let fields = b"Received: x\r\n".repeat(100_000);
         assert_eq!(feed(&[&fields], 10_000), None);
@@ -161,6 +220,20 @@ mod tests {
         assert_eq!(feed(&[&fields, b"\r\n"], fields.len() + 2).unwrap().received_hops, 100_000);
         let nested = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n".repeat(1000);
         assert_eq!(feed(&[&nested], 1000).unwrap().received_hops, 0);
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let mut scan = HeaderScan::new(Keeps::Names);
+        for piece in
+            [b"Message-ID: ".as_slice(), &[b'x'; 100_000], b"\r\n", &b"From: a\r\n".repeat(10_000), &[b'y'; 100_000]]
+        {
+            assert_eq!(scan.feed(piece, 1_000_000), HeaderVerdict::NeedMore);
+            assert!(scan.line.capacity() + scan.kept.capacity() <= 8192 + 4096);
+        }
+        let mut scan = HeaderScan::new(Keeps::Nothing);
+        assert_eq!(scan.feed(b"Message-ID: <a@b.example>\r\nReceived: x\r\n", 1000), HeaderVerdict::NeedMore);
+        assert_eq!(scan.finish(), HeaderFacts { received_hops: 1, ..HeaderFacts::default() });
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 
 pub mod bans;
 pub mod budget;
+pub mod forwarders;
 pub mod header;
 pub mod offences;
 pub mod refused_domains;

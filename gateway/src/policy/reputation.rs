@@ -97,6 +97,18 @@ impl Reputation {
         Self { rules: rules.clone(), index: HashMap::new(), accounts: Vec::new(), hand: 0 }
     }
 
+    /// Other rules from now on. What is on whom stays, in points.
+    pub fn set_rules(&mut self, rules: &Bans) {
+        let (old, new) = (memory_ms(&self.rules).max(1), memory_ms(rules));
+        if old != new {
+            for account in &mut self.accounts {
+                let score = u128::from(account.score) * u128::from(new) / u128::from(old);
+                account.score = u64::try_from(score).unwrap_or(u64::MAX);
+            }
+        }
+        self.rules = rules.clone();
+    }
+
     /// Networks that are remembered.
     pub fn networks(&self) -> usize {
         self.accounts.len()

@@ -23,7 +23,10 @@ pub(crate) struct Backend {
     pub(crate) state: Arc<BackendState>,
     /// What the relay proof last found.
     pub(crate) proof: ProofRecord,
-    tasks: JoinSet<()>,
+    /// Health checks, which go on as long as any generation has this backend.
+    watch: Arc<JoinSet<()>>,
+    /// Proofs, which are one configuration's.
+    proving: JoinSet<()>,
 }
 
 /// All of one configuration, in its order.
@@ -40,21 +43,40 @@ impl Backends {
             Backend::watch(backend, config, first)
         });
         let backends = Self(backends.collect());
-        let all = async {
-            for checked in checks {
-                // A watch that ended has nothing to tell.
-                let _ = checked.await;
+        wait_for(checks).await;
+        backends
+    }
+
+    /// Those of another configuration: a backend that is as it was stays, with all that is known of it; the others are asked
+    /// first, as at the start.
+    pub(crate) async fn replace(old: &Self, old_config: &Config, config: &Config) -> Self {
+        let mut checks = Vec::new();
+        let backends = config.backends.iter().map(|backend| {
+            let known = old.0.iter().find(|old| old.config.name == backend.name);
+            if let Some(known) = known.filter(|known| known.config == *backend && is_asked_alike(old_config, config)) {
+                return known.again();
             }
-        };
-        // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
-        let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
+            let (first, checked) = oneshot::channel();
+            checks.push(checked);
+            let new = Backend::watch(backend, config, first);
+            match known {
+                // Who was found to relay is held until a proof has shown that it no longer does, whatever was changed.
+                Some(known) => {
+                    new.state.set_hold(known.state.hold());
+                    Backend { proof: known.proof.clone(), ..new }
+                }
+                None => new,
+            }
+        });
+        let backends = Self(backends.collect());
+        wait_for(checks).await;
         backends
     }
 
     /// Proves each of them on schedule, on the current runtime.
     pub(crate) fn prove(&mut self, schedule: &Schedule) {
         for (index, backend) in self.0.iter_mut().enumerate() {
-            backend.tasks.spawn(schedule.follow(index, backend.proof.clone()));
+            backend.proving.spawn(schedule.follow(index, backend.proof.clone()));
         }
     }
 
@@ -76,6 +98,41 @@ impl Backend {
         let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
-        Self { config: backend.clone(), state, proof: ProofRecord::default(), tasks }
+        Self {
+            config: backend.clone(),
+            state,
+            proof: ProofRecord::default(),
+            watch: Arc::new(tasks),
+            proving: JoinSet::new(),
+        }
     }
+
+    /// The same backend in another generation.
+    fn again(&self) -> Self {
+        let Self { config, state, proof, watch, proving: _ } = self;
+        Self {
+            config: config.clone(),
+            state: state.clone(),
+            proof: proof.clone(),
+            watch: watch.clone(),
+            proving: JoinSet::new(),
+        }
+    }
+}
+
+/// Whether health checks ask the same, and make the same of the answer.
+fn is_asked_alike(old: &Config, new: &Config) -> bool {
+    (&old.server.hostname, &old.limits, &old.timeouts) == (&new.server.hostname, &new.limits, &new.timeouts)
+}
+
+/// Waits, but not long, for first health checks.
+async fn wait_for(checks: Vec<oneshot::Receiver<()>>) {
+    let all = async {
+        for checked in checks {
+            // A watch that ended has nothing to tell.
+            let _ = checked.await;
+        }
+    };
+    // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
+    let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
 }

@@ -3,67 +3,49 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use gateway_common::INTERFACE_OUTSIDE;
 use ipnet::IpNet;
 use tracing::{info, warn};
 
 use crate::accept::Admission;
-use crate::config::{Config, Xdp, XdpMode as XdpWanted};
+use crate::config::{self, Config, Xdp};
 use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
-use crate::kernel::{KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals, Wanted};
+use crate::kernel::{
+    Attachment, Card, KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals,
+};
 use crate::observe::gauges::{self, Sample};
 use crate::verdicts::Verdicts;
 
 use super::numbers::number;
 
-/// The program on its cards, before anything steers it.
-#[derive(Debug)]
-pub(super) struct Attachment {
-    program: Program,
-    interfaces: Vec<InterfaceStatus>,
-}
-
 /// What is attached, and its maps.
 #[derive(Debug)]
 pub(super) struct KernelSide {
-    interfaces: Vec<InterfaceStatus>,
-    monitor_only: bool,
+    attachment: Attachment,
+    monitor_only: AtomicBool,
     steering: Steering,
     /// As it was when this gateway began to accept: the program counts on over restarts, the gateway begins at zero.
     before: Totals,
-    /// Without pins it is on the cards as long as it is held.
-    _program: Program,
 }
 
 /// Puts the program on the configured cards. Without it the gateway works too: whatever fails is one sentence for the log
 /// and for `status`.
 pub(super) fn attach(config: &Config, ports: &[u16]) -> (Option<Attachment>, Option<String>) {
-    let wanted = match config.xdp.mode {
-        _ if config.xdp.interfaces.is_empty() => None,
-        XdpWanted::Off => None,
-        XdpWanted::Auto => Some(Wanted::Auto),
-        XdpWanted::Native => Some(Wanted::Native),
-        XdpWanted::Generic => Some(Wanted::Generic),
-    };
     let pins = Pins::new(&config.xdp.pins);
-    let Some(wanted) = wanted else {
-        detach_left_over(&pins);
+    if config.xdp.interfaces.is_empty() || config.xdp.mode == config::XdpMode::Off {
+        if let Err(error) = pins.remove() {
+            warn!("the kernel side of an earlier run cannot be taken off: {error}");
+        }
         return (None, None);
-    };
+    }
     let mut problems = Vec::new();
     let mut complain = |error: &dyn std::fmt::Display| {
         warn!("{error}");
         problems.push(error.to_string());
     };
-    let attachment = program(config, &pins, ports, &mut complain).map(|program| {
-        let mut attachment = Attachment { program, interfaces: Vec::new() };
-        for name in &config.xdp.interfaces {
-            attachment.attach(name, config, wanted).unwrap_or_else(|error| complain(&error));
-        }
-        attachment
-    });
-    let attachment = attachment.filter(|attachment| !attachment.interfaces.is_empty());
+    let attachment = program(config, &pins, ports, &mut complain)
+        .and_then(|program| Attachment::new(program, &config.xdp).inspect_err(|error| complain(error)).ok());
     (attachment, (!problems.is_empty()).then(|| problems.join("; ")))
 }
 
@@ -78,6 +60,9 @@ fn program(
         let mut program = Program::load(pins)?;
         program.set_ports(ports)?;
         program.configure(&settings(config))?;
+        if program.is_adopted() {
+            info!("there is no privilege to load the kernel side's program, so that of an earlier run stays");
+        }
         Ok(program)
     };
     match configured(Some(pins)) {
@@ -94,42 +79,11 @@ fn settings(config: &Config) -> Settings {
     Settings { monitor_only, syn: Some(Rate { per_second: syn_rate, burst: syn_burst }), ..Settings::default() }
 }
 
-/// What another run left on cards that are not wanted any more.
-fn detach_left_over(pins: &Pins) {
-    if pins.folder().exists()
-        && let Err(error) = Program::load(Some(pins)).and_then(Program::detach)
-    {
-        warn!("the kernel side of an earlier run cannot be taken off: {error}");
-    }
-}
-
-impl Attachment {
-    fn attach(&mut self, name: &str, config: &Config, wanted: Wanted) -> Result<(), KernelError> {
-        let attached = self.program.attach(name, wanted, config.xdp.force)?;
-        let outside = config.xdp.outside.iter().any(|outside| outside == name);
-        self.program.set_interface(attached.index, if outside { INTERFACE_OUTSIDE } else { 0 })?;
-        let mode = match attached.mode {
-            Mode::Native => XdpMode::Native,
-            Mode::Generic => XdpMode::Generic,
-            Mode::Off => XdpMode::Off,
-        };
-        if let Some(why) = &attached.why_not_native {
-            warn!(interface = name, why, "the kernel side is attached in generic mode, which costs more");
-        }
-        if attached.replaced {
-            warn!(interface = name, "somebody else's XDP program was taken off, as `xdp.force` says");
-        }
-        info!(interface = name, mode = mode.as_str(), taken_over = attached.taken_over, "the kernel side is attached");
-        self.interfaces.push(InterfaceStatus { name: name.to_owned(), mode });
-        Ok(())
-    }
-}
-
 impl KernelSide {
     /// Its numbers for monitoring.
     pub(super) fn sample(&self, samples: &mut Vec<Sample>) {
-        for InterfaceStatus { name, mode, .. } in &self.interfaces {
-            samples.push(Sample::labelled(&gauges::KERNEL_ATTACHED, [name, mode.as_str()], 1.0));
+        for Card { name, mode, .. } in self.cards() {
+            samples.push(Sample::labelled(&gauges::KERNEL_ATTACHED, [&name, mode.as_str()], 1.0));
         }
         let totals = read("counters", self.steering.reader.totals()).unwrap_or(self.before);
         samples.push(Sample::plain(&gauges::KERNEL_PACKETS, number(totals.packets())));
@@ -146,19 +100,31 @@ impl KernelSide {
         config: &Config,
         verdicts: &Arc<Verdicts>,
     ) -> Result<Self, KernelError> {
-        let Attachment { program, interfaces } = attachment;
-        let steering = Steering::start(&program, verdicts, &config.xdp, &config.relay.allowed_networks)?;
+        let trusted = &config.relay.allowed_networks;
+        let steering = attachment.with(|program| Steering::start(program, verdicts, &config.xdp, trusted))?;
         let before = steering.reader.totals()?;
-        Ok(Self { interfaces, monitor_only: config.xdp.monitor_only, steering, before, _program: program })
+        attachment.watch()?;
+        Ok(Self { attachment, monitor_only: AtomicBool::new(config.xdp.monitor_only), steering, before })
+    }
+
+    /// Other ports and limits from now on. Which cards it is on stays as it was: that takes privileges.
+    pub(super) fn configure(&self, config: &Config, ports: &[u16]) -> Result<(), KernelError> {
+        self.attachment.with(|program| {
+            program.set_ports(ports)?;
+            program.configure(&settings(config))
+        })?;
+        self.monitor_only.store(config.xdp.monitor_only, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// What the kernel has now, on each card.
+    fn cards(&self) -> Vec<Card> {
+        read("cards", self.attachment.cards()).unwrap_or_default()
     }
 
     /// The best mode that any interface has: `native` only if the driver does it somewhere.
     pub(super) fn mode(&self) -> XdpMode {
-        let modes = || self.interfaces.iter().map(|interface| interface.mode);
-        [XdpMode::Native, XdpMode::Generic]
-            .into_iter()
-            .find(|mode| modes().any(|other| other == *mode))
-            .unwrap_or(XdpMode::Off)
+        best(&self.cards())
     }
 
     /// `accepted` counts the connections that this gateway was handed. Sources are another, dearer question.
@@ -169,13 +135,19 @@ impl KernelSide {
         };
         let syns = totals.syn().saturating_sub(self.before.syn());
         let dropped = totals.syn_dropped().saturating_sub(self.before.syn_dropped());
+        let cards = self.cards();
+        let problems: Vec<_> = cards.iter().filter_map(problem).collect();
         XdpStatus {
-            mode: self.mode(),
-            interfaces: self.interfaces.clone(),
+            mode: best(&cards),
+            problem: (!problems.is_empty()).then(|| problems.join("; ")),
+            interfaces: cards
+                .into_iter()
+                .map(|Card { name, mode, problem }| InterfaceStatus { name, mode: shown(mode), problem })
+                .collect(),
             packets_total: totals.packets(),
             syn_total: totals.syn(),
             dropped_total: owned(&mut totals.dropped()),
-            monitor_only: self.monitor_only,
+            monitor_only: self.monitor_only.load(Ordering::Relaxed),
             would_drop_total: owned(&mut totals.would_drop()),
             lost_before_accept_total: syns.saturating_sub(dropped).saturating_sub(accepted),
             counters_total: owned(&mut totals.all()),
@@ -213,6 +185,26 @@ impl KernelSide {
         };
         sources.into_iter().map(top).collect()
     }
+}
+
+fn best(cards: &[Card]) -> XdpMode {
+    let has = |mode: &Mode| cards.iter().any(|card| card.mode == *mode);
+    shown([Mode::Native, Mode::Generic].into_iter().find(has).unwrap_or(Mode::Off))
+}
+
+/// As `status` has it.
+fn shown(mode: Mode) -> XdpMode {
+    match mode {
+        Mode::Native => XdpMode::Native,
+        Mode::Generic => XdpMode::Generic,
+        Mode::Off => XdpMode::Off,
+    }
+}
+
+/// What is not as it was asked for, with the card's name in it.
+fn problem(Card { name, problem, .. }: &Card) -> Option<String> {
+    let problem = problem.as_ref()?;
+    Some(if problem.contains(&format!("`{name}`")) { problem.clone() } else { format!("`{name}`: {problem}") })
 }
 
 fn read<T>(what: &str, result: Result<T, KernelError>) -> Option<T> {

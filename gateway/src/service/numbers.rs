@@ -21,13 +21,17 @@ impl Shown for View {
     }
 
     fn samples(&self) -> Vec<Sample> {
+        let generation = self.generation();
         let mut samples = vec![
             Sample::labelled(&gauges::BUILD, [env!("CARGO_PKG_VERSION")], 1.0),
-            Sample::labelled(&gauges::CONFIG, [&self.config_digest], 1.0),
+            Sample::labelled(&gauges::CONFIG, [&generation.origin.digest], 1.0),
             Sample::plain(&gauges::START_TIME, since_1970().as_secs_f64() - self.started.elapsed().as_secs_f64()),
             Sample::plain(&gauges::READY, truth(self.ready().is_ok())),
             Sample::plain(&gauges::SESSIONS, number(self.counters.totals().sessions_active())),
-            Sample::plain(&gauges::SESSIONS_MAX, number(self.sessions_limit)),
+            Sample::plain(
+                &gauges::SESSIONS_MAX,
+                number(u64::try_from(generation.config.limits.sessions).unwrap_or(u64::MAX)),
+            ),
             Sample::plain(&gauges::BANS, size(self.verdicts.count(now()))),
             Sample::plain(&gauges::LOG_LINES_LOST, number(log::lost_lines())),
             Sample::plain(&gauges::EVENTS_LOST, number(events::journal().lost())),
@@ -48,7 +52,7 @@ impl Shown for View {
     fn ready(&self) -> Result<(), String> {
         if self.is_draining() {
             Err("it is going down".to_owned())
-        } else if self.backends.iter().any(|backend| backend.state.health().healthy) {
+        } else if self.generation().backends.iter().any(|backend| backend.state.health().healthy) {
             Ok(())
         } else {
             Err("no backend is well".to_owned())
@@ -69,7 +73,7 @@ impl Shown for View {
 
 impl View {
     fn sample_backends(&self, samples: &mut Vec<Sample>) {
-        for backend in self.backends.iter() {
+        for backend in self.generation().backends.iter() {
             let name = backend.state.name.as_str();
             samples.push(Sample::labelled(&gauges::BACKEND_HEALTHY, [name], truth(backend.state.health().healthy)));
             let last = backend.proof.last();

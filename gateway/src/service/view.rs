@@ -1,20 +1,23 @@
 //! What the control socket shows of a running gateway, and what it can have done.
 
 use std::cmp::Reverse;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
-use crate::accept::Admission;
+use crate::accept::{Admission, Caller};
 use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, ListenerStatus, MessageTotals, Proof,
-    ProofTotals, RefusedDomainStatus, SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems,
-    recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, Proof, ProofTotals,
+    RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpMode,
+    XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -24,19 +27,26 @@ use crate::observe::declare::Label as _;
 use crate::observe::log;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::bans::Cause;
+use crate::policy::forwarders::{self, is_private};
 use crate::policy::refused_domains::RefusedDomain;
 use crate::proof::LastProof;
 use crate::time::Millis;
 use crate::time::clock::{now, since_1970};
 use crate::verdicts::{BanView, Shown, Verdicts};
 
-use super::backends::{Backend, Backends};
+use super::backends::Backend;
+use super::generation::Generation;
+use super::journal::Journal;
 use super::kernel_side::KernelSide;
+use super::live::LogLevels;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
 /// Refused domains that it shows.
 const REFUSED_DOMAINS: usize = 5;
+
+/// Banned private addresses that it shows.
+const PRIVATE_BANS: usize = 5;
 
 /// What a status snapshot is made of.
 #[derive(Debug)]
@@ -44,8 +54,10 @@ pub(super) struct View {
     pub(super) started: Instant,
     /// What was wrong at the start and still is.
     pub(super) warnings: Vec<String>,
-    pub(super) listeners: Vec<ListenerStatus>,
-    pub(super) backends: Backends,
+    /// The configuration in force, and what was made of it.
+    pub(super) generation: ArcSwap<Generation>,
+    /// Reloads that are asked for.
+    pub(super) reloads: mpsc::Sender<oneshot::Sender<ReloadAnswer>>,
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
     pub(super) admission: Arc<Admission>,
@@ -53,12 +65,14 @@ pub(super) struct View {
     pub(super) kernel: Option<KernelSide>,
     /// Why it is not attached as it should be.
     pub(super) kernel_problem: Option<String>,
-    /// Sessions that there may be.
-    pub(super) sessions_limit: u64,
-    /// Tells configurations apart.
-    pub(super) config_digest: String,
+    /// Reaches every session.
+    pub(super) caller: Caller,
+    /// How much is logged.
+    pub(super) log_levels: LogLevels,
     /// Whether it is on its way down.
     pub(super) draining: AtomicBool,
+    /// What keeps bans, if there is a directory for it.
+    pub(super) journal: Mutex<Option<Journal>>,
 }
 
 /// The core's time as the world's.
@@ -83,7 +97,7 @@ impl Answers for View {
     fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
         let now = now();
         let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
-        Ok(self.ban_status(Calendar::new(now), &ban))
+        Ok(BanStatus { note: self.end_of_bans().map(str::to_owned), ..self.ban_status(Calendar::new(now), &ban) })
     }
 
     fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
@@ -98,29 +112,114 @@ impl Answers for View {
         self.newest_bans(usize::MAX)
     }
 
+    fn reload(&self) -> ReloadAnswer {
+        let (answer, answered) = oneshot::channel();
+        let failed = || ReloadAnswer::Failed { why: "the gateway is going down".to_owned() };
+        // On a thread that may wait. Who reloads has one at a time.
+        match self.reloads.blocking_send(answer) {
+            Ok(()) => answered.blocking_recv().unwrap_or_else(|_| failed()),
+            Err(_) => failed(),
+        }
+    }
+
     fn top(&self, limit: usize) -> TopList {
         let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
         TopList { mode, sources: self.busiest(sources, limit) }
     }
+
+    fn sessions(&self, limit: usize) -> SessionList {
+        self.session_list(limit)
+    }
+
+    fn kill(&self, session: u64) -> Result<SessionStatus, String> {
+        self.end_session(session)
+    }
+
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+        self.log_levels.set(level, length)
+    }
 }
 
 impl View {
+    /// The configuration in force.
+    pub(super) fn generation(&self) -> Arc<Generation> {
+        self.generation.load_full()
+    }
+
+    /// Writes bans down, if they changed. For a thread that may wait.
+    pub(super) fn keep_bans(&self, at_once: bool) {
+        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        let times = (now(), since_1970());
+        match &mut *journal {
+            Some(journal) if at_once => journal.keep_now(&self.verdicts, times),
+            Some(journal) => journal.keep(&self.verdicts, times),
+            None => {}
+        }
+    }
+
+    /// What ends bans before their time; `None`: nothing.
+    fn end_of_bans(&self) -> Option<&'static str> {
+        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        match (&*journal, &self.kernel) {
+            (Some(_), _) => None,
+            (None, Some(_)) => Some(
+                "a reboot ends it: there is no directory to keep it in; make /var/lib/smtp-gateway, or name one in `server.state`",
+            ),
+            (None, None) => Some(
+                "it ends with the gateway: there is no directory to keep it in; make /var/lib/smtp-gateway, or name one in \
+                 `server.state`",
+            ),
+        }
+    }
+
+    /// For the log, at the end.
+    pub(super) fn tell_lost_bans(&self) {
+        let bans = self.verdicts.count(now());
+        if bans > 0
+            && let Some(why) = self.end_of_bans()
+        {
+            warn!(bans, why, "bans are in force that will not be kept");
+        }
+    }
+
+    /// What an administrator should know or mend.
+    fn warnings(&self, generation: &Generation) -> Vec<String> {
+        let mut warnings: Vec<_> = self.warnings.iter().chain(&generation.kept).cloned().collect();
+        warnings.extend(self.admission.crowd().map(|(address, percent)| forwarders::crowd(address, percent)));
+        let bans = self.verdicts.bans(now());
+        let own_doing = bans.iter().filter(|ban| matches!(ban.cause, Cause::Offences(_)));
+        let private = own_doing.filter(|ban| is_private(ban.network.addr())).take(PRIVATE_BANS);
+        warnings.extend(private.map(|ban| forwarders::banned(&Shown(ban.network))));
+        warnings.extend(refusals::misfits());
+        warnings
+    }
+
+    /// Another configuration is in force.
+    pub(super) fn set_generation(&self, generation: Generation) {
+        self.generation.store(Arc::new(generation));
+    }
+
     /// What is known without asking for each source of packets.
     pub(super) fn overview(&self) -> Status {
+        let generation = self.generation();
         let totals = self.counters.totals();
         let bans = u64::try_from(self.verdicts.count(now())).unwrap_or(u64::MAX);
+        let kernel = self.kernel.as_ref();
+        let xdp = kernel.map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total));
+        let kernel_problems: Vec<_> = self.kernel_problem.iter().chain(&xdp.problem).map(String::as_str).collect();
         let refusals =
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             problems: Vec::new(),
-            warnings: self.warnings.iter().cloned().chain(refusals::misfits()).collect(),
-            listeners: self.listeners.clone(),
+            warnings: self.warnings(&generation),
+            config: generation.origin.status(),
+            listeners: generation.listeners.clone(),
             sessions: SessionTotals {
                 active: totals.sessions_active(),
-                limit: self.sessions_limit,
+                limit: u64::try_from(generation.config.limits.sessions).unwrap_or(u64::MAX),
                 accepted_total: totals.sessions_accepted_total,
                 refused_total: totals.sessions_refused_total,
             },
@@ -136,12 +235,12 @@ impl View {
                 found_total: totals.proofs_found_total,
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
-            backends: self.backends.iter().map(backend_status).collect(),
+            backends: generation.backends.iter().map(backend_status).collect(),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
-                problem: self.kernel_problem.clone(),
-                ..self.kernel.as_ref().map_or_else(XdpStatus::off, |kernel| kernel.status(totals.connections_total))
+                problem: (!kernel_problems.is_empty()).then(|| kernel_problems.join("; ")),
+                ..xdp
             },
             top_sources: Vec::new(),
             refused_domains: self.refused_domains(),
@@ -166,6 +265,7 @@ impl View {
     fn ban_status(&self, calendar: Calendar, ban: &BanView) -> BanStatus {
         BanStatus {
             address: Shown(ban.network).to_string(),
+            note: None,
             reason: ban.reason.clone(),
             by: match ban.cause {
                 Cause::Offences(_) => BannedBy::Offences,
@@ -190,7 +290,9 @@ impl View {
     }
 
     fn busiest(&self, sources: Vec<SourceAccount>, limit: usize) -> Vec<TopSource> {
-        if let Some(kernel) = &self.kernel {
+        if let Some(kernel) = &self.kernel
+            && kernel.mode() != XdpMode::Off
+        {
             return kernel.busiest(sources, limit, &self.admission);
         }
         // Then only sessions are known.

@@ -8,10 +8,10 @@
 
 use std::time::Duration;
 
-use crate::config::{BareNewline, Limits};
-use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict};
+use crate::config::Limits;
+use crate::policy::header::{HeaderFacts, HeaderScan, HeaderVerdict, Keeps};
 use crate::policy::offences::Offence;
-use crate::smtp::body::{BareNewlineRule, DataFault, DataOptions, DataTranscoder};
+use crate::smtp::body::{BodyFault, BodyTranscoder, Framing};
 use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
 
@@ -23,8 +23,6 @@ use super::trace::Trace;
 use super::transaction::{Open, Transaction};
 use super::{Action, Client, Output, Session, Taken};
 
-/// The dot and its CRLF, which end a message and are no part of it.
-const TERMINATOR_LENGTH: usize = 3;
 /// How often the minimum rate is checked.
 const RATE_WINDOW: Duration = Duration::from_secs(30);
 
@@ -54,7 +52,7 @@ pub(super) struct RateWindow {
 /// Between 354 and the end of data.
 #[derive(Debug)]
 pub(super) struct DataState {
-    transcoder: DataTranscoder,
+    transcoder: BodyTranscoder,
     content: Content,
     fate: Fate,
     rate: RateWindow,
@@ -75,8 +73,8 @@ impl RateWindow {
 }
 
 impl Content {
-    pub(super) fn new(trace: Option<Trace>) -> Self {
-        Self { header: Some(HeaderScan::new()), trace }
+    pub(super) fn new(trace: Option<Trace>, keeps: Keeps) -> Self {
+        Self { header: Some(HeaderScan::new(keeps)), trace }
     }
 
     /// Whether something stands before the first octet.
@@ -84,9 +82,9 @@ impl Content {
         self.trace.is_some()
     }
 
-    /// What must be sent before `first`, the message's first octet if it has one. Empty the second time.
-    pub(super) fn take_trace(&mut self, first: Option<u8>) -> Vec<u8> {
-        self.trace.take().map(|trace| trace.before(first)).unwrap_or_default()
+    /// What must be sent before `head`, the message's first octets if it has any. Empty the second time.
+    pub(super) fn take_trace(&mut self, head: &[u8]) -> Vec<u8> {
+        self.trace.take().map(|trace| trace.before(head)).unwrap_or_default()
     }
 
     /// Sees octets that are about to be sent on, with which the content has come to `size`; what to answer if the message
@@ -126,12 +124,12 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>) -> Self {
+    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>, keeps: Keeps) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
-            transcoder: DataTranscoder::new(),
-            content: Content::new(trace),
+            transcoder: BodyTranscoder::new(Framing::Dots),
+            content: Content::new(trace, keeps),
             fate: Fate::Forward,
             rate: RateWindow::new(now),
             taken: 0,
@@ -139,12 +137,11 @@ impl DataState {
         }
     }
 
-    /// Sees what is about to be sent on; what to answer if the message cannot be taken.
-    fn watch(&mut self, sent: &[u8], end: bool, limits: &Limits) -> Option<Words> {
-        let octets = if end { &sent[..sent.len().saturating_sub(TERMINATOR_LENGTH)] } else { sent };
-        let size = self.transcoder.content_bytes();
-        let refusal = self.content.watch(octets, size, limits, &mut self.report);
-        refusal.or_else(|| if end { self.content.finish(limits, &mut self.report) } else { None })
+    /// Sees content that is about to be sent on; what to answer if the message cannot be taken.
+    fn watch(&mut self, content: &[u8], ends: bool, limits: &Limits) -> Option<Words> {
+        let size = self.transcoder.content_octets();
+        let refusal = self.content.watch(content, size, limits, &mut self.report);
+        refusal.or_else(|| if ends { self.content.finish(limits, &mut self.report) } else { None })
     }
 }
 
@@ -155,32 +152,27 @@ impl Session {
             return Taken::default();
         };
         let spilled_from = out.to_backend.len();
-        let options = DataOptions {
-            text_line_max: self.settings.limits.text_line,
-            bare_newline: match self.settings.bare_newline {
-                BareNewline::Reject => BareNewlineRule::Reject,
-                BareNewline::Normalize => BareNewlineRule::Normalize,
-            },
-        };
-        let step = state.transcoder.step(input, &options, &mut out.to_backend);
+        let step = state.transcoder.step(input, &self.settings.body_rules, &mut out.to_backend);
         state.rate.bytes += step.used as u64;
         state.taken += step.used as u64;
+        if step.fault == Some(BodyFault::Smuggling) {
+            self.offend(Offence::SmugglingAttempt, out);
+        }
         if let Fate::Forward = state.fate {
             let spilled = &out.to_backend[spilled_from..];
-            let sent = if step.forward.is_empty() { spilled } else { &input[step.forward.clone()] };
-            let first = sent.first().copied();
-            let refusal = step.fault.map(data_fault).or_else(|| state.watch(sent, step.end, &self.settings.limits));
-            if matches!(step.fault, Some(DataFault::BareCr | DataFault::BareLf)) {
-                self.offend(Offence::SmugglingAttempt, out);
-            }
+            let content = if step.content.is_empty() { spilled } else { &input[step.content.clone()] };
+            let begins = !content.is_empty() || step.ends();
+            let head = content[..content.len().min(2)].to_vec();
+            let refusal =
+                step.fault.map(fault_words).or_else(|| state.watch(content, step.ends(), &self.settings.limits));
             if let Some(words) = refusal {
                 state.fate = Fate::Discard(words.into());
                 self.drop_backend(out);
-            } else if first.is_some() && state.content.has_trace() {
-                out.to_backend.splice(spilled_from..spilled_from, state.content.take_trace(first));
+            } else if begins && state.content.has_trace() {
+                out.to_backend.splice(spilled_from..spilled_from, state.content.take_trace(&head));
             }
         }
-        let mut taken = Taken { used: step.used, forward: step.forward };
+        let mut taken = Taken { used: step.used, forward: step.forward() };
         if let Fate::Discard(_) = state.fate {
             out.to_backend.truncate(spilled_from);
             taken.forward = 0..0;
@@ -190,11 +182,11 @@ impl Session {
                 return taken;
             }
         }
-        if !step.end {
+        if !step.ends() {
             self.client = Client::Data(state);
             return taken;
         }
-        state.report.size = state.transcoder.content_bytes();
+        state.report.size = state.transcoder.content_octets();
         state.report.ended = now;
         match state.fate {
             Fate::Forward => self.expect_message(now, state.report),
@@ -247,7 +239,7 @@ impl Session {
             Client::Data(state) => {
                 self.drop_backend(out);
                 let mut report = state.report;
-                report.size = state.transcoder.content_bytes();
+                report.size = state.transcoder.content_octets();
                 Some(report)
             }
             Client::Chunk(state) => {
@@ -293,10 +285,13 @@ impl Session {
     }
 }
 
-fn data_fault(fault: DataFault) -> Words {
+pub(super) fn fault_words(fault: BodyFault) -> Words {
     match fault {
-        DataFault::BareCr => Words(550, EnhancedCode(5, 6, 0), "The message holds a CR that no LF follows"),
-        DataFault::BareLf => Words(550, EnhancedCode(5, 6, 0), "The message holds an LF that no CR precedes"),
-        DataFault::LineTooLong => Words(500, EnhancedCode(5, 5, 2), "The message holds a line that is too long"),
+        BodyFault::BareCr => Words(550, EnhancedCode(5, 6, 0), "The message holds a CR that no LF follows"),
+        BodyFault::BareLf => Words(550, EnhancedCode(5, 6, 0), "The message holds an LF that no CR precedes"),
+        BodyFault::LineTooLong => Words(500, EnhancedCode(5, 5, 2), "The message holds a line that is too long"),
+        BodyFault::Smuggling => {
+            Words(550, EnhancedCode(5, 6, 0), "A line with only a dot and a bare CR or LF, and a command behind it")
+        }
     }
 }

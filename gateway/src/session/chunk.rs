@@ -1,16 +1,23 @@
 //! The client half inside BDAT (RFC 3030): counted octets, never dot-stuffed and never looked at for an end.
 //!
+//! What is text passes the same transcoder as in DATA, and may become shorter or longer there. So a chunk of the client's
+//! goes to the backend in one or more of the gateway's own: as many octets are announced as will come for certain, and what
+//! is left at the end, all in hand by then, has its true length. The client hears one answer, that to the last of them.
+//! BODY=BINARYMIME passes as it is, and its chunks are the client's.
+//!
 //! A chunk's octets are consumed whatever becomes of it: a refused BDAT whose payload were read as commands is how mail is
 //! smuggled. A message that is refused by the gateway takes the backend's connection with it, because the backend was
 //! promised octets that will not come; what it still owed is then answered with the same refusal.
 
-use crate::config::Limits;
+use std::ops::Range;
+
+use crate::policy::offences::Offence;
+use crate::smtp::body::{BareNewlineRule, BodyFault, BodyRules, BodyTranscoder, Framing, UNDECIDED_MAX};
 use crate::smtp::command::encode_bdat;
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
-use crate::time::Millis;
 
-use super::body::{Content, Fate, RateWindow, TOO_LARGE};
+use super::body::{Content, Fate, RateWindow, TOO_LARGE, fault_words};
 use super::commands::{LOST, NO_MAIL, NO_RECIPIENTS};
 use super::end::Words;
 use super::handshake::{Backend, STALE};
@@ -18,21 +25,106 @@ use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Started, Transaction};
-use super::{Client, Output, Session, Taken};
+use super::{Client, Millis, Output, Session, Taken};
 
 /// Inside the octets of one BDAT.
 #[derive(Debug)]
 pub(super) struct ChunkState {
+    /// Octets that have not come, or were not taken yet.
     remaining: u64,
     last: bool,
-    /// Whether the backend has heard of it, which it does with the first octet.
-    announced: bool,
+    announced: Announced,
     pub(super) fate: Fate,
     pub(super) rate: RateWindow,
     discarded: u64,
     /// Of a message that was given up before or inside this chunk; the chunk's answer is its own.
     pub(super) report: Option<Box<MessageReport>>,
 }
+
+/// What the backend was told of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Announced {
+    /// Nothing: it hears of it with the first octet.
+    No,
+    /// That octets come, this many more of them, and whether the message ends with them.
+    Yes { room: u64, last: bool },
+}
+
+/// The text of a message in chunks.
+#[derive(Debug)]
+pub(super) struct Text {
+    transcoder: BodyTranscoder,
+    /// The end of the last chunk, which only the next one decides.
+    undecided: Vec<u8>,
+}
+
+impl Text {
+    pub(super) fn new() -> Self {
+        Self { transcoder: BodyTranscoder::new(Framing::Octets), undecided: Vec::new() }
+    }
+
+    /// Takes the head of `piece`; `ends` if it is the end of its chunk, `last` if of the message. How much of it was used,
+    /// how much of it stands at its head to be sent on, unless that is in `spill`, and what is wrong with it.
+    fn take(
+        &mut self,
+        piece: &mut [u8],
+        (ends, last): (bool, bool),
+        rules: &BodyRules,
+        spill: &mut Vec<u8>,
+    ) -> (usize, usize, Option<BodyFault>) {
+        if self.undecided.is_empty() {
+            let (used, in_place, fault) = self.transcode(piece, last, rules, spill);
+            if !ends || fault.is_some() {
+                return (used, in_place, fault);
+            }
+            self.undecided.extend_from_slice(&piece[used..]);
+            return (piece.len(), in_place, None);
+        }
+        // Rare: a chunk ended inside a newline.
+        let mut whole = std::mem::take(&mut self.undecided);
+        whole.extend_from_slice(piece);
+        let (used, in_place, fault) = self.transcode(&mut whole, last, rules, spill);
+        spill.extend_from_slice(&whole[..in_place]);
+        self.undecided.extend_from_slice(&whole[used..]);
+        (piece.len(), 0, fault)
+    }
+
+    /// Steps through `input` as far as it is decided: in place if nothing in it must be written anew.
+    fn transcode(
+        &mut self,
+        input: &mut [u8],
+        last: bool,
+        rules: &BodyRules,
+        spill: &mut Vec<u8>,
+    ) -> (usize, usize, Option<BodyFault>) {
+        let mut step = |input: &mut [u8], spill: &mut Vec<u8>| match last {
+            true => self.transcoder.last_step(input, rules, spill),
+            false => self.transcoder.step(input, rules, spill),
+        };
+        let mark = spill.len();
+        let first = step(input, spill);
+        let (mut used, in_place) = (first.used, first.content);
+        let mut fault = first.fault;
+        while used < input.len() && fault.is_none() {
+            let next = step(&mut input[used..], spill);
+            fault = next.fault;
+            if next.used == 0 {
+                break;
+            }
+            if used == first.used {
+                spill.splice(mark..mark, input[in_place.clone()].iter().copied());
+            }
+            spill.extend_from_slice(&input[used..][next.content]);
+            used += next.used;
+        }
+        let in_place = if used == first.used { in_place.len() } else { 0 };
+        (used, in_place, fault)
+    }
+}
+
+/// What is left of a chunk of text, if it is no longer than this, is taken only as a whole: then its length is known, and
+/// short chunks are the client's own.
+const WHOLE_MAX: u64 = 1024;
 
 const NOT_OFFERED: Words = Words(502, EnhancedCode(5, 5, 1), "CHUNKING is not offered");
 const BROKEN: Words = Words(503, EnhancedCode(5, 5, 1), "An earlier BDAT failed; RSET first");
@@ -50,7 +142,7 @@ impl Session {
         let mut state = Box::new(ChunkState {
             remaining: length,
             last,
-            announced: false,
+            announced: Announced::No,
             fate: Fate::Forward,
             rate,
             discarded: 0,
@@ -67,10 +159,7 @@ impl Session {
         self.client_deadline = begun.unwrap_or_else(|| now.after(self.settings.timeouts.body));
         self.client = Client::Chunk(state);
         if length == 0 {
-            if begun.is_some() && !self.chunk_is_refused(now, &[], last, out) {
-                self.announce_chunk(0, None, out);
-            }
-            self.end_chunk(now, out);
+            self.take_chunk(now, &mut [], out);
         }
         true
     }
@@ -105,26 +194,15 @@ impl Session {
         if let Transaction::Open(open) = &self.transaction
             && let Chunks::None = open.chunks
         {
-            let content = Content::new(self.trace(now, open.needs));
-            let started = Box::new(Started { content, size: 0, until });
+            let content = Content::new(self.trace(now, open.needs), self.settings.header_keeps());
+            let text = (!open.binary).then(Text::new);
+            let started = Box::new(Started { content, text, size: 0, until });
             self.transaction.open_mut()?.chunks = Chunks::Started(started);
         }
         match &self.transaction.open_mut()?.chunks {
             Chunks::Started(started) => Some(started.until),
             Chunks::None | Chunks::Broken => None,
         }
-    }
-
-    /// Tells the backend of the chunk at hand, which begins with this octet unless it has none.
-    fn announce_chunk(&mut self, length: u64, first: Option<u8>, out: &mut Output) {
-        let Client::Chunk(state) = &mut self.client else { return };
-        state.announced = true;
-        let before = match &mut self.transaction {
-            Transaction::Open(open) => open.chunks.take_trace(first, state.last),
-            Transaction::None | Transaction::Lost => Vec::new(),
-        };
-        encode_bdat(length + before.len() as u64, state.last, &mut out.to_backend);
-        out.to_backend.extend_from_slice(&before);
     }
 
     /// Until when the client must have sent its next whole command: a message in chunks has one deadline for all of them.
@@ -140,26 +218,102 @@ impl Session {
     }
 
     /// Takes octets of a chunk.
-    pub(super) fn take_chunk(&mut self, now: Millis, input: &[u8], out: &mut Output) -> Taken {
+    pub(super) fn take_chunk(&mut self, now: Millis, input: &mut [u8], out: &mut Output) -> Taken {
         let Client::Chunk(state) = &mut self.client else { return Taken::default() };
-        let (left, announced) = (state.remaining, state.announced);
-        let used = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+        let length = usize::try_from(state.remaining).unwrap_or(usize::MAX).min(input.len());
+        let ends = state.remaining == length as u64;
+        let is_text = matches!(self.transaction.started_mut(), Some(Started { text: Some(_), .. }));
+        if is_text && !ends && state.remaining <= WHOLE_MAX && matches!(state.fate, Fate::Forward) {
+            return Taken::default();
+        }
+        let spilled_from = out.to_backend.len();
+        let (used, in_place, fault) = match (&state.fate, self.transaction.started_mut()) {
+            (Fate::Forward, Some(Started { text: Some(text), .. })) => {
+                let place = (ends, ends && state.last);
+                text.take(&mut input[..length], place, &self.settings.body_rules, &mut out.to_backend)
+            }
+            (Fate::Forward | Fate::Discard(_), _) => (length, length, None),
+        };
         state.remaining -= used as u64;
         state.rate.bytes += used as u64;
-        let (done, ends_message) = (state.remaining == 0, state.remaining == 0 && state.last);
-        let mut taken = Taken { used, forward: 0..used };
-        let discards = matches!(state.fate, Fate::Discard(_));
-        if !discards && !announced {
-            self.announce_chunk(left, input.first().copied(), out);
+        let (done, discards) = (state.remaining == 0, matches!(state.fate, Fate::Discard(_)));
+        if fault == Some(BodyFault::Smuggling) {
+            self.offend(Offence::SmugglingAttempt, out);
         }
-        if discards || self.chunk_is_refused(now, &input[..used], ends_message, out) {
-            taken.forward = 0..0;
+        let forward = if discards {
+            None
+        } else {
+            let sent = if in_place > 0 { &input[..in_place] } else { &out.to_backend[spilled_from..] };
+            let refusal = fault.map(fault_words).or_else(|| self.judge_chunk(sent, done));
+            match refusal {
+                None => Some(self.announce(now, done, &input[..in_place], spilled_from, out)),
+                Some(words) => {
+                    out.to_backend.truncate(spilled_from);
+                    self.refuse_body(now, words.into(), out);
+                    None
+                }
+            }
+        };
+        if forward.is_none() {
             self.count_discarded(now, used, out);
         }
         if done {
             self.end_chunk(now, out);
         }
-        taken
+        Taken { used, forward: forward.unwrap_or(0..0) }
+    }
+
+    /// Judges octets before they are sent on: what to answer if the message cannot be taken. Then the backend is let go of
+    /// before it has the last of them.
+    fn judge_chunk(&mut self, octets: &[u8], done: bool) -> Option<Words> {
+        let Client::Chunk(state) = &self.client else { return None };
+        let ends_message = done && state.last;
+        let open = self.transaction.open_mut()?;
+        let Chunks::Started(started) = &mut open.chunks else { return None };
+        started.size += octets.len() as u64;
+        let limits = &self.settings.limits;
+        let refusal = started.content.watch(octets, started.size, limits, &mut open.report);
+        refusal.or_else(|| if ends_message { started.content.finish(limits, &mut open.report) } else { None })
+    }
+
+    /// Puts announcements where they belong among the octets that follow: those of `in_place`, or what was spilled. Returns
+    /// which part of `in_place` is sent on as it stands there.
+    fn announce(
+        &mut self,
+        now: Millis,
+        done: bool,
+        in_place: &[u8],
+        spilled_from: usize,
+        out: &mut Output,
+    ) -> Range<usize> {
+        let Client::Chunk(state) = &mut self.client else { return 0..0 };
+        let Some(started) = self.transaction.started_mut() else { return 0..0 };
+        let octets = (in_place.len() + out.to_backend.len() - spilled_from) as u64;
+        let room = match &mut state.announced {
+            Announced::No if !done && octets == 0 => return 0..0,
+            Announced::No => 0,
+            Announced::Yes { room, last } if octets <= *room && (!done || *last == state.last) => {
+                *room -= octets;
+                return 0..in_place.len();
+            }
+            Announced::Yes { room, .. } => *room,
+        };
+        let certain = certain(started.text.is_some(), state.remaining, &self.settings.body_rules);
+        let last = state.last && (done || certain == state.remaining);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let head = in_place.len().min(room);
+        let first = in_place.get(..2.min(in_place.len())).filter(|head| !head.is_empty());
+        let first = first.unwrap_or(&out.to_backend[spilled_from..]).to_vec();
+        let trace = if octets > 0 || last { started.take_trace(&first) } else { Vec::new() };
+        let mut announcement = in_place[..head].to_vec();
+        encode_bdat(octets - room as u64 + trace.len() as u64 + certain, last, &mut announcement);
+        announcement.extend_from_slice(&trace);
+        let at = if in_place.is_empty() { spilled_from + room } else { out.to_backend.len() };
+        out.to_backend.splice(at..at, announcement);
+        if let Announced::Yes { .. } = std::mem::replace(&mut state.announced, Announced::Yes { room: certain, last }) {
+            self.expect(Expect::Part, now);
+        }
+        head..in_place.len()
     }
 
     /// A client may not make the gateway read without end what will be refused.
@@ -170,16 +324,6 @@ impl Session {
             let report = state.report.take();
             self.give_up_message(now, report, out);
         }
-    }
-
-    /// Judges octets before they are sent on. True if the message cannot be taken: then the backend is let go of before it
-    /// has the last of them.
-    fn chunk_is_refused(&mut self, now: Millis, octets: &[u8], ends_message: bool, out: &mut Output) -> bool {
-        let Some(words) = watch(&mut self.transaction, octets, ends_message, &self.settings.limits) else {
-            return false;
-        };
-        self.refuse_body(now, words.into(), out);
-        true
     }
 
     /// The chunk's last octet was taken.
@@ -255,10 +399,13 @@ impl Session {
     }
 }
 
-fn watch(transaction: &mut Transaction, octets: &[u8], ends_message: bool, limits: &Limits) -> Option<Words> {
-    let open = transaction.open_mut()?;
-    let Chunks::Started(started) = &mut open.chunks else { return None };
-    started.size += octets.len() as u64;
-    let refusal = started.content.watch(octets, started.size, limits, &mut open.report);
-    refusal.or_else(|| if ends_message { started.content.finish(limits, &mut open.report) } else { None })
+/// How many of the octets that will still come of a chunk the backend gets for certain. CR CR LF becomes shorter by a third,
+/// and a few octets at its end may have to wait for the next.
+fn certain(text: bool, remaining: u64, rules: &BodyRules) -> u64 {
+    let decided = remaining.saturating_sub(UNDECIDED_MAX as u64);
+    match (text, rules.bare_newline) {
+        (false, _) => remaining,
+        (true, BareNewlineRule::Reject) => decided,
+        (true, BareNewlineRule::Normalize) => decided - decided.div_ceil(3),
+    }
 }

@@ -79,6 +79,9 @@ impl Session {
                     self.flags.stalled = true;
                     return 0;
                 }
+                if let Some(heard) = &mut out.heard {
+                    heard.extend_from_slice(&input[..used]);
+                }
                 if matches!(self.client, Client::Commands { .. }) {
                     self.client_deadline = self.command_deadline(now);
                 }
@@ -108,8 +111,8 @@ impl Session {
     /// Does what the command asks. False if it must wait for the backend first.
     fn command(&mut self, now: Millis, command: &Command<'_>, out: &mut Output) -> bool {
         match *command {
-            Command::Ehlo(name) => return self.take_hello(&name.to_text(), true, out),
-            Command::Helo(name) => return self.take_hello(&name.to_text(), false, out),
+            Command::Ehlo(ref name) => return self.take_hello(name, true, out),
+            Command::Helo(ref name) => return self.take_hello(name, false, out),
             Command::Mail { path, params } => return self.mail(now, &path, params, out),
             Command::Rcpt { path, params } => self.rcpt(&path, params, now, out),
             Command::Data => return self.data(now, out),

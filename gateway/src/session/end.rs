@@ -39,6 +39,8 @@ pub enum End {
     BackendClosing,
     /// The gateway is going down.
     Drained,
+    /// An administrator ended it.
+    Killed,
 }
 
 impl End {
@@ -58,6 +60,7 @@ impl End {
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",
             Self::Drained => "drained",
+            Self::Killed => "ended by an administrator",
         }
     }
 }
@@ -144,6 +147,13 @@ impl Session {
         self.abort_message(now, out);
         self.drop_backend(out);
         self.finish_with(End::Drained, Words(421, EnhancedCode(4, 3, 2), "Going down for maintenance"), out);
+    }
+
+    /// An administrator ends it, whatever goes on.
+    pub fn kill(&mut self, now: Millis, out: &mut Output) {
+        self.abort_message(now, out);
+        self.drop_backend(out);
+        self.finish_with(End::Killed, Words(421, EnhancedCode(4, 3, 2), "Closed by the administrator"), out);
     }
 
     /// Says `words` behind what is owed and ends the session.

@@ -8,6 +8,7 @@ use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
 use crate::smtp::address::{ForwardPath, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
+use crate::smtp::domains::Membership;
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 use crate::smtp::xtext;
@@ -65,6 +66,11 @@ impl Session {
         if self.flags.draining {
             self.settle_end(out);
             return Ok(());
+        }
+        if let ReversePath::Mailbox(mailbox) = path
+            && self.settings.relay.local_domains.contains(&mailbox.domain) == Membership::Invalid
+        {
+            return Err(BAD_DOMAIN);
         }
         let needs = self.mail_needs(esmtp, path, params)?;
         if self.hold == Hold::Defer {

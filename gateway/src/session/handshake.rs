@@ -4,17 +4,20 @@
 //! last answer, the client's commands are held here. Whatever fails on the way fails closed: the held commands are
 //! forgotten and the client gets the backend's own refusal, or 4xx where the identity could not be delivered.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 
 use crate::config::IdentityMode;
 use crate::identity::proxy_out;
 use crate::identity::xclient::{ClientName, XclientFacts, encode_xclient};
+use crate::smtp::command::is_plain_hello;
 use crate::smtp::ehlo::{Extensions, Offer, XclientAttributes};
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::time::{Millis, WallClock};
 
 use super::end::Words;
 use super::replies::Refusal;
+use super::trace::literal;
 use super::{Action, Output, Session};
 
 /// The backend's session, as far as it has come.
@@ -207,7 +210,13 @@ impl Session {
     fn send_client_hello(&mut self, out: &mut Output) {
         let Some(hello) = &self.hello else { return };
         out.to_backend.extend_from_slice(if hello.esmtp { b"EHLO " } else { b"HELO " });
-        out.to_backend.extend_from_slice(hello.name.as_bytes());
+        // What could be misread there is not repeated: the client's address literal stands for it (RFC 5321 section 4.1.4).
+        let told = match (is_plain_hello(&hello.name), self.client_addr.is_named()) {
+            (true, _) => Cow::Borrowed(&*hello.name),
+            (false, true) => Cow::Owned(literal(self.client_addr.socket_addr())),
+            (false, false) => Cow::Borrowed("unnamed.invalid"),
+        };
+        out.to_backend.extend_from_slice(told.as_bytes());
         out.to_backend.extend_from_slice(b"\r\n");
         self.await_step(Step::ClientHello);
     }

@@ -87,6 +87,8 @@ pub struct Output {
     pub to_backend: Vec<u8>,
     /// In order.
     pub actions: Vec<Action>,
+    /// While somebody follows the client: its command lines, as they came, one behind the other.
+    pub heard: Option<Vec<u8>>,
 }
 
 /// How much of the client's bytes a call used up.
@@ -223,7 +225,7 @@ impl Session {
                     continue;
                 }
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
-                Client::Chunk(_) => self.take_chunk(now, &input[used..], out),
+                Client::Chunk(_) => self.take_chunk(now, &mut input[used..], out),
                 Client::Closed => return Taken { used: input.len(), forward: 0..0 },
             };
             let start = used;
@@ -280,6 +282,20 @@ impl Session {
     /// The name the client gave, for the log.
     pub fn hello(&self) -> Option<&str> {
         self.hello.as_ref().map(|h| &*h.name)
+    }
+
+    /// What it is doing, for people.
+    pub fn state(&self) -> &'static str {
+        match &self.client {
+            Client::Closed => "ending",
+            Client::Data(_) | Client::Chunk(_) => "message",
+            Client::AwaitGoAhead { .. } => "data",
+            Client::Commands { .. } if self.pipeline.owes_message() => "verdict",
+            Client::Commands { .. } if self.backend.is_opening() => "opening",
+            Client::Commands { .. } if !self.transaction.is_none() => "envelope",
+            Client::Commands { .. } if self.hello.is_none() => "greeted",
+            Client::Commands { .. } => "idle",
+        }
     }
 
     /// Who the gateway believes the client to be.

@@ -18,6 +18,8 @@ pub(super) enum Expect {
     Data,
     /// A BDAT chunk that is not the last.
     Chunk,
+    /// A part of a chunk of the client's, which hears of it only with the rest.
+    Part,
     /// The end of data, or BDAT LAST: the one reply that says whether there is mail.
     Message(Box<MessageReport>),
     Rset,

@@ -130,6 +130,9 @@ impl Session {
             self.pipeline.unsettle(expect);
             return self.backend_failed(now, CONFUSED, out);
         }
+        if let Expect::Part = expect {
+            return self.part_answered(now, reply, out);
+        }
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code != 421 {
             // At once, for the next reply may be in the same packet.
@@ -153,16 +156,32 @@ impl Session {
                 }
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
-            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Rset => {}
+            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
         }
         if reply.code == 421 {
             // It closes of its own accord; QUIT would reach nobody.
             self.drop_backend(out);
             self.finish(End::BackendClosing, out);
-        } else if self.pipeline.awaits_backend() {
+        } else {
+            self.await_next(now);
+        }
+    }
+
+    /// Gives the backend its time for the next reply it owes.
+    fn await_next(&mut self, now: Millis) {
+        if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
             self.backend_deadline = now.after(span);
+        }
+    }
+
+    /// The answer to a part of a chunk: good ones are nobody's to hear, and a refusal is the whole chunk's.
+    fn part_answered(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        if reply.class() == 2 {
+            self.await_next(now);
+        } else {
+            self.refuse_body(now, Refusal::from_reply(reply), out);
         }
     }
 
@@ -182,7 +201,7 @@ impl Session {
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
             let trace = self.trace(now, open.needs);
-            let state = DataState::new(*open, now, trace);
+            let state = DataState::new(*open, now, trace, self.settings.header_keeps());
             self.client = Client::Data(Box::new(state));
         }
     }
@@ -198,7 +217,7 @@ impl Session {
     ) {
         report.answer(code, text, now);
         self.totals.count(report.outcome);
-        self.budget.message_done();
+        self.budget.message_done(code / 100 == 2);
         out.actions.push(Action::Message(report));
     }
 
@@ -250,6 +269,7 @@ impl Session {
                 Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
                 // With the backend's session, its transaction is gone: that is all RSET asks for.
                 Owed::Backend(Expect::Rset) => RESET.encode(&mut out.to_client),
+                Owed::Backend(Expect::Part) => {}
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
                     if let Expect::Message(report) = expect {

@@ -3,7 +3,9 @@
 use std::fmt;
 
 use crate::config::{BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
+use crate::smtp::body::{BareNewlineRule, BodyRules};
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 
 /// The configuration of one listener's sessions, shared by all of them.
@@ -23,8 +25,8 @@ pub struct Settings {
     pub relay: RelayGuard,
     /// What a client that talks too early gets.
     pub early_talk: EarlyTalk,
-    /// What becomes of a bare CR or LF in DATA.
-    pub bare_newline: BareNewline,
+    /// What may be in a message that is text.
+    pub body_rules: BodyRules,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
 }
@@ -41,9 +43,22 @@ impl Settings {
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
-            bare_newline: config.server.bare_newline,
+            body_rules: BodyRules {
+                line_max: config.limits.text_line,
+                bare_newline: match config.server.bare_newline {
+                    BareNewline::Reject => BareNewlineRule::Reject,
+                    BareNewline::Normalize => BareNewlineRule::Normalize,
+                },
+            },
             record_messages,
         }
+    }
+}
+
+impl Settings {
+    /// What of a message's header is kept.
+    pub(super) fn header_keeps(&self) -> Keeps {
+        if self.record_messages { Keeps::Names } else { Keeps::Nothing }
     }
 }
 

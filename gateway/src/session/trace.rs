@@ -22,11 +22,11 @@ use super::Session;
 pub(super) struct Trace(Box<[u8]>);
 
 impl Trace {
-    /// What stands before a message that begins with this octet, if with any.
-    pub(super) fn before(self, first: Option<u8>) -> Vec<u8> {
+    /// What stands before a message that begins with these octets, if with any.
+    pub(super) fn before(self, head: &[u8]) -> Vec<u8> {
         let mut field = self.0.into_vec();
         // What cannot begin a field, nor end the header section, might continue this one.
-        if !matches!(first, None | Some(b'!'..=b'~' | b'\r')) {
+        if !matches!(head, [] | [b'!'..=b'~', ..] | [b'\r', b'\n', ..]) {
             field.extend_from_slice(b"\r\n");
         }
         field
@@ -62,7 +62,7 @@ impl Session {
 }
 
 /// An address as RFC 5321 section 4.1.3 writes it.
-fn literal(address: SocketAddr) -> String {
+pub(super) fn literal(address: SocketAddr) -> String {
     match address.ip() {
         IpAddr::V4(ip) => format!("[{ip}]"),
         IpAddr::V6(ip) => format!("[IPv6:{ip}]"),

@@ -4,6 +4,7 @@ use crate::smtp::ehlo::Extensions;
 use crate::time::Millis;
 
 use super::body::Content;
+use super::chunk::Text;
 use super::report::MessageReport;
 
 /// MAIL to end of data.
@@ -53,19 +54,20 @@ pub(super) enum Chunks {
 #[derive(Debug)]
 pub(super) struct Started {
     pub(super) content: Content,
+    /// None: BODY=BINARYMIME, which is nobody's to look at.
+    pub(super) text: Option<Text>,
     /// Octets so far.
     pub(super) size: u64,
     /// When the last of them must have come.
     pub(super) until: Millis,
 }
 
-impl Chunks {
-    /// What stands before the message, if its first octet is this or it is over without one.
-    pub(super) fn take_trace(&mut self, first: Option<u8>, last: bool) -> Vec<u8> {
-        match self {
-            Self::Started(started) if first.is_some() || last => started.content.take_trace(first),
-            Self::Started(_) | Self::None | Self::Broken => Vec::new(),
-        }
+impl Started {
+    /// What stands before the message, if it begins with this or is over without an octet.
+    pub(super) fn take_trace(&mut self, head: &[u8]) -> Vec<u8> {
+        // Whether an LF follows a CR is not looked at in binary content, so a CR is never taken for an empty line there.
+        let known = if self.text.is_some() { head } else { &head[..head.len().min(1)] };
+        self.content.take_trace(known)
     }
 }
 
@@ -78,6 +80,14 @@ impl Transaction {
         match self {
             Self::Open(open) => Some(open),
             Self::None | Self::Lost => None,
+        }
+    }
+
+    /// The message that comes in chunks, if one was begun.
+    pub(super) fn started_mut(&mut self) -> Option<&mut Started> {
+        match &mut self.open_mut()?.chunks {
+            Chunks::Started(started) => Some(started),
+            Chunks::None | Chunks::Broken => None,
         }
     }
 

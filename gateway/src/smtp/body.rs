@@ -1,25 +1,41 @@
-//! Message bodies as chunk-to-chunk transcoders (RFC 5321 section 4.5.2).
+//! Message bodies as chunk-to-chunk transcoders (RFC 5321 section 4.5.2; RFC 3030 section 2).
 //!
 //! The body never becomes lines or events: a chunk comes in, and the same bytes, almost always where they lie, go on to
-//! the backend, dot-stuffed by our own rule. Only CRLF.CRLF ends data; every look-alike is body or a fault.
+//! the backend. Only CRLF.CRLF ends data; every look-alike is content. One transcoder serves DATA and BDAT, so that there is
+//! one rule for both; they differ in whether dots are stuffed and who says where the message ends.
 //!
-//! Cost decides the shape. A clean chunk is looked at four times, each time many bytes at once: for the end of data, for
-//! bare newlines, for lines that are too long, for lines that begin with a dot. Nothing is copied. The rare chunk that
-//! needs a change is changed in place where it shrinks, and spilled where it grows.
+//! Cost decides the shape. A chunk is looked at once, many bytes at a time (`scan`): for newlines that are not CRLF, and for
+//! lines whose dot must be taken off or may end the message. A dot that was stuffed as it should be is no event at all.
+//! Nothing is copied unless something must change: in place where it shrinks, spilled where it may grow.
 //!
-//! What cannot be decided yet (at most a CR, a line's first dot, or both) is left to the caller, who hands it in again
-//! with more behind it; so no state hides between two chunks but where in a line the last one ended. A step ends before a
-//! fault, so that how a message is packed does not decide which of its faults is seen.
+//! What cannot be decided yet is left to the caller, who hands it in again with more behind it; so no state hides between
+//! two chunks but where in a line the last one ended. A step ends before a fault, so that how a message is packed does not
+//! decide which of its faults is seen.
+
+mod rewrite;
+mod scan;
+mod smuggling;
 
 use std::ops::Range;
 
 use memchr::{memmem, memrchr};
 
+use scan::Scanner;
+
+/// How the client tells where its message ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// By CRLF.CRLF; a dot that begins a line is stuffed (DATA).
+    Dots,
+    /// By counting octets; a dot is a dot (BDAT).
+    Octets,
+}
+
 /// What is allowed in a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DataOptions {
-    /// Longest line in bytes, CRLF included.
-    pub text_line_max: usize,
+pub struct BodyRules {
+    /// Longest line in bytes, CRLF included; none: as long as the message may be.
+    pub line_max: Option<usize>,
     /// What becomes of a bare CR or LF.
     pub bare_newline: BareNewlineRule,
 }
@@ -29,270 +45,298 @@ pub struct DataOptions {
 pub enum BareNewlineRule {
     /// The message is faulty.
     Reject,
-    /// Each becomes CRLF. A dot behind it is content, and is stuffed.
+    /// Each becomes CRLF, and so does CR CR LF. A dot behind it is content.
     Normalize,
 }
 
 /// What is wrong with a body. Its end is still looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DataFault {
+pub enum BodyFault {
     /// A CR that no LF follows.
     BareCr,
     /// An LF that no CR precedes.
     BareLf,
-    /// A line longer than [`DataOptions::text_line_max`].
+    /// A line longer than [`BodyRules::line_max`].
     LineTooLong,
+    /// A line with nothing but a dot, begun or ended by a bare newline, and a command behind it: a server that ends data
+    /// there would take what follows for a message of its own.
+    Smuggling,
 }
 
 /// What one step did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// Bytes of input consumed. The rest must be handed in again: at once if any were, with more behind it if none were
-    /// (then at most three are left).
+    /// (then at most [`UNDECIDED_MAX`] are left).
     pub used: usize,
-    /// The part of the input to send on as it now stands there; empty if the output is in `spill`, or behind a fault.
-    pub forward: Range<usize>,
-    /// CRLF.CRLF was consumed; it is the last that is sent on.
-    pub end: bool,
-    /// The first fault, in the step that meets it. Nothing is sent on from that step on.
-    pub fault: Option<DataFault>,
+    /// The part of the input that is content to send on, as it now stands there. What is in `spill` precedes it.
+    pub content: Range<usize>,
+    /// Where the terminator stands that was consumed: behind the content, and still to be sent. Empty before the end.
+    pub terminator: Range<usize>,
+    /// A fault, in the step that meets it. Nothing is sent on from the first on; a later one can only be
+    /// [`BodyFault::Smuggling`].
+    pub fault: Option<BodyFault>,
 }
 
-/// A message on its way from 354 to CRLF.CRLF.
-#[derive(Debug, Clone)]
-pub struct DataTranscoder {
-    /// The bytes consumed so far end in CRLF, or there are none.
-    at_line_start: bool,
-    /// What was sent on ends in a CRLF that was a bare newline when it came.
-    after_bare_newline: bool,
-    faulty: bool,
-    /// Bytes since the last LF.
-    line_length: usize,
-    content_bytes: u64,
+impl Step {
+    /// Whether the message is over.
+    pub fn ends(&self) -> bool {
+        !self.terminator.is_empty()
+    }
+
+    /// Content and terminator as one range: they lie side by side.
+    pub fn forward(&self) -> Range<usize> {
+        match (self.content.is_empty(), self.terminator.is_empty()) {
+            (_, true) => self.content.clone(),
+            (true, false) => self.terminator.clone(),
+            (false, false) => self.content.start..self.terminator.end,
+        }
+    }
 }
+
+/// Most bytes that a step may leave over.
+pub const UNDECIDED_MAX: usize = smuggling::UNDECIDED_MAX;
 
 const TERMINATOR: &[u8] = b".\r\n";
 
-impl Default for DataTranscoder {
-    fn default() -> Self {
-        Self::new()
-    }
+/// Where in a line the consumed bytes end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Behind CRLF, or at the message's first octet.
+    LineStart,
+    /// Behind a bare newline.
+    AfterBareNewline,
+    /// Behind anything else.
+    InLine,
 }
 
-impl DataTranscoder {
-    /// At the first octet behind 354's CRLF.
-    pub fn new() -> Self {
-        Self { at_line_start: true, after_bare_newline: false, faulty: false, line_length: 0, content_bytes: 0 }
+/// Whether anything can follow a step's input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum More {
+    MayCome,
+    Never,
+}
+
+/// A message on its way from its first octet to its end.
+#[derive(Debug, Clone)]
+pub struct BodyTranscoder {
+    framing: Framing,
+    place: Place,
+    /// The bytes consumed so far end in a look-alike of the end of data.
+    after_look_alike: bool,
+    /// What is left undecided would be the end for who takes a bare CR for a newline.
+    at_look_alike: bool,
+    broken: Option<BodyFault>,
+    /// Bytes since the last LF, where lines are limited.
+    line_length: usize,
+    content_octets: u64,
+}
+
+impl BodyTranscoder {
+    /// At the first octet of a message.
+    pub fn new(framing: Framing) -> Self {
+        Self {
+            framing,
+            place: Place::LineStart,
+            after_look_alike: false,
+            at_look_alike: false,
+            broken: None,
+            line_length: 0,
+            content_octets: 0,
+        }
     }
 
     /// Octets of content so far, without stuffed dots and terminator.
-    pub fn content_bytes(&self) -> u64 {
-        self.content_bytes
+    pub fn content_octets(&self) -> u64 {
+        self.content_octets
+    }
+
+    /// Whether the client may believe that it has ended its message: the last line it sent holds nothing but a dot, and is
+    /// begun or ended by a bare newline.
+    pub fn seems_over(&self) -> bool {
+        self.after_look_alike || self.at_look_alike
     }
 
     /// Transcodes the head of `input`, in place. `spill` receives the output where it may be longer than its input, which
     /// only [`BareNewlineRule::Normalize`] can bring about.
-    pub fn step(&mut self, input: &mut [u8], options: &DataOptions, spill: &mut Vec<u8>) -> Step {
-        let (length, end) = match find_end(self.at_line_start, input) {
-            Some(at) => (at, true),
-            None => (input.len() - undecided(self.at_line_start, input), false),
+    pub fn step(&mut self, input: &mut [u8], rules: &BodyRules, spill: &mut Vec<u8>) -> Step {
+        self.take(input, More::MayCome, rules, spill)
+    }
+
+    /// The same for the last octets of a counted message: a step that uses none of them has come to a fault.
+    pub fn last_step(&mut self, input: &mut [u8], rules: &BodyRules, spill: &mut Vec<u8>) -> Step {
+        self.take(input, More::Never, rules, spill)
+    }
+
+    fn take(&mut self, input: &mut [u8], more: More, rules: &BodyRules, spill: &mut Vec<u8>) -> Step {
+        let decided = match more {
+            More::MayCome => input.len() - undecided(self.place, input),
+            More::Never => input.len(),
         };
-        let used = if end { length + TERMINATOR.len() } else { length };
-        if self.faulty {
-            self.at_line_start = ends_line(&input[..length], self.at_line_start);
-            return Step { used, forward: 0..0, end, fault: None };
-        }
-        // The byte behind the content, if any, is a CR or a dot: neither makes a pair with what precedes it.
-        let bare = find_bare_newline(&input[..length]);
-        let bare_at = bare.map_or(length, |(at, _)| at);
-        let fault = self.find_fault(&input[..length], bare, options);
-        match fault {
-            None => {
-                let forward = self.pass(&mut input[..used], length, bare_at < length, spill);
-                Step { used, forward, end, fault: None }
-            }
-            Some((0, fault)) => {
-                self.faulty = true;
-                self.at_line_start = ends_line(&input[..length], self.at_line_start);
-                Step { used, forward: 0..0, end, fault: Some(fault) }
-            }
-            // What precedes a fault goes on as if the fault had not come yet.
-            Some((at, _)) => {
-                self.line_length = line_length_behind(self.line_length, &input[..at]);
-                let forward = self.pass(&mut input[..at], at, bare_at < at, spill);
-                Step { used: at, forward, end: false, fault: None }
-            }
-        }
-    }
-
-    /// The first fault and where it stands.
-    fn find_fault(
-        &mut self,
-        content: &[u8],
-        bare: Option<(usize, DataFault)>,
-        options: &DataOptions,
-    ) -> Option<(usize, DataFault)> {
-        let refused = bare.filter(|_| options.bare_newline == BareNewlineRule::Reject);
-        let judged = &content[..refused.map_or(content.len(), |(at, _)| at)];
-        match self.measure_lines(judged, options.text_line_max) {
-            // A CR and its LF stay together.
-            Some(at) => {
-                let splits_pair = content[..at].ends_with(b"\r") && content[at..].starts_with(b"\n");
-                Some((at - usize::from(splits_pair), DataFault::LineTooLong))
-            }
-            None => refused,
-        }
-    }
-
-    /// Checks line lengths by leaping from LF to LF as far as the limit allows; where the first line is too long.
-    fn measure_lines(&mut self, content: &[u8], max: usize) -> Option<usize> {
-        let (mut start, mut length) = (0, self.line_length);
-        loop {
-            let rest = &content[start..];
-            let allowed = max.saturating_sub(length);
-            if rest.len() <= allowed {
-                self.line_length = line_length_behind(length, rest);
-                return None;
-            }
-            match memrchr(b'\n', &rest[..allowed]) {
-                Some(at) => start += at + 1,
-                None => return Some(start + allowed),
-            }
-            length = 0;
-        }
-    }
-
-    /// Turns the content at the head of `input`, and the terminator if that stands behind it, into what is sent on: the
-    /// range of it, if it is not in `spill`.
-    fn pass(&mut self, input: &mut [u8], length: usize, bare: bool, spill: &mut Vec<u8>) -> Range<usize> {
-        if bare || self.after_bare_newline {
-            self.normalize(&input[..length], spill);
-            spill.extend_from_slice(&input[length..]);
-            return 0..0;
-        }
-        let kept = self.restuff(&mut input[..length]);
-        if kept != length {
-            input.copy_within(length.., kept);
-        }
-        0..kept + (input.len() - length)
-    }
-
-    /// Takes stuffed dots off and puts ours on, which changes only a line whose dot was not stuffed. Returns how many
-    /// bytes are left.
-    fn restuff(&mut self, content: &mut [u8]) -> usize {
-        let (mut kept, mut from, mut dots) = (0, 0, 0);
-        let mut dot = if self.at_line_start && content.first() == Some(&b'.') { Some(0) } else { next_dot(content, 0) };
-        while let Some(at) = dot {
-            dots += 1;
-            if content.get(at + 1) != Some(&b'.') {
-                if kept != from {
-                    content.copy_within(from..at, kept);
+        let too_long_at = rules.line_max.and_then(|max| too_long_at(&input[..decided], self.line_length, max));
+        let limit = too_long_at.unwrap_or(decided);
+        let step = match self.broken {
+            Some(BodyFault::LineTooLong | BodyFault::Smuggling) => self.skip(input, None),
+            Some(BodyFault::BareCr | BodyFault::BareLf) => self.watch_on(input, decided, more, spill),
+            None if limit == 0 && too_long_at.is_some() => self.break_off(input, BodyFault::LineTooLong),
+            None => match self.bare_newline_at_once(input, limit) {
+                Some(fault) if rules.bare_newline == BareNewlineRule::Reject => {
+                    self.broken = Some(fault);
+                    let step = self.watch_on(input, decided, more, spill);
+                    Step { fault: Some(fault), ..step }
                 }
+                Some(_) => self.rewrite(input, limit, more, spill),
+                None if self.place == Place::AfterBareNewline || self.after_look_alike => {
+                    self.rewrite(input, limit, more, spill)
+                }
+                None => self.pass(input, limit),
+            },
+        };
+        if rules.line_max.is_some() {
+            self.line_length = line_length_behind(self.line_length, &input[..step.used]);
+        }
+        self.at_look_alike = self.place == Place::AfterBareNewline && matches!(&input[step.used..], b".\r" | b".\r\r");
+        step
+    }
+
+    /// The newline at the head of what is decided, if it is bare; so is one behind a dot that makes a line of its own.
+    fn bare_newline_at_once(&self, input: &[u8], limit: usize) -> Option<BodyFault> {
+        let dot = self.place != Place::InLine && input[..limit].first() == Some(&b'.');
+        match input[usize::from(dot).min(limit)..limit] {
+            [b'\n', ..] => Some(BodyFault::BareLf),
+            [b'\r', b'\n', ..] => None,
+            [b'\r', ..] => Some(BodyFault::BareCr),
+            _ => None,
+        }
+    }
+
+    /// Content as it should be, in place: dots that were not stuffed are taken off, and everything up to the first bare
+    /// newline is passed.
+    fn pass(&mut self, input: &mut [u8], limit: usize) -> Step {
+        let dots = self.framing == Framing::Dots;
+        let mut scanner = Scanner::new(dots, self.place == Place::LineStart);
+        let (mut kept, mut from) = (0, 0);
+        let (until, end) = loop {
+            let Some(at) = scanner.next(input, limit) else { break (limit, false) };
+            if dots && input[at] == b'.' && is_line_start(input, at, self.place) {
+                if input[at..].starts_with(TERMINATOR) {
+                    break (at, true);
+                }
+                if matches!(input.get(at + 1), Some(b'\r' | b'\n')) {
+                    break (at, false);
+                }
+                input.copy_within(from..at, kept);
                 kept += at - from;
                 from = at + 1;
+            } else {
+                let alone = !dots && at > 0 && input[at - 1] == b'.' && is_line_start(input, at - 1, self.place);
+                break (at - usize::from(alone), false);
             }
-            dot = next_dot(content, at + 1);
-        }
+        };
         if kept != from {
-            content.copy_within(from.., kept);
+            input.copy_within(from..until, kept);
         }
-        kept += content.len() - from;
-        self.at_line_start = ends_line(&content[..kept], self.at_line_start);
-        self.content_bytes += (content.len() - dots) as u64;
-        kept
+        kept += until - from;
+        self.content_octets += (kept - scanner.stuffed()) as u64;
+        self.place = place_behind(&input[..kept], self.place, from > 0 && from == until);
+        let mut terminator = kept..kept;
+        let mut used = until;
+        if end {
+            used += TERMINATOR.len();
+            input.copy_within(until..used, kept);
+            terminator = kept..kept + TERMINATOR.len();
+        }
+        Step { used, content: 0..kept, terminator, fault: None }
     }
 
-    /// The slow way, for content with bare newlines.
-    fn normalize(&mut self, content: &[u8], spill: &mut Vec<u8>) {
-        let mut bytes = content.iter().copied().peekable();
-        let mut line_begins = self.at_line_start || self.after_bare_newline;
-        while let Some(byte) = bytes.next() {
-            let newline = match byte {
-                b'\r' => Some(bytes.next_if_eq(&b'\n').is_some()),
-                b'\n' => Some(false),
-                _ => None,
-            };
-            if let Some(strict) = newline {
-                spill.extend_from_slice(b"\r\n");
-                self.content_bytes += 2;
-                (self.at_line_start, self.after_bare_newline, line_begins) = (strict, !strict, true);
-                continue;
-            }
-            let stuffed = byte == b'.' && self.at_line_start;
-            self.at_line_start = false;
-            self.after_bare_newline = false;
-            if stuffed {
-                // Ours is put on when the next byte turns out to be a dot; a newline cannot follow, that would be the end
-                // or a bare newline behind nothing.
-                continue;
-            }
-            if byte == b'.' && line_begins {
-                spill.push(b'.');
-            }
-            line_begins = false;
-            spill.push(byte);
-            self.content_bytes += 1;
+    /// From a fault on that is told, not even an attempt counts: only the end is looked for.
+    fn break_off(&mut self, input: &[u8], fault: BodyFault) -> Step {
+        self.broken = Some(fault);
+        self.after_look_alike = false;
+        self.skip(input, Some(fault))
+    }
+
+    fn skip(&mut self, input: &[u8], fault: Option<BodyFault>) -> Step {
+        let nothing = |used| Step { used, content: 0..0, terminator: 0..0, fault };
+        if self.framing == Framing::Octets {
+            return nothing(input.len());
         }
-        self.after_bare_newline |= line_begins && !self.at_line_start;
+        let at_once = self.place == Place::LineStart && input.starts_with(TERMINATOR);
+        let end = if at_once { Some(0) } else { memmem::find(input, b"\r\n.\r\n").map(|at| at + 2) };
+        if let Some(at) = end {
+            let used = at + TERMINATOR.len();
+            return Step { terminator: at..used, ..nothing(used) };
+        }
+        let used = input.len() - undecided(self.place, input);
+        self.place = place_behind(&input[..used], self.place, false);
+        nothing(used)
+    }
+
+    /// A message that is refused for its newlines is read on as if it were not: it may prove to be an attempt.
+    fn watch_on(&mut self, input: &mut [u8], decided: usize, more: More, spill: &mut Vec<u8>) -> Step {
+        let (mark, counted) = (spill.len(), self.content_octets);
+        let mut step = self.rewrite(input, decided, more, spill);
+        spill.truncate(mark);
+        self.content_octets = counted;
+        step.content = 0..0;
+        step
     }
 }
 
-/// Where the terminating dot stands.
-fn find_end(at_line_start: bool, input: &[u8]) -> Option<usize> {
-    if at_line_start && input.starts_with(TERMINATOR) {
-        return Some(0);
-    }
-    memmem::find(input, b"\r\n.\r\n").map(|at| at + 2)
-}
-
-/// How many bytes at the end may be a part of CRLF.CRLF whose rest has not come.
-fn undecided(at_line_start: bool, input: &[u8]) -> usize {
-    for tail in [b".\r".as_slice(), b"."] {
-        if input.strip_suffix(tail).is_some_and(|head| ends_line(head, at_line_start)) {
+/// How many bytes at the end can only be judged with what follows them: CRs, and a dot that begins a line.
+fn undecided(place: Place, input: &[u8]) -> usize {
+    for tail in [b".\r\r".as_slice(), b".\r", b"."] {
+        if let Some(head) = input.strip_suffix(tail)
+            && begins_line(head, place)
+        {
             return tail.len();
         }
     }
-    usize::from(input.last() == Some(&b'\r'))
+    input.iter().rev().take(2).take_while(|&&byte| byte == b'\r').count()
 }
 
-/// Whether a line begins behind `content`.
-fn ends_line(content: &[u8], at_line_start: bool) -> bool {
-    if content.is_empty() { at_line_start } else { content.ends_with(b"\r\n") }
-}
-
-/// The next dot at or behind `from` that begins a line. All newlines are known to be CRLF.
-fn next_dot(content: &[u8], from: usize) -> Option<usize> {
-    memmem::find(&content[from..], b"\n.").map(|at| from + at + 1)
-}
-
-/// The first bare CR or LF. A clean chunk is proved clean by comparing it with itself shifted by one, a loop that the
-/// compiler turns into vectors: a CR exactly where an LF follows.
-fn find_bare_newline(content: &[u8]) -> Option<(usize, DataFault)> {
-    const BLOCK: usize = 1024;
-    let (Some(&first), Some(&last)) = (content.first(), content.last()) else { return None };
-    if first == b'\n' {
-        return Some((0, DataFault::BareLf));
+/// Whether a line, by whatever newline, begins behind `head`.
+fn begins_line(head: &[u8], place: Place) -> bool {
+    match head.last() {
+        None => place != Place::InLine,
+        Some(last) => matches!(last, b'\r' | b'\n'),
     }
-    let following = &content[1..];
-    for (index, (block, shifted)) in content[..following.len()].chunks(BLOCK).zip(following.chunks(BLOCK)).enumerate() {
-        let mut clean = true;
-        for (&byte, &next) in block.iter().zip(shifted) {
-            clean &= (byte == b'\r') == (next == b'\n');
-        }
-        if !clean {
-            return first_bare_newline(block, shifted).map(|(at, fault)| (index * BLOCK + at, fault));
-        }
-    }
-    (last == b'\r').then_some((content.len() - 1, DataFault::BareCr))
 }
 
-fn first_bare_newline(block: &[u8], shifted: &[u8]) -> Option<(usize, DataFault)> {
-    let mut pairs = block.iter().zip(shifted).enumerate();
-    pairs.find_map(|(at, (&byte, &next))| match (byte == b'\r', next == b'\n') {
-        (true, false) => Some((at, DataFault::BareCr)),
-        (false, true) => Some((at + 1, DataFault::BareLf)),
-        _ => None,
-    })
+/// Whether a line begins at `at`, where all newlines before are CRLF.
+fn is_line_start(input: &[u8], at: usize, place: Place) -> bool {
+    if at == 0 { place == Place::LineStart } else { input[at - 1] == b'\n' }
+}
+
+/// The place behind `content`, in which all newlines are CRLF. `dot_taken`: the last byte consumed was a dot that is none of it.
+fn place_behind(content: &[u8], place: Place, dot_taken: bool) -> Place {
+    match content {
+        _ if dot_taken => Place::InLine,
+        [] => place,
+        _ if content.ends_with(b"\r\n") => Place::LineStart,
+        _ => Place::InLine,
+    }
+}
+
+/// Where the first line grows too long, by leaping from LF to LF as far as the limit allows. A CR and its LF stay together.
+fn too_long_at(content: &[u8], line_length: usize, max: usize) -> Option<usize> {
+    let (mut start, mut length) = (0, line_length);
+    loop {
+        let rest = &content[start..];
+        let allowed = max.saturating_sub(length);
+        if rest.len() <= allowed {
+            return None;
+        }
+        match memrchr(b'\n', &rest[..allowed]) {
+            Some(at) => start += at + 1,
+            None => {
+                let at = start + allowed;
+                let splits_pair = content[..at].ends_with(b"\r") && content[at..].starts_with(b"\n");
+                return Some(at - usize::from(splits_pair));
+            }
+        }
+        length = 0;
+    }
 }
 
 /// Bytes since the last LF, if there were `before` when `content` began.

@@ -40,12 +40,13 @@ impl<'a> Params<'a> {
 }
 
 /// A command as a client may send it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command<'a> {
-    /// EHLO with the name that the client gives itself.
-    Ehlo(HelloName<'a>),
+    /// EHLO with what the client calls itself: not empty, at most 255 bytes, no control characters; and nothing else is
+    /// sure. [`is_plain_hello`] tells what may be sent on as it is. Bytes that are no UTF-8 stand there as U+FFFD.
+    Ehlo(Cow<'a, str>),
     /// HELO, likewise.
-    Helo(HelloName<'a>),
+    Helo(Cow<'a, str>),
     /// MAIL FROM.
     Mail {
         /// Where bounces go.
@@ -91,27 +92,6 @@ pub enum Command<'a> {
     Unknown,
 }
 
-/// What a client calls itself: not only host names, and not only in ASCII. At least one byte and at most 255, none of them
-/// a control character.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HelloName<'a>(&'a [u8]);
-
-impl<'a> HelloName<'a> {
-    /// As text. Bytes that are no UTF-8 are taken for Latin-1, which devices send that know nothing else.
-    pub fn to_text(self) -> Cow<'a, str> {
-        let Self(bytes) = self;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => bytes.iter().map(|&byte| char::from(byte)).map(printable).collect::<String>().into(),
-        }
-    }
-}
-
-/// Latin-1 has control characters above ASCII, where Windows has letters.
-fn printable(character: char) -> char {
-    if character.is_control() { char::REPLACEMENT_CHARACTER } else { character }
-}
-
 /// A command that cannot be used: what to answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandError {
@@ -148,7 +128,8 @@ const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> Command
 const BAD_BYTES: CommandError = fault(500, EnhancedCode(5, 5, 2), "Command is no UTF-8, or holds control characters");
 const NO_ARGUMENT_ALLOWED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command takes no argument");
 const ARGUMENT_NEEDED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This command needs an argument");
-const BAD_HELLO: CommandError = fault(501, EnhancedCode(5, 5, 4), "Say your name behind it, in at most 255 octets");
+const BAD_HELLO: CommandError =
+    fault(501, EnhancedCode(5, 5, 4), "A name is needed, of at most 255 bytes and without control characters");
 const UTF8_ARGUMENT: CommandError = fault(553, EnhancedCode(5, 6, 7), "Non-ASCII characters need SMTPUTF8");
 const MAIL_SYNTAX: CommandError =
     CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]") };
@@ -163,12 +144,8 @@ const BDAT_SYNTAX: CommandError =
 
 /// Parses one line without its CRLF.
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
-    if let Some(hello) = parse_hello(line) {
-        return hello;
-    }
-    let text = std::str::from_utf8(line).map_err(|_| BAD_BYTES)?;
-    // Separators of lines and paragraphs are controls to whoever shows them.
-    if text.chars().any(|c| c != '\t' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))) {
+    let Ok(text) = std::str::from_utf8(line) else { return hello_in_another_charset(line) };
+    if text.chars().any(|c| is_control(c) && c != '\t') {
         return Err(BAD_BYTES);
     }
     let text = text.trim_end_matches([' ', '\t']);
@@ -181,6 +158,8 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
     match verb {
         "MAIL" => parse_mail(argument),
         "RCPT" => parse_rcpt(argument),
+        "EHLO" => parse_hello(argument).map(Command::Ehlo),
+        "HELO" => parse_hello(argument).map(Command::Helo),
         "DATA" => bare(Command::Data),
         "RSET" => bare(Command::Rset),
         "QUIT" => bare(Command::Quit),
@@ -196,9 +175,9 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
 }
 
 fn known_verb(verb: &str) -> Option<&'static str> {
-    const VERBS: [&str; 15] = [
-        "MAIL", "RCPT", "DATA", "QUIT", "RSET", "NOOP", "BDAT", "VRFY", "EXPN", "HELP", "STARTTLS", "AUTH", "XCLIENT",
-        "XFORWARD", "PROXY",
+    const VERBS: [&str; 17] = [
+        "MAIL", "RCPT", "DATA", "EHLO", "HELO", "QUIT", "RSET", "NOOP", "BDAT", "VRFY", "EXPN", "HELP", "STARTTLS",
+        "AUTH", "XCLIENT", "XFORWARD", "PROXY",
     ];
     VERBS.into_iter().find(|known| verb.eq_ignore_ascii_case(known))
 }
@@ -223,28 +202,32 @@ fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
 }
 
-/// EHLO and HELO, whose argument may be in any encoding; `None` for another command. Refused is what has no name, or one with
-/// control characters.
-fn parse_hello<'a>(line: &'a [u8]) -> Option<Result<Command<'a>, CommandError>> {
-    let (verb, argument) = line.split_at_checked(4)?;
-    let command: fn(HelloName<'a>) -> Command<'a> = match verb {
-        _ if verb.eq_ignore_ascii_case(b"EHLO") => Command::Ehlo,
-        _ if verb.eq_ignore_ascii_case(b"HELO") => Command::Helo,
-        _ => return None,
-    };
-    if !argument.is_empty() && !argument.starts_with(b" ") && !argument.starts_with(b"\t") {
-        return None;
+/// What ends a line or steers a terminal somewhere: C0, C1, and Unicode's own separators of lines and paragraphs.
+fn is_control(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
+}
+
+/// Not only host names: clients name themselves in many ways.
+fn parse_hello(argument: &str) -> Result<Cow<'_, str>, CommandError> {
+    let good = !argument.is_empty() && argument.len() <= HELLO_MAX && !argument.chars().any(is_control);
+    if good { Ok(argument.into()) } else { Err(BAD_HELLO) }
+}
+
+/// Devices name themselves in the charset they were made for. No other command may.
+fn hello_in_another_charset(line: &[u8]) -> Result<Command<'_>, CommandError> {
+    let (verb, name) = line.split_at_checked(5).ok_or(BAD_BYTES)?;
+    let esmtp = verb.eq_ignore_ascii_case(b"EHLO ");
+    if !esmtp && !verb.eq_ignore_ascii_case(b"HELO ") {
+        return Err(BAD_BYTES);
     }
-    let name = argument.trim_ascii();
-    let control = match std::str::from_utf8(name) {
-        Ok(text) => text.chars().any(|c| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')),
-        Err(_) => name.iter().any(u8::is_ascii_control),
-    };
-    Some(match name.len() {
-        _ if control => Err(BAD_BYTES),
-        1..=HELLO_MAX => Ok(command(HelloName(name))),
-        _ => Err(BAD_HELLO),
-    })
+    let name = String::from_utf8_lossy(name.trim_ascii()).into_owned();
+    parse_hello(&name)?;
+    Ok(if esmtp { Command::Ehlo(name.into()) } else { Command::Helo(name.into()) })
+}
+
+/// Whether a name can be told to the backend as it is: no byte that could begin something else there.
+pub fn is_plain_hello(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._[]:".contains(&byte))
 }
 
 fn parse_bdat(argument: &str) -> Option<Command<'static>> {

@@ -140,6 +140,10 @@ mod tests {
             ("local。test", Membership::Invalid),
             ("lo\u{ad}cal.test", Membership::Invalid),
             ("loca\u{212a}.test", Membership::Invalid),
+            ("\u{212a}ocal.test", Membership::Invalid),
+            ("loc\u{e5}l.\u{212b}.test", Membership::Invalid),
+            ("b\u{85}.test", Membership::Invalid),
+            ("b\u{202e}.test", Membership::Invalid),
             ("example.com.", Membership::Invalid),
             ("example..com", Membership::Invalid),
         ] {

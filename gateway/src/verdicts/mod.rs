@@ -14,10 +14,11 @@ mod protected;
 
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::{info, warn};
 
@@ -43,9 +44,9 @@ const PREFIX_MIN_V6: u8 = 16;
 /// Findings in, bans out.
 #[derive(Debug)]
 pub struct Verdicts {
-    enabled: bool,
+    enabled: AtomicBool,
     /// Hosts that may send out: banned by hand only, for their offences are mostly their users' mistakes.
-    trusted: Box<[IpNet]>,
+    trusted: ArcSwap<Vec<IpNet>>,
     protected: Protected,
     /// Addresses of this host and its routers, behind which a forwarder may hide everybody: told of, and banned by hand only.
     forwarders: Box<[(IpAddr, Forwarder)]>,
@@ -55,6 +56,8 @@ pub struct Verdicts {
     /// Bans in the book.
     entries: AtomicUsize,
     follower: OnceLock<Follower>,
+    /// Grows with each change of the book.
+    revision: AtomicU64,
 }
 
 /// A ban in force, as it stood when asked.
@@ -123,7 +126,7 @@ impl fmt::Display for Shown {
 
 /// Whose offences ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
 /// strangers do, what strangers are banned for.
-fn trusted(config: &Config) -> Box<[IpNet]> {
+fn trusted(config: &Config) -> Vec<IpNet> {
     let probers = config.proof.front_door_from.iter().map(|ip| IpNet::from(*ip));
     config.relay.allowed_networks.iter().copied().chain(probers).collect()
 }
@@ -132,8 +135,8 @@ impl Verdicts {
     /// Nobody is banned. `networks` are those of this host.
     pub fn new(config: &Config, networks: &HostNetworks) -> Self {
         Self {
-            enabled: config.bans.enabled,
-            trusted: trusted(config),
+            enabled: AtomicBool::new(config.bans.enabled),
+            trusted: ArcSwap::from_pointee(trusted(config)),
             protected: Protected::new(config),
             forwarders: networks.forwarders_in(&[IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]).into(),
             reputation: Mutex::new(Reputation::new(&config.bans)),
@@ -141,6 +144,20 @@ impl Verdicts {
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
             follower: OnceLock::new(),
+            revision: AtomicU64::new(0),
+        }
+    }
+
+    /// Judges by another configuration from now on. Bans in force stay, and what is on whom.
+    pub fn configure(&self, config: &Config) {
+        self.enabled.store(config.bans.enabled, Ordering::Relaxed);
+        self.trusted.store(Arc::new(trusted(config)));
+        self.protected.configure(config);
+        self.reputation().set_rules(&config.bans);
+        for (network, _) in self.protected.all() {
+            if network.prefix_len() == network.max_prefix_len() {
+                self.tell(Change::Protected(network.addr()));
+            }
         }
     }
 
@@ -170,7 +187,7 @@ impl Verdicts {
 
     /// Mail of this client was accepted (`delivered`), or its password was right: both speak for its source.
     pub fn credit(&self, client: ClientAddr, delivered: bool, now: Millis) {
-        if self.enabled {
+        if self.is_enabled() {
             self.reputation().credit(Source::of(client.ip()), delivered, now);
         }
     }
@@ -193,7 +210,7 @@ impl Verdicts {
         charge: impl FnOnce(&mut Reputation, Source) -> Option<Sentence>,
     ) {
         let ip = client.ip();
-        if !self.enabled || self.is_exempt(ip) {
+        if !self.is_enabled() || self.is_exempt(ip) {
             return;
         }
         let Some(sentence) = charge(&mut self.reputation(), Source::of(ip)) else { return };
@@ -246,6 +263,7 @@ impl Verdicts {
         };
         self.entries.store(book.len(), Ordering::Release);
         self.tell(Change::Removed(network));
+        self.revision.fetch_add(1, Ordering::Relaxed);
         drop(book);
         self.reputation().pardon(network);
         info!(source = %Shown(network), "ban taken back");
@@ -286,6 +304,17 @@ impl Verdicts {
         Ok(())
     }
 
+    /// A ban that a journal kept: in force again, and told to whoever follows. Not if its network is protected by now, or the
+    /// book is full.
+    pub fn reinstate(&self, ban: Ban) -> bool {
+        self.protected.reason(ban.network).is_none() && self.enter(ban).is_ok()
+    }
+
+    /// A number that differs whenever the book does.
+    pub fn revision(&self) -> u64 {
+        self.revision.load(Ordering::Relaxed)
+    }
+
     /// Forgets bans that have expired. Wants to be called now and then; nothing depends on when.
     pub fn sweep(&self, now: Millis) {
         if !self.read().needs_sweeping(now) {
@@ -309,11 +338,16 @@ impl Verdicts {
         self.entries.store(book.len(), Ordering::Release);
         // Under the lock, so that changes are told in the order in which they were made.
         self.tell(Change::Entered(view.clone()));
+        self.revision.fetch_add(1, Ordering::Relaxed);
         Ok(view)
     }
 
+    fn is_enabled(&self) -> bool {
+        self.enabled.load(Ordering::Relaxed)
+    }
+
     fn is_exempt(&self, ip: IpAddr) -> bool {
-        self.trusted.iter().any(|network| network.contains(&ip)) || self.protected.reason(ip.into()).is_some()
+        self.trusted.load().iter().any(|network| network.contains(&ip)) || self.protected.reason(ip.into()).is_some()
     }
 
     fn reputation(&self) -> MutexGuard<'_, Reputation> {

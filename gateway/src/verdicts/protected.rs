@@ -2,8 +2,9 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use arc_swap::ArcSwap;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use crate::config::{Config, HostPort};
@@ -37,34 +38,46 @@ impl fmt::Display for Protection {
 
 #[derive(Debug)]
 pub(super) struct Protected {
-    fixed: Vec<(IpNet, Protection)>,
+    /// By the configuration.
+    fixed: ArcSwap<Vec<(IpNet, Protection)>>,
     learned: RwLock<Vec<IpAddr>>,
+}
+
+/// Who is never banned by what the configuration says.
+fn fixed(config: &Config) -> Vec<(IpNet, Protection)> {
+    let loopback = [
+        IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
+        IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
+    ];
+    let mut fixed: Vec<_> = loopback.map(|network| (network, Protection::Loopback)).into();
+    fixed.extend(config.bans.allow.iter().map(|&network| (network, Protection::Allowed(network))));
+    fixed.extend(config.backends.iter().filter_map(|backend| match backend.address {
+        HostPort::Address(address) => {
+            let ip = address.ip().to_canonical();
+            Some((ip.into(), Protection::Backend(ip)))
+        }
+        HostPort::Name(..) => None,
+    }));
+    let balancers = config.listeners.iter().flat_map(|listener| &listener.proxy_protocol_from);
+    fixed.extend(balancers.map(|&network| (network, Protection::LoadBalancer(network))));
+    fixed
 }
 
 impl Protected {
     pub(super) fn new(config: &Config) -> Self {
-        let loopback = [
-            IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8)),
-            IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128)),
-        ];
-        let mut fixed: Vec<_> = loopback.map(|network| (network, Protection::Loopback)).into();
-        fixed.extend(config.bans.allow.iter().map(|&network| (network, Protection::Allowed(network))));
-        fixed.extend(config.backends.iter().filter_map(|backend| match backend.address {
-            HostPort::Address(address) => {
-                let ip = address.ip().to_canonical();
-                Some((ip.into(), Protection::Backend(ip)))
-            }
-            HostPort::Name(..) => None,
-        }));
-        let balancers = config.listeners.iter().flat_map(|listener| &listener.proxy_protocol_from);
-        fixed.extend(balancers.map(|&network| (network, Protection::LoadBalancer(network))));
-        Self { fixed, learned: RwLock::default() }
+        Self { fixed: ArcSwap::from_pointee(fixed(config)), learned: RwLock::default() }
+    }
+
+    /// Those of another configuration from now on; what was learned stays.
+    pub(super) fn configure(&self, config: &Config) {
+        self.fixed.store(Arc::new(fixed(config)));
     }
 
     /// Why nothing in this network may be banned. A network that merely holds somebody protected may: everybody else in it
     /// is then kept out.
     pub(super) fn reason(&self, network: IpNet) -> Option<Protection> {
-        let fixed = self.fixed.iter().find(|(protected, _)| protected.contains(&network));
+        let fixed = self.fixed.load();
+        let fixed = fixed.iter().find(|(protected, _)| protected.contains(&network));
         fixed.map(|(_, protection)| *protection).or_else(|| {
             let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
             let backend = learned.iter().find(|address| IpNet::from(**address).contains(&network));
@@ -89,6 +102,6 @@ impl Protected {
     pub(super) fn all(&self) -> Vec<(IpNet, Protection)> {
         let learned = self.learned.read().unwrap_or_else(PoisonError::into_inner);
         let learned = learned.iter().map(|address| (IpNet::from(*address), Protection::Backend(*address)));
-        self.fixed.iter().copied().chain(learned).collect()
+        self.fixed.load().iter().copied().chain(learned).collect()
     }
 }

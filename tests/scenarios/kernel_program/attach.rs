@@ -1,14 +1,19 @@
-//! The program onto a card, from one run to the next, and beside somebody else's.
+//! The program onto cards, from one run to the next, and beside somebody else's.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use aya::programs::{Xdp, XdpMode};
+use aya::programs::{Xdp, XdpMode as AttachMode};
 use aya::{Ebpf, EbpfLoader};
-use smtp_gateway::kernel::{Attached, KernelError, Mode, Pins, Program, Wanted};
+use smtp_gateway::config::{Xdp as Wanted, XdpMode};
+use smtp_gateway::kernel::{Attachment, Card, Mode, Pins, Program};
 use tests::kernel::{available, pins};
 use tests::peers::net::Trio;
+
+mod cards;
 
 /// The card of the middle host that the client is on.
 const CARD: &str = "client";
@@ -29,31 +34,61 @@ impl Setting {
     }
 
     /// A new run of a gateway attaches, and goes on to live.
-    fn attach(&self, wanted: Wanted, force: bool) -> Result<(Program, Attached), KernelError> {
-        self.trio.gateway.within(|| {
-            let mut program = Program::load(Some(&self.pins()))?;
-            let attached = program.attach(CARD, wanted, force)?;
-            Ok((program, attached))
-        })
+    fn cover(&self, cards: &[&str], mode: XdpMode, force: bool) -> Attachment {
+        let wanted = wanted(cards, mode, force);
+        self.trio.gateway.within(|| Attachment::new(Program::load(Some(&self.pins())).unwrap(), &wanted)).unwrap()
     }
 
-    fn attached(&self, wanted: Wanted) -> (Mode, bool) {
-        let (_, attached) = self.attach(wanted, false).unwrap();
-        (attached.mode, attached.taken_over)
+    /// The same with the one card, as it is afterwards.
+    fn attached(&self, mode: XdpMode) -> (Mode, Option<String>) {
+        self.shown_by(&self.cover(&[CARD], mode, false), CARD)
+    }
+
+    /// A card as an attachment shows it.
+    fn shown_by(&self, attachment: &Attachment, name: &str) -> (Mode, Option<String>) {
+        let cards = self.cards(attachment);
+        let card = cards.iter().find(|card| card.name == name).unwrap_or_else(|| panic!("{name} in {cards:?}"));
+        (card.mode, card.problem.clone())
+    }
+
+    fn cards(&self, attachment: &Attachment) -> Vec<Card> {
+        self.trio.gateway.within(|| attachment.cards()).unwrap()
+    }
+
+    fn ip(&self, arguments: &str) {
+        let mut ip = self.trio.gateway.command("ip");
+        assert!(ip.args(arguments.split(' ')).status().unwrap().success(), "{arguments}");
+    }
+
+    /// What holds the program on cards: the inode is another when the link is.
+    fn links(&self) -> Vec<u64> {
+        let entries = fs::read_dir(self.mounted.folder()).into_iter().flatten().flatten();
+        let cards = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("card-"));
+        cards.map(|entry| entry.metadata().unwrap().ino()).collect()
     }
 
     /// The kernel lets go of a card a while after the last pin is gone.
     fn wait_until_off(&self) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while self.shown().contains("prog/xdp") {
-            assert!(Instant::now() < end, "{}", self.shown());
-        }
+        eventually(|| !self.shown(CARD).contains("prog/xdp"), || self.shown(CARD));
     }
 
-    /// What `ip` says of the card.
-    fn shown(&self) -> String {
-        let output = self.trio.gateway.command("ip").args(["-d", "link", "show", "dev", CARD]).output().unwrap();
+    /// What `ip` says of a card.
+    fn shown(&self, card: &str) -> String {
+        let output = self.trio.gateway.command("ip").args(["-d", "link", "show", "dev", card]).output().unwrap();
         String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+fn wanted(cards: &[&str], mode: XdpMode, force: bool) -> Wanted {
+    Wanted { interfaces: cards.iter().map(|&card| card.to_owned()).collect(), mode, force, ..Wanted::default() }
+}
+
+#[track_caller]
+fn eventually(holds: impl Fn() -> bool, shown: impl Fn() -> String) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "{}", shown());
+        std::thread::yield_now();
     }
 }
 
@@ -72,17 +107,20 @@ fn empty(ebpf: &mut Ebpf) -> &mut Xdp {
 #[test]
 fn the_next_run_takes_the_card_over() {
     let Some(setting) = Setting::new("the_next_run_takes_the_card_over") else { return };
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Native, false));
+    assert_eq!(setting.attached(XdpMode::Auto), (Mode::Native, None));
     // The run is over, and the program is still there.
-    assert!(setting.shown().contains("prog/xdp"), "{}", setting.shown());
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Native, true));
-    assert_eq!(setting.attached(Wanted::Native), (Mode::Native, true));
-    assert_eq!(setting.attached(Wanted::Generic), (Mode::Generic, false));
-    assert!(setting.shown().contains("xdpgeneric"), "{}", setting.shown());
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Generic, true));
-    assert_eq!(setting.attached(Wanted::Native), (Mode::Native, false));
-    let (program, _) = setting.attach(Wanted::Auto, false).unwrap();
-    program.detach().unwrap();
+    assert!(setting.shown(CARD).contains("prog/xdp"), "{}", setting.shown(CARD));
+    let first = setting.links();
+    assert_eq!(first.len(), 1);
+    for mode in [XdpMode::Auto, XdpMode::Native] {
+        assert_eq!(setting.attached(mode), (Mode::Native, None));
+        assert_eq!(setting.links(), first, "the same link, another program: no packet passes between");
+    }
+    assert_eq!(setting.attached(XdpMode::Generic), (Mode::Generic, None));
+    assert!(setting.shown(CARD).contains("xdpgeneric"), "{}", setting.shown(CARD));
+    assert_eq!(setting.attached(XdpMode::Auto), (Mode::Generic, None));
+    assert_eq!(setting.attached(XdpMode::Native), (Mode::Native, None));
+    setting.pins().remove().unwrap();
     setting.wait_until_off();
     assert!(!setting.mounted.folder().exists());
 }
@@ -90,46 +128,43 @@ fn the_next_run_takes_the_card_over() {
 #[test]
 fn a_card_that_was_replaced_is_attached_to_anew() {
     let Some(setting) = Setting::new("a_card_that_was_replaced_is_attached_to_anew") else { return };
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Native, false));
-    let ip = |arguments: &[&str]| {
-        assert!(setting.trio.gateway.command("ip").args(arguments).status().unwrap().success(), "{arguments:?}");
-    };
-    ip(&["link", "delete", CARD]);
-    let gone = setting.attach(Wanted::Auto, false).unwrap_err();
-    assert_eq!(gone, KernelError::UnknownInterface(CARD.to_owned()));
-    ip(&["link", "add", CARD, "type", "veth", "peer", "name", "other"]);
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Native, false));
-    assert_eq!(setting.attached(Wanted::Auto), (Mode::Native, true));
+    assert_eq!(setting.attached(XdpMode::Auto), (Mode::Native, None));
+    setting.ip("link delete client");
+    let (mode, why) = setting.attached(XdpMode::Auto);
+    assert_eq!(mode, Mode::Off);
+    assert_eq!(why.unwrap(), "there is no network interface `client`; `ip link` lists those there are");
+    setting.ip("link add client type veth peer name other");
+    for _ in 0..2 {
+        assert_eq!(setting.attached(XdpMode::Auto), (Mode::Native, None));
+    }
 }
 
 #[test]
 fn without_pins_the_program_leaves_with_the_run() {
     let Some(setting) = Setting::new("without_pins_the_program_leaves_with_the_run") else { return };
-    setting.trio.gateway.within(|| {
-        let mut program = Program::load(None).unwrap();
-        assert_eq!(program.attach(CARD, Wanted::Auto, false).unwrap().mode, Mode::Native);
-        assert!(setting.shown().contains("prog/xdp"));
-        program.detach().unwrap();
-    });
+    let wanted = wanted(&[CARD], XdpMode::Auto, false);
+    let run = setting.trio.gateway.within(|| Attachment::new(Program::load(None).unwrap(), &wanted)).unwrap();
+    assert_eq!(setting.shown_by(&run, CARD), (Mode::Native, None));
+    assert!(setting.shown(CARD).contains("prog/xdp"));
+    drop(run);
     setting.wait_until_off();
 }
 
 #[test]
 fn a_card_without_native_mode_is_attached_to_in_generic_mode_with_a_reason() {
     let Some(setting) = Setting::new("a_card_without_native_mode") else { return };
-    setting.trio.gateway.within(|| {
-        let mut program = Program::load(Some(&setting.pins())).unwrap();
-        let attached = program.attach("lo", Wanted::Auto, false).unwrap();
-        assert_eq!(attached.mode, Mode::Generic);
-        let why = attached.why_not_native.unwrap();
-        assert!(why.starts_with("native: "), "{why}");
-    });
+    let run = setting.cover(&["lo"], XdpMode::Auto, false);
+    let (mode, why) = setting.shown_by(&run, "lo");
+    let why = why.unwrap();
+    assert_eq!(mode, Mode::Generic);
+    assert!(why.starts_with("generic, which costs more than native: "), "{why}");
+    assert!(why.ends_with("its driver has no native mode"), "{why}");
 }
 
 #[test]
 fn somebody_elses_program_stays() {
     let Some(setting) = Setting::new("somebody_elses_program_stays") else { return };
-    for mode in [XdpMode::Driver, XdpMode::Skb] {
+    for mode in [AttachMode::Driver, AttachMode::Skb] {
         let mut stranger = stranger();
         setting.trio.gateway.within(|| {
             // The kernel lets go of a card a while after the last pin is gone.
@@ -138,17 +173,21 @@ fn somebody_elses_program_stays() {
                 assert!(Instant::now() < end, "{error}");
             }
         });
-        for wanted in [Wanted::Auto, Wanted::Native, Wanted::Generic] {
-            let busy = setting.attach(wanted, false).unwrap_err();
-            assert_eq!(busy, KernelError::Busy(CARD.to_owned()), "{mode:?} {wanted:?}");
+        for wanted in [XdpMode::Auto, XdpMode::Native, XdpMode::Generic] {
+            let (is, why) = setting.attached(wanted);
+            assert_eq!(is, Mode::Off, "{mode:?} {wanted:?}");
+            assert!(
+                why.unwrap().contains("an XDP program that is not this gateway's; it stays"),
+                "{mode:?} {wanted:?}"
+            );
         }
         // Whoever holds a link is asked, and not overruled.
-        let held = setting.attach(Wanted::Auto, true).unwrap_err();
-        assert_eq!(held, KernelError::Held(CARD.to_owned()));
+        let (is, why) = setting.shown_by(&setting.cover(&[CARD], XdpMode::Auto, true), CARD);
+        assert_eq!(is, Mode::Off);
+        assert!(why.unwrap().contains("that somebody else's BPF link holds"));
         drop(stranger);
-        let (program, attached) = setting.attach(Wanted::Auto, false).unwrap();
-        assert_eq!(attached.mode, Mode::Native);
-        program.detach().unwrap();
+        assert_eq!(setting.attached(XdpMode::Auto), (Mode::Native, None));
+        setting.pins().remove().unwrap();
     }
 }
 
@@ -165,10 +204,10 @@ fn a_program_that_nobody_holds_is_replaced_when_forced() {
         while !ip.stderr(Stdio::null()).status().unwrap().success() {
             assert!(Instant::now() < end, "{ip:?}");
         }
-        assert_eq!(setting.attach(Wanted::Auto, false).unwrap_err(), KernelError::Busy(CARD.to_owned()), "{mode}");
-        let (program, attached) = setting.attach(Wanted::Auto, true).unwrap();
-        assert_eq!((attached.mode, attached.taken_over), (Mode::Native, false), "{mode}");
-        program.detach().unwrap();
+        assert_eq!(setting.attached(XdpMode::Auto).0, Mode::Off, "{mode}");
+        let run = setting.cover(&[CARD], XdpMode::Auto, true);
+        assert_eq!(setting.shown_by(&run, CARD), (Mode::Native, None), "{mode}");
+        setting.pins().remove().unwrap();
     }
 }
 

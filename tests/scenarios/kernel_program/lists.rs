@@ -1,9 +1,13 @@
 //! Bans, networks, the allow list, addresses that cannot come from outside.
 
-use gateway_common::{CONFIG_MONITOR_ONLY, Config, DENY_ALL_PACKETS, Deny, INTERFACE_OUTSIDE, outcome, reason};
+use std::net::Ipv4Addr;
+
+use gateway_common::{
+    CONFIG_MONITOR_ONLY, Config, DENY_ALL_PACKETS, Deny, INTERFACE_OUTSIDE, ban_row, outcome, reason,
+};
 use tests::kernel::available;
 use tests::kernel::frame::{ACK, FIN, Frame, RST, SYN};
-use tests::kernel::rig::{deny, now_ns, unlimited};
+use tests::kernel::rig::{deny, key, now_ns, unlimited};
 
 use super::{CLIENT, CLIENT_V6, drops, passes};
 
@@ -24,9 +28,37 @@ fn a_ban_drops_attempts_and_leaves_mail_in_transfer_alone() {
         let known = rig.source(source).unwrap();
         assert_eq!((known.packets, known.syn, known.fin_rst, known.dropped), (6, 1, 2, 0), "what passed is accounted");
         assert_eq!(rig.banned(source).dropped, 1, "what was dropped stands in the ban");
-        assert!(rig.banned(source).last_dropped_ns > 0);
         rig.unban(source);
         passes(&mut rig, &Frame::syn(source), outcome::PASS_TRACKED);
+    }
+}
+
+/// Of the addresses that share a row of two places, every one is banned, counted and let go by itself.
+#[test]
+fn bans_that_find_their_row_full_hold_too() {
+    let Some(mut rig) = available("bans_that_find_their_row_full_hold_too") else { return };
+    let addresses: Vec<_> = (0..u32::MAX)
+        .map(|number| Ipv4Addr::from(number).to_string())
+        .filter(|address| ban_row(key(address)) == 7)
+        .skip(1)
+        .take(5)
+        .collect();
+    let [stranger, banned @ ..] = addresses.as_slice() else { panic!("five addresses of one row") };
+    for (count, address) in banned.iter().enumerate() {
+        rig.ban(address, deny(outcome::DROP_BAN));
+        assert_eq!(rig.ban_row(key(address)).elsewhere, u32::try_from(count.saturating_sub(1)).unwrap());
+    }
+    for (drops_due, address) in (1..).zip(banned) {
+        for _ in 0..drops_due {
+            drops(&mut rig, &Frame::syn(address), outcome::DROP_BAN);
+        }
+        assert_eq!(rig.banned(address).dropped, drops_due, "{address}");
+        passes(&mut rig, &Frame::ack(address), outcome::PASS_BANNED_ESTABLISHED);
+    }
+    passes(&mut rig, &Frame::syn(stranger), outcome::PASS_TRACKED);
+    for address in banned {
+        rig.unban(address);
+        passes(&mut rig, &Frame::syn(address), outcome::PASS_TRACKED);
     }
 }
 

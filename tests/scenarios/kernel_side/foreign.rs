@@ -2,7 +2,8 @@
 
 use aya::Ebpf;
 use aya::programs::Xdp;
-use smtp_gateway::kernel::{OBJECT, Program, Wanted};
+use smtp_gateway::config::{Xdp as Wanted, XdpMode};
+use smtp_gateway::kernel::{Attachment, Mode, OBJECT, Program};
 use tests::peers::net::Family;
 
 use super::Setting;
@@ -76,9 +77,10 @@ fn a_foreign_program_goes_only_by_force() {
 #[test]
 fn a_foreign_link_cannot_be_forced() {
     let Some(mut setting) = Setting::with_free_card("a foreign link and force") else { return };
-    let mut holder = Program::load(None).unwrap();
-    let attached = setting.trio.gateway.within(|| holder.attach("client", Wanted::Native, false)).unwrap();
-    assert!(!attached.replaced);
+    let wanted = Wanted { interfaces: vec!["client".to_owned()], mode: XdpMode::Native, ..Wanted::default() };
+    let program = Program::load(None).unwrap();
+    let holder = setting.trio.gateway.within(|| Attachment::new(program, &wanted)).unwrap();
+    assert_eq!(setting.trio.gateway.within(|| holder.cards()).unwrap()[0].mode, Mode::Native);
     let foreign = setting.on_card();
     for (xdp, why) in [("", "it stays"), (FORCE, "that somebody else's BPF link holds")] {
         let (mode, problem) = setting.shown(xdp);

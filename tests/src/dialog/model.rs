@@ -31,8 +31,8 @@ pub enum Heard {
     Command(String),
     /// The whole content of a message in DATA, dots taken off.
     Message(Vec<u8>),
-    /// The whole of a chunk.
-    Chunk(Vec<u8>),
+    /// The whole content of a message that came in chunks; how it was cut is nobody's business.
+    Chunks(Vec<u8>),
 }
 
 /// What the backend does next.
@@ -64,6 +64,8 @@ pub struct Model {
     mode: Mode,
     in_transaction: bool,
     recipients: usize,
+    /// Of a message in chunks, as far as it has come.
+    chunks: Vec<u8>,
     unread: Vec<u8>,
 }
 
@@ -79,6 +81,7 @@ impl Model {
             mode: Mode::Commands,
             in_transaction: false,
             recipients: 0,
+            chunks: Vec::new(),
             unread: Vec::new(),
         }
     }
@@ -89,6 +92,7 @@ impl Model {
         self.mode = Mode::Commands;
         self.in_transaction = false;
         self.recipients = 0;
+        self.chunks.clear();
         self.unread.clear();
         Deed::Say(b"220 backend\r\n".to_vec())
     }
@@ -115,8 +119,10 @@ impl Model {
         let line: Vec<u8> = self.unread.drain(..end + 2).take(end).collect();
         assert!(!line.iter().any(|byte| byte.is_ascii_control()), "a control character in `{}`", line.escape_ascii());
         let text = String::from_utf8(line).expect("a command is UTF-8");
-        self.heard.push(Heard::Command(text.clone()));
         let command = parse_command(text.as_bytes()).unwrap_or_else(|_| panic!("no command: `{text}`"));
+        if !matches!(command, Command::Bdat { .. }) {
+            self.heard.push(Heard::Command(text.clone()));
+        }
         Some(self.obey(&command, &text))
     }
 
@@ -160,6 +166,7 @@ impl Model {
             Command::Rset => {
                 self.in_transaction = false;
                 self.recipients = 0;
+                self.chunks.clear();
                 Deed::Say(b"250 reset\r\n".to_vec())
             }
             Command::Quit => Deed::Close,
@@ -192,13 +199,16 @@ impl Model {
         if self.unread.len() < left {
             return None;
         }
-        let content = self.unread.drain(..left).collect();
-        self.heard.push(Heard::Chunk(content));
+        self.chunks.extend(self.unread.drain(..left));
         self.mode = Mode::Commands;
+        if last {
+            self.heard.push(Heard::Chunks(std::mem::take(&mut self.chunks)));
+        }
         if self.recipients == 0 {
             return Some(Deed::Say(b"554 no valid recipients\r\n".to_vec()));
         }
-        Some(if last { self.verdict() } else { self.answer(250).0 })
+        // What precedes the last may be cut in any way, and so takes no answer of its own.
+        Some(if last { self.verdict() } else { Deed::Say(b"250 yes\r\n".to_vec()) })
     }
 
     fn verdict(&mut self) -> Deed {

@@ -110,7 +110,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "messages_per_session" => config.limits.messages_per_session = number()?,
         "message_size" => config.limits.message_size = number()?.into(),
         "minimum_rate" => config.limits.minimum_rate = number()?.into(),
-        "text_line" => config.limits.text_line = size(number()?)?,
+        "text_line" => config.limits.text_line = Some(size(number()?)?),
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
         "client" | "name" | "backend_offers" | "whole_packets_only" | "greeting" => {}

@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use gateway_common::{
-    ALLOW_CONFIGURED, CONFIG_MAGIC, Config, Counter, Deny, Event, Source, SourceKey, ban_bit, maps, net_bits_v4,
-    net_bits_v6, outcome, reason, source_bit,
+    ALLOW_CONFIGURED, BanRow, CONFIG_MAGIC, Config, Counter, Deny, Event, Source, SourceKey, ban_bit, ban_row, maps,
+    net_bits_v4, net_bits_v6, outcome, reason, source_bit,
 };
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -146,17 +146,43 @@ impl Rig {
         let mut bits = self.array::<u64>(maps::BAN_BITS);
         let known = bits.get(&word, 0).expect("BAN_BITS");
         bits.set(word, known | mask, 0).expect("BAN_BITS");
+        if let IpAddr::V4(address) = key.address() {
+            let mut row = self.ban_row(key);
+            let is_in = row.put(address.octets(), &deny);
+            row.elsewhere += u32::from(!is_in);
+            self.array::<BanRow>(maps::BANS4).set(ban_row(key), row, 0).expect("BANS4");
+            if is_in {
+                return;
+            }
+        }
         self.hash(maps::BANS).insert(key, deny, 0).expect("BANS");
     }
 
     /// Lifts a ban; its bit stays, which is allowed.
     pub fn unban(&mut self, address: &str) {
-        self.hash::<SourceKey, Deny>(maps::BANS).remove(&key(address)).expect("a ban");
+        let key = key(address);
+        if let IpAddr::V4(address) = key.address() {
+            let mut row = self.ban_row(key);
+            if row.remove(address.octets()) {
+                return self.array::<BanRow>(maps::BANS4).set(ban_row(key), row, 0).expect("BANS4");
+            }
+        }
+        self.hash::<SourceKey, Deny>(maps::BANS).remove(&key).expect("a ban");
     }
 
     /// The ban of an address.
     pub fn banned(&mut self, address: &str) -> Deny {
-        self.hash(maps::BANS).get(&key(address), 0).expect("a ban")
+        let key = key(address);
+        let in_row = match key.address() {
+            IpAddr::V4(address) => self.ban_row(key).get(address.octets()),
+            IpAddr::V6(_) => None,
+        };
+        in_row.unwrap_or_else(|| self.hash(maps::BANS).get(&key, 0).expect("a ban"))
+    }
+
+    /// The row of an IPv4 address's ban.
+    pub fn ban_row(&mut self, key: SourceKey) -> BanRow {
+        self.array::<BanRow>(maps::BANS4).get(&ban_row(key), 0).expect("BANS4")
     }
 
     /// The entry of the deny list that an address falls under.

@@ -88,6 +88,13 @@ impl Gateway {
         (command, folder)
     }
 
+    /// Changes its configuration file; it reads it at a reload.
+    pub fn rewrite(&self, change: impl FnOnce(String) -> String) {
+        let file = self.folder.path().join("gateway.toml");
+        let config = fs::read_to_string(&file).expect("its configuration");
+        fs::write(&file, change(config)).expect("its configuration");
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()

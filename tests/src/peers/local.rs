@@ -94,7 +94,7 @@ pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, i
     let proof = if more.contains("[proof]") { "" } else { "[proof]\nenabled = false\n" };
     let log = if more.contains("[log]") { "" } else { "[log]\nlevel = \"info,observe=debug\"\n" };
     format!(
-        "[server]\nhostname = \"gateway.test\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
+        "[server]\nhostname = \"gateway.test\"\nstate = \"state\"\nworkers = 2\n[[listener]]\naddress = \"{address}\"\n{listener}\n\
          [[backend]]\naddress = \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"example.com\"]\n\
          {dns}{proof}{log}[control]\nsocket = \"control.sock\"\n{more}"
     )
@@ -135,7 +135,7 @@ impl LocalGateway {
 
     /// `status --json`.
     pub fn status(&self) -> serde_json::Value {
-        let output = run(self.folder(), &["status", "-c", "gateway.toml", "--json"]);
+        let output = run(self.folder(), &["status", "--socket", "control.sock", "--json"]);
         assert!(output.status.success(), "{output:?}");
         serde_json::from_slice(&output.stdout).expect("JSON")
     }

@@ -28,6 +28,7 @@ pub mod scripted;
 pub mod selftest;
 pub mod setting;
 pub mod stage;
+pub mod tun;
 
 use std::io::Write as _;
 use std::net::SocketAddr;

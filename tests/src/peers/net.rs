@@ -63,6 +63,11 @@ pub struct Host {
 }
 
 impl Host {
+    /// Its namespace.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A program on this host.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("ip");

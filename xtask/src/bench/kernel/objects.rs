@@ -9,7 +9,8 @@ use aya::maps::{Array, HashMap, MapData, ProgramArray};
 use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use gateway_common::{
-    CONFIG_MAGIC, Config, Deny, Source, SourceKey, ban_bit, maps, net_bits_v4, outcome, reason, source_bit,
+    BanRow, CONFIG_MAGIC, Config, Deny, Source, SourceKey, ban_bit, ban_row, maps, net_bits_v4, outcome, reason,
+    source_bit,
 };
 
 use crate::command::repository;
@@ -174,6 +175,14 @@ impl Gateway {
             let key = SourceKey::v4(address.octets());
             let (word, mask) = ban_bit(key);
             self.set_bits(maps::BAN_BITS, word, mask)?;
+            let mut rows: Array<&mut MapData, BanRow> = self.map(maps::BANS4)?;
+            let mut row = rows.get(&ban_row(key), 0).map_err(|error| said(maps::BANS4)(&error))?;
+            let is_in = row.put(address.octets(), &deny(outcome::DROP_BAN));
+            row.elsewhere += u32::from(!is_in);
+            rows.set(ban_row(key), row, 0).map_err(|error| said(maps::BANS4)(&error))?;
+            if is_in {
+                continue;
+            }
             let mut bans: HashMap<&mut MapData, SourceKey, Deny> = self.map(maps::BANS)?;
             bans.insert(key, deny(outcome::DROP_BAN), 0).map_err(|error| said(maps::BANS)(&error))?;
         }

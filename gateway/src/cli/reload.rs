@@ -1,0 +1,33 @@
+//! `reload`: the running gateway reads its configuration again.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+
+use crate::control::{ReloadAnswer, ask_reload};
+
+use super::socket::SocketArguments;
+use super::{BAD_CONFIG, Failure};
+
+#[derive(Debug, Args)]
+pub(super) struct ReloadArguments {
+    #[command(flatten)]
+    socket: SocketArguments,
+}
+
+pub(super) fn reload(arguments: &ReloadArguments) -> Result<(), Failure> {
+    match ask_reload(&arguments.socket.path()?)? {
+        ReloadAnswer::Reloaded { digest, kept } => {
+            let mut stdout = io::stdout().lock();
+            writeln!(stdout, "reloaded; the configuration's digest is {digest}").map_err(Failure::new)?;
+            kept.iter().try_for_each(|sentence| writeln!(stdout, "! {sentence}")).map_err(Failure::new)
+        }
+        ReloadAnswer::Faulty { why } => {
+            let message = format!("{}\n\nnothing was changed: the old configuration is in force", why.trim_end());
+            Err(Failure { code: BAD_CONFIG, message })
+        }
+        ReloadAnswer::Failed { why } => {
+            Err(Failure::new(format_args!("{why}\nnothing was changed: the old configuration is in force")))
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! What a session lets others see of itself: its line in the roll, its dialog while somebody follows it, its line in the log.
+
+use crate::observe::log::{self, SessionRecord};
+use crate::observe::trace::{self, Speaker};
+use crate::session::End;
+use crate::time::Millis;
+use crate::time::clock::now;
+
+use super::closing::Closing;
+use super::roll::SessionLine;
+use super::task::SessionTask;
+use super::worker::unregister;
+
+impl SessionTask {
+    /// Counts replies that are about to be sent, and tells whoever follows the client of them.
+    pub(super) fn replied(&mut self, replies: &[u8]) {
+        self.last_reply = self.worker.counters.count_replies(replies);
+        let client = self.session.client_addr().ip();
+        if trace::follows(client) {
+            trace::tell(self.id, client, Speaker::Gateway, replies);
+        }
+    }
+
+    /// Tells whoever follows the client that something happened.
+    pub(super) fn note(&self, what: &str) {
+        let client = self.session.client_addr().ip();
+        if trace::follows(client) {
+            trace::tell(self.id, client, Speaker::Event, what.as_bytes());
+        }
+    }
+
+    /// What it is doing.
+    pub(super) fn line(&self, now: Millis) -> SessionLine {
+        SessionLine {
+            id: self.id,
+            client: self.session.client_addr().ip(),
+            peer: self.peer.ip(),
+            helo: self.session.hello().map(str::to_owned),
+            backend: self.worker.backend.name.clone(),
+            state: if self.closing == Closing::No { self.session.state() } else { "ending" },
+            age_ms: now.since(self.started),
+            bytes_in: self.bytes_in,
+            accepted: self.session.totals().accepted,
+            last_reply: self.last_reply,
+        }
+    }
+}
+
+impl Drop for SessionTask {
+    fn drop(&mut self) {
+        unregister(self.id);
+        let (counters, totals) = (&self.worker.counters, self.session.totals());
+        let record = SessionRecord {
+            id: self.id,
+            client: self.session.client_addr(),
+            peer: self.peer,
+            helo: self.session.hello(),
+            backend: &self.worker.backend.name,
+            accepted: totals.accepted,
+            rejected: totals.rejected,
+            deferred: totals.deferred,
+            relay_denied: totals.relay_denied,
+            errors: totals.errors,
+            bytes_in: self.bytes_in,
+            duration_ms: now().since(self.started),
+            end: self.session.end().map_or("gateway stopped", End::as_str),
+        };
+        counters.sessions_closed_total.increment();
+        counters.client_bytes_total.add(self.bytes_in);
+        counters.session_seconds.observe(record.duration_ms);
+        if record.is_empty() {
+            counters.sessions_empty_total.increment();
+        }
+        self.note(record.end);
+        log::session_closed(&record);
+    }
+}

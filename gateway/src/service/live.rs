@@ -1,0 +1,99 @@
+//! What the running gateway says of its sessions, and how much it logs.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::LogFilter;
+use crate::control::{LogStatus, SessionList, SessionStatus};
+use crate::drive::{Question, SessionLine};
+use crate::observe::events::{self, EventKind};
+use crate::observe::log::{self, LogError};
+
+use super::view::View;
+
+/// The log's level for a time, and what comes after it.
+#[derive(Debug)]
+pub(super) struct LogLevels {
+    /// As configured.
+    configured: Mutex<LogFilter>,
+    /// When it is to be so again.
+    until: Mutex<Option<Instant>>,
+}
+
+impl LogLevels {
+    pub(super) fn new(configured: LogFilter) -> Self {
+        Self { configured: Mutex::new(configured), until: Mutex::new(None) }
+    }
+
+    /// Another configuration's level is the one to come back to. Unless another one was asked for meanwhile, it is logged by at
+    /// once.
+    pub(super) fn configure(&self, level: &LogFilter) -> Result<(), LogError> {
+        let changed = std::mem::replace(&mut *lock(&self.configured), level.clone()) != *level;
+        if changed && lock(&self.until).is_none() { log::set_filter(level) } else { Ok(()) }
+    }
+
+    /// Logs as much as this; `length` says for how long.
+    pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+        let filter = if level == "configured" {
+            lock(&self.configured).clone()
+        } else {
+            level.parse::<LogFilter>().map_err(|error| format!("the level {error}"))?
+        };
+        // Later than any clock shows is for ever.
+        let until = length.and_then(|length| Instant::now().checked_add(length));
+        let mut ends = lock(&self.until);
+        log::set_filter(&filter).map_err(|error| error.to_string())?;
+        *ends = until;
+        events::emit(EventKind::Log, "log", format_args!("the level is {filter}"));
+        Ok(LogStatus { level: filter.to_string(), seconds: length.map(|length| length.as_secs()) })
+    }
+
+    /// Goes back to what is configured when the time is over. To be called about once a second.
+    pub(super) fn check(&self) {
+        let mut until = lock(&self.until);
+        if until.is_some_and(|until| Instant::now() >= until) {
+            *until = None;
+            // Nothing could be done about it here; it was set once before.
+            let configured = lock(&self.configured).clone();
+            if log::set_filter(&configured).is_ok() {
+                events::emit(EventKind::Log, "log", format_args!("the level is {configured} again"));
+            }
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl View {
+    pub(super) fn session_list(&self, limit: usize) -> SessionList {
+        let mut roll = self.caller.ask(Question::All { limit });
+        let kept = limit.min(roll.lines.len());
+        let more = roll.more + u64::try_from(roll.lines.len() - kept).unwrap_or(u64::MAX);
+        SessionList { sessions: roll.lines.drain(..kept).map(session_status).collect(), more }
+    }
+
+    pub(super) fn end_session(&self, session: u64) -> Result<SessionStatus, String> {
+        let found = self.caller.ask(Question::End { session }).lines.pop();
+        let line = found.ok_or_else(|| format!("there is no session {session}; `sessions` lists those there are"))?;
+        events::emit(EventKind::Gateway, line.client, format_args!("an administrator ended session {session}"));
+        Ok(session_status(line))
+    }
+}
+
+fn session_status(line: SessionLine) -> SessionStatus {
+    let SessionLine { id, client, peer, helo, backend, state, age_ms, bytes_in, accepted, last_reply } = line;
+    SessionStatus {
+        id,
+        client: client.to_string(),
+        peer: peer.to_string(),
+        helo,
+        backend,
+        state: state.to_owned(),
+        age_seconds: age_ms / 1000,
+        bytes_in,
+        accepted,
+        last_reply,
+    }
+}

@@ -1,0 +1,165 @@
+//! A reload: another configuration in place of the one in force, whole or not at all.
+//!
+//! First everything that can fail is done, and nothing that is in force is touched: sockets are bound, backends asked. Then the
+//! new takes the old one's place, in steps of which none can fail. Sessions go on by what they began with.
+//!
+//! Whatever is made from the configuration (gates, and with them all that a session reads) is made anew here, so that what a
+//! file holds that the configuration names is read again, too.
+
+use tracing::{info, warn};
+
+use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, Parts, Workers, bind};
+use crate::config::{self, Config};
+use crate::identity::host::HostNetworks;
+use crate::identity::names::Names;
+use crate::observe::log;
+use crate::policy::forwarders::risky_grants;
+
+use super::backends::Backends;
+use super::generation::{Generation, Origin, keep_unchangeable, listener_statuses};
+use super::view::View;
+use super::{Gateway, schedule};
+
+/// Why a reload did not happen. The old configuration is in force as before.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}; a running gateway has given its privileges up, so a new port below 1024 takes a restart")]
+pub struct ReloadError(#[from] BindError);
+
+impl ReloadError {
+    /// Whether it is the configuration that must be mended.
+    pub fn is_of_the_configuration(&self) -> bool {
+        self.0.is_of_the_configuration()
+    }
+}
+
+/// What came of a reload.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Tells configurations apart.
+    pub digest: String,
+    /// What is not as the file says, and what to do, a sentence each.
+    pub kept: Vec<String>,
+}
+
+impl Gateway {
+    /// Puts this configuration in place of the one in force.
+    ///
+    /// # Errors
+    /// A new listener cannot listen; nothing has changed then.
+    pub async fn reload(&mut self, mut config: Config) -> Result<Reloaded, ReloadError> {
+        let old = self.view.generation();
+        let origin = old.origin.again(&config);
+        let mut kept = keep_unchangeable(&old.config, &mut config);
+        let is_new = |listener: &&config::Listener| self.listeners.iter().all(|l| l.configured != listener.address);
+        let added: Vec<_> = config.listeners.iter().filter(is_new).cloned().collect();
+        let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+        let (bound, told) = bind(&added, &all, self.workers.count())?;
+        kept.extend(told);
+        kept.extend(risks(&config));
+        let names = if config.dns == old.config.dns { old.names.clone() } else { spawn_names(&config, &mut kept) };
+        let mut backends = Backends::replace(&old.backends, &old.config, &config).await;
+        let addresses = addresses(&config, &self.listeners, &bound);
+        let counters = &self.view.counters;
+        if config.proof.enabled {
+            let counters = counters.of(self.workers.count());
+            backends.prove(&schedule(&config, &addresses, &backends, &names, counters));
+        }
+
+        self.view.verdicts.configure(&config);
+        self.view.admission.set_limits(&config.limits);
+        if let Err(error) = self.view.log_levels.configure(&config.log.level) {
+            warn!(%error, "the log's level stays as it was");
+        }
+        if let Some(kernel) = &self.view.kernel {
+            let ports: Vec<_> = addresses.iter().map(std::net::SocketAddr::port).collect();
+            if let Err(error) = kernel.configure(&config, &ports) {
+                kept.push(format!("the kernel side goes on by its old settings: {error}"));
+            }
+        }
+        let listeners = std::mem::take(&mut self.listeners);
+        self.listeners = place(&config, &self.view, &names, &backends, &self.workers, (listeners, bound));
+        let reloaded = Reloaded { digest: origin.digest.clone(), kept: kept.clone() };
+        let listeners = listener_statuses(&config, addresses);
+        self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
+        info!(digest = reloaded.digest, "reloaded");
+        for sentence in &reloaded.kept {
+            warn!("{sentence}");
+        }
+        Ok(reloaded)
+    }
+}
+
+/// What of the configuration is good only as long as this host's networks are as they should be, a sentence each.
+pub(crate) fn risks(config: &Config) -> Vec<String> {
+    let host = HostNetworks::read();
+    risky_grants(&config.relay.allowed_networks, &host.own, &host.routers)
+}
+
+/// Reverse DNS as the configuration has it; without it names are unavailable.
+pub(super) fn spawn_names(config: &Config, told: &mut Vec<String>) -> Names {
+    let (names, problem) = Names::spawn(&config.dns);
+    told.extend(problem);
+    names
+}
+
+/// Where each listener of the configuration listens, in its order.
+fn addresses(config: &Config, old: &[Listener], bound: &[BoundListener]) -> Vec<std::net::SocketAddr> {
+    let address = |listener: &config::Listener| {
+        let kept = old.iter().find(|old| old.configured == listener.address).map(|old| old.address);
+        let new = || bound.iter().find(|new| new.configured == listener.address).map(|new| new.address);
+        kept.or_else(new).unwrap_or(listener.address)
+    };
+    config.listeners.iter().map(address).collect()
+}
+
+/// The listeners of a configuration, in its order: those that are there already get other gates, the others begin to accept.
+/// Those that it does not name close.
+pub(super) fn place(
+    config: &Config,
+    view: &View,
+    names: &Names,
+    backends: &Backends,
+    workers: &Workers,
+    (mut old, mut bound): (Vec<Listener>, Vec<BoundListener>),
+) -> Vec<Listener> {
+    let admission: &std::sync::Arc<Admission> = &view.admission;
+    let parts = Parts {
+        config,
+        names,
+        counters: &view.counters,
+        verdicts: &view.verdicts,
+        admission,
+        drain: workers.drain_state(),
+        record_messages: log::records_messages(),
+    };
+    let states = backends.states();
+    let mut listeners = Vec::new();
+    for (index, configured) in config.listeners.iter().enumerate() {
+        let entry = |address| Entry::new(&parts, index, address, states[configured.backend].clone());
+        if let Some(at) = old.iter().position(|listener| listener.configured == configured.address) {
+            let listener = old.swap_remove(at);
+            let entry = entry(listener.address);
+            listener.change(|worker| Gate::new(&parts, &entry, worker, true));
+            listeners.push(listener);
+        } else if let Some(at) = bound.iter().position(|bound| bound.configured == configured.address) {
+            let bound = bound.swap_remove(at);
+            let entry = entry(bound.address);
+            listeners.push(Listener::open(workers, bound, |worker| Gate::new(&parts, &entry, worker, true)));
+        }
+    }
+    listeners
+}
+
+impl Generation {
+    /// The first one.
+    pub(super) fn first(
+        (config, origin): (Config, Origin),
+        names: Names,
+        backends: Backends,
+        addresses: Vec<std::net::SocketAddr>,
+        kept: Vec<String>,
+    ) -> Self {
+        let listeners = listener_statuses(&config, addresses);
+        Self { config, origin, names, backends, listeners, kept }
+    }
+}
