@@ -14,7 +14,7 @@
 //! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, time, verdicts | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, policy, session, time, verdicts | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | config, identity, observe, policy, session, smtp, time | clients |
-//! | [`verdicts`] | findings to bans, and who is let in | config, identity, policy, time | sockets, sessions |
+//! | [`verdicts`] | findings to bans, and who is let in | config, identity, observe, policy, time | sockets, sessions |
 //! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, policy, session, smtp, time, verdicts | who started it |

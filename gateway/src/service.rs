@@ -218,6 +218,12 @@ impl Gateway {
         self.view.status()
     }
 
+    /// Asked again and again, tells whether every worker has gone round since the last time; they do so every second.
+    pub fn all_beat(&self) -> impl FnMut() -> bool + Send + use<> {
+        let mut pulse = self.workers.pulse();
+        move || pulse.all_beat()
+    }
+
     /// The next reload that is asked for through the control socket, and where to answer.
     pub async fn reload_asked(&mut self) -> Option<oneshot::Sender<ReloadAnswer>> {
         self.asked.recv().await

@@ -36,11 +36,13 @@ fn every_transcript_says_what_it_is_for() {
 }
 
 #[test]
-fn the_page_on_smuggling_names_transcripts_that_exist() {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/smuggling.md");
-    let page = fs::read_to_string(page).unwrap();
+fn the_pages_on_the_wire_name_transcripts_that_exist() {
     let transcripts = transcripts();
-    let named = page.split('`').filter(|word| word.ends_with(".txt") && !word.contains(' '));
-    let missing: Vec<&str> = named.filter(|word| !transcripts.iter().any(|(name, _)| name == word)).collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    for page in ["smuggling.md", "wire.md"] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
+        let text = fs::read_to_string(path).unwrap();
+        let named = text.split('`').filter(|word| word.ends_with(".txt") && !word.contains(' '));
+        let missing: Vec<&str> = named.filter(|word| !transcripts.iter().any(|(name, _)| name == word)).collect();
+        assert!(missing.is_empty(), "{page}: {missing:?}");
+    }
 }

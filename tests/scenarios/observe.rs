@@ -141,8 +141,11 @@ fn events_tell_what_happened_and_check_is_for_monitoring() {
     client.must("EHLO client.test");
     client.must("MAIL FROM:<sender@client.test>");
     assert_eq!(client.command("RCPT TO:<victim@elsewhere.example>").code, 550);
+    said(&gateway, &["ban", "192.0.2.7", "--reason", "a ticket"]);
+    said(&gateway, &["unban", "192.0.2.7"]);
     let events = said(&gateway, &["events"]);
-    for parts in [["gateway", "started"], ["refusal", &from.to_string()]] {
+    let (refusal, ban) = (["refusal", &from.to_string()], ["ban ", "192.0.2.7  by an administrator: a ticket"]);
+    for parts in [["gateway", "started"], refusal, ban, ["unban", "192.0.2.7"]] {
         assert!(events.lines().any(|line| parts.iter().all(|part| line.contains(part))), "{parts:?}: {events}");
     }
     for line in said(&gateway, &["events", "--json"]).lines() {

@@ -7,6 +7,8 @@ use std::process::ExitCode;
 
 mod bench;
 mod command;
+mod deploy;
+mod dist;
 mod ebpf;
 mod peers;
 mod pictures;
@@ -20,6 +22,9 @@ usage: cargo xtask VERB
   test [ARGS]   provide the mail servers the tests use, build, and run every test; ARGS go to `cargo test`
   bench [ARGS]  the gateway beside HAProxy and nginx, in one run; --help tells of ARGS
   ebpf          build the kernel side's objects anew; --check proves that the committed ones are what the sources build
+  dist          build for release, and pack a tarball and a Debian package into target/dist
+  deploy HOST…  a package onto hosts by ssh, without loss, and the old one back if the new one fails; --help tells of options
+  install       the same on this machine
   peers         only provide the mail servers, into target/peers
   pictures      make the README's pictures of page and live view anew, and have a browser judge the page
 ";
@@ -33,6 +38,9 @@ fn main() -> ExitCode {
         Some("run") => run::run(&rest),
         Some("bench") => bench::run(&rest),
         Some("ebpf") => ebpf::run(&rest),
+        Some("dist") => dist::run(&rest),
+        Some("deploy") => deploy::run(&rest),
+        Some("install") => deploy::install(&rest),
         Some("peers") => peers::run(&rest),
         Some("pictures") => pictures::run(&rest),
         Some("help" | "--help" | "-h") => {

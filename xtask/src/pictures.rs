@@ -51,6 +51,12 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     let _sink = start(&folder, &["sink", "--listen", "127.99.0.2:2526", "--local-domain", "example.com", "--quiet"])?;
     fs::write(folder.join("gateway.toml"), configuration()).map_err(|error| error.to_string())?;
     let _gateway = start(&folder, &["run", "-c", "gateway.toml"])?;
+    for (source, reason) in [("203.0.113.9", "40 relay attempts in 3 sessions"), ("2001:db8:5::/48", "banned by hand")]
+    {
+        let mut ban = Command::new(program());
+        ban.args(["ban", source, "--for", "45m", "--reason", reason, "--socket", "control.sock"]).current_dir(&folder);
+        output(&mut ban)?;
+    }
     let stop = Arc::new(AtomicBool::new(false));
     let clients: Vec<_> = (1..=CLIENTS)
         .map(|number| {
@@ -135,6 +141,8 @@ fn session(number: u8, round: u32) -> io::Result<()> {
         say("DATA\r\n")?;
         say(&format!("Subject: {round}\r\n\r\n{}\r\n.\r\n", "words ".repeat(usize::from(number) * 8)))?;
     }
+    // So that somebody is there when the picture is taken.
+    sleep(Duration::from_millis(u64::from(number) * 60));
     say("QUIT\r\n")
 }
 

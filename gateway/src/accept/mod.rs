@@ -10,6 +10,7 @@ mod crowd;
 mod front_door;
 mod gate;
 mod listener;
+mod pulse;
 mod workers;
 
 pub use admission::{Admission, Refusal};
@@ -17,4 +18,5 @@ pub use bind::{BindError, BoundListener, bind};
 pub use front_door::FrontDoor;
 pub use gate::{Entry, Gate, Parts};
 pub use listener::Listener;
+pub use pulse::Pulse;
 pub use workers::{Caller, Workers};

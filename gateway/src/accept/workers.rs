@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use crate::drive::{Drain, DrainState, Question, Roll, ask_sessions, wake_sessions};
 
 use super::listener::Accepting;
+use super::pulse::{Beat, Pulse};
 
 /// After the drain's time is up, how long the last replies may take to leave.
 const LAST_WORDS: Duration = Duration::from_secs(3);
@@ -28,6 +29,7 @@ pub struct Workers {
     calls: Vec<mpsc::Sender<Call>>,
     ended: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
+    beats: Vec<Beat>,
 }
 
 impl Workers {
@@ -38,18 +40,28 @@ impl Workers {
     pub fn start(count: usize) -> io::Result<Self> {
         let (stage, _) = watch::channel(Drain::No);
         let (running, ended) = mpsc::channel(1);
-        let mut workers =
-            Self { drain: Arc::default(), stage, inboxes: Vec::new(), calls: Vec::new(), ended, threads: Vec::new() };
+        let mut workers = Self {
+            drain: Arc::default(),
+            stage,
+            inboxes: Vec::new(),
+            calls: Vec::new(),
+            ended,
+            threads: Vec::new(),
+            beats: Vec::new(),
+        };
         for index in 0..count {
             let (inbox, arriving) = mpsc::unbounded_channel();
             let (calls, called) = mpsc::channel(1);
             let state = workers.drain.clone();
             let (stage, running) = (workers.stage.subscribe(), running.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let beat = Beat::default();
+            workers.beats.push(beat.clone());
             let thread = Builder::new().name(format!("worker-{index}")).spawn(move || {
                 runtime.spawn(answer_calls(called, state));
-                runtime.block_on(work(arriving, stage));
+                runtime.block_on(work(arriving, stage, beat.clone()));
                 runtime.shutdown_background();
+                beat.end();
                 drop(running);
             })?;
             workers.inboxes.push(inbox);
@@ -57,6 +69,11 @@ impl Workers {
             workers.threads.push(thread);
         }
         Ok(workers)
+    }
+
+    /// What tells whether one of them hangs.
+    pub fn pulse(&self) -> Pulse {
+        Pulse::new(self.beats.iter().cloned())
     }
 
     /// How many there are.
@@ -135,11 +152,12 @@ async fn answer_calls(mut calls: mpsc::Receiver<Call>, state: Arc<DrainState>) {
 }
 
 /// A worker's life: accept until told to drain, then see its sessions out.
-async fn work(mut arriving: mpsc::UnboundedReceiver<Accepting>, mut stage: watch::Receiver<Drain>) {
+async fn work(mut arriving: mpsc::UnboundedReceiver<Accepting>, mut stage: watch::Receiver<Drain>, beat: Beat) {
     let (alive, mut sessions) = mpsc::channel(1);
-    tokio::spawn(async {
+    tokio::spawn(async move {
         loop {
             tokio::time::sleep(TICK).await;
+            beat.beat();
         }
     });
     let mut accepting = JoinSet::new();

@@ -22,12 +22,13 @@ mod status;
 mod top;
 mod trace;
 mod watch;
+mod watchdog;
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config};
 use crate::service::risks;
@@ -110,6 +111,11 @@ impl Failure {
     }
 }
 
+/// The arguments' definition, for manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
@@ -166,10 +172,8 @@ fn check(path: &Path) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     #[test]
     fn the_arguments_are_sound() {
-        super::Arguments::command().debug_assert();
+        super::command().debug_assert();
     }
 }

@@ -12,7 +12,7 @@ use crate::control::ReloadAnswer;
 use crate::observe::log;
 use crate::service::{Bound, Gateway, Reloaded};
 
-use super::{BAD_CONFIG, Failure, load, notify, privileges};
+use super::{BAD_CONFIG, Failure, load, notify, privileges, watchdog};
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
@@ -40,6 +40,7 @@ async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
     }
     say_ready();
     notify::service_manager("READY=1");
+    tokio::spawn(watchdog::watch(gateway.all_beat()));
     loop {
         tokio::select! {
             end = signals.any() => match end {

@@ -11,7 +11,10 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::request::Request;
-use super::{BanList, BanStatus, RELOAD_TIMEOUT, ReloadAnswer, Status, TopList};
+use super::{
+    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, SessionList, SessionStatus, Status,
+    TopList, TraceList,
+};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -95,7 +98,47 @@ pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
     ask(socket, &Request::Reload)
 }
 
-pub(super) fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
+/// Asks for events behind the one with this number.
+///
+/// # Errors
+/// If the gateway cannot be asked.
+pub fn ask_events(socket: &Path, after: u64) -> Result<EventList, AskError> {
+    ask(socket, &Request::Events { after })
+}
+
+/// Asks who is connected.
+///
+/// # Errors
+/// If the gateway cannot be asked.
+pub fn ask_sessions(socket: &Path, limit: usize) -> Result<SessionList, AskError> {
+    ask(socket, &Request::Sessions { limit })
+}
+
+/// Has a session ended.
+///
+/// # Errors
+/// If the gateway cannot be asked, or there is no such session.
+pub fn ask_kill(socket: &Path, session: u64) -> Result<SessionStatus, AskError> {
+    ask(socket, &Request::Kill { session })
+}
+
+/// Follows a network for a few seconds more, and asks for what was said since; without `after`, from now on.
+///
+/// # Errors
+/// If the gateway cannot be asked, or follows too many already.
+pub fn ask_trace(socket: &Path, network: IpNet, after: Option<u64>) -> Result<TraceList, AskError> {
+    ask(socket, &Request::Trace { network, after })
+}
+
+/// Has another level logged, for a time.
+///
+/// # Errors
+/// If the gateway cannot be asked, or does not take the level.
+pub fn ask_log(socket: &Path, level: &str, seconds: Option<u64>) -> Result<LogStatus, AskError> {
+    ask(socket, &Request::Log { level: level.to_owned(), seconds })
+}
+
+fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
     let line = converse(socket, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),

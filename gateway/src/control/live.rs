@@ -1,9 +1,7 @@
 //! What the verbs show that follow a running gateway: events, sessions, a client's dialog, the log's level.
 
 use std::fmt::Write as _;
-use std::path::Path;
 
-use ipnet::IpNet;
 use mail_parser::DateTime;
 use serde::{Deserialize, Serialize};
 
@@ -11,8 +9,6 @@ use crate::observe::events::Event;
 use crate::observe::show::printable;
 use crate::observe::trace::{Speaker, TraceLine};
 
-use super::client::{AskError, ask};
-use super::request::Request;
 use super::table::{columns, uptime};
 
 /// What `events` shows.
@@ -72,46 +68,6 @@ pub struct LogStatus {
     pub level: String,
     /// Until it is as configured again; `None` for as long as the gateway runs.
     pub seconds: Option<u64>,
-}
-
-/// Asks for events behind the one with this number.
-///
-/// # Errors
-/// If the gateway cannot be asked.
-pub fn ask_events(socket: &Path, after: u64) -> Result<EventList, AskError> {
-    ask(socket, &Request::Events { after })
-}
-
-/// Asks who is connected.
-///
-/// # Errors
-/// If the gateway cannot be asked.
-pub fn ask_sessions(socket: &Path, limit: usize) -> Result<SessionList, AskError> {
-    ask(socket, &Request::Sessions { limit })
-}
-
-/// Has a session ended.
-///
-/// # Errors
-/// If the gateway cannot be asked, or there is no such session.
-pub fn ask_kill(socket: &Path, session: u64) -> Result<SessionStatus, AskError> {
-    ask(socket, &Request::Kill { session })
-}
-
-/// Follows a network for a few seconds more, and asks for what was said since; without `after`, from now on.
-///
-/// # Errors
-/// If the gateway cannot be asked, or follows too many already.
-pub fn ask_trace(socket: &Path, network: IpNet, after: Option<u64>) -> Result<TraceList, AskError> {
-    ask(socket, &Request::Trace { network, after })
-}
-
-/// Has another level logged, for a time.
-///
-/// # Errors
-/// If the gateway cannot be asked, or does not take the level.
-pub fn ask_log(socket: &Path, level: &str, seconds: Option<u64>) -> Result<LogStatus, AskError> {
-    ask(socket, &Request::Log { level: level.to_owned(), seconds })
 }
 
 /// A line for a terminal or a file.

@@ -17,11 +17,13 @@ use std::time::Duration;
 
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
-pub use client::{AskError, ask_ban, ask_bans, ask_reload, ask_status, ask_top, ask_unban};
+pub use client::{
+    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_sessions, ask_status, ask_top,
+    ask_trace, ask_unban,
+};
 pub(crate) use live::render_event_short;
 pub use live::{
-    EventList, LogStatus, SessionList, SessionStatus, TraceList, ask_events, ask_kill, ask_log, ask_sessions,
-    ask_trace, render_event, render_sessions, render_trace,
+    EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_sessions, render_trace,
 };
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};

@@ -25,6 +25,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::identity::host::{Forwarder, HostNetworks};
 use crate::identity::{ClientAddr, PeerAddr, Source};
+use crate::observe::events::{self, EventKind};
 use crate::policy::bans::{Ban, BanBook, Cause, Full};
 use crate::policy::offences::Offence;
 use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
@@ -231,7 +232,10 @@ impl Verdicts {
         let ban = Ban::new(network, Cause::Offences(cause), &reason, now, length, in_kernel);
         let source = Shown(network);
         match self.enter(ban) {
-            Ok(_) => info!(%source, reason, count, seconds = length.as_secs(), "banned"),
+            Ok(_) => {
+                info!(%source, reason, count, seconds = length.as_secs(), "banned");
+                events::emit(EventKind::Ban, source, format_args!("{reason}, for {} s", length.as_secs()));
+            }
             Err(Full) => warn!(%source, reason, "not banned: there are as many bans as there may be"),
         }
     }
@@ -249,6 +253,8 @@ impl Verdicts {
         let view = self.enter(Ban::new(network, Cause::Administrator, reason, now, length, true));
         let view = view.map_err(|Full| Refusal::Full)?;
         info!(source = %Shown(network), reason, seconds = length.as_secs(), "banned by an administrator");
+        let text = format_args!("by an administrator: {reason}, for {} s", length.as_secs());
+        events::emit(EventKind::Ban, Shown(network), text);
         Ok(view)
     }
 
@@ -267,6 +273,7 @@ impl Verdicts {
         drop(book);
         self.reputation().pardon(network);
         info!(source = %Shown(network), "ban taken back");
+        events::emit(EventKind::Unban, Shown(network), "taken back");
         Ok(BanView::of(&ban))
     }
 

@@ -11,7 +11,7 @@ try {
   page.on("console", message => faults.push(message.type() + ": " + message.text()));
   page.on("pageerror", error => faults.push("error: " + error.message));
   page.on("requestfailed", request => faults.push("failed: " + request.url()));
-  await page.setViewport({ width: +width, height: 600 });
+  await page.setViewport({ width: +width, height: 460 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   await page.goto(url);
   if (kind === "live") {

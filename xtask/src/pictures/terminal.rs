@@ -20,6 +20,8 @@ pub(super) fn to_html(text: &str) -> String {
         // What is before the first sequence has none.
         let shown = match part.split_once('m') {
             Some((codes, rest)) if index > 0 => {
+                // Colours of the palette of 256 begin with the usual ones.
+                let codes = codes.replace("38;5;", "3").replace("48;5;", "4");
                 codes.split(';').for_each(|code| look.change(code));
                 rest
             }
@@ -66,7 +68,7 @@ mod tests {
 
     #[test]
     fn colours_become_spans_and_text_stays_text() {
-        let page = to_html("a<b\x1b[1;31mred\x1b[0m\x1b[7mback\x1b[m");
+        let page = to_html("a<b\x1b[1;38;5;1mred\x1b[0m\x1b[7mback\x1b[m");
         assert!(page.contains(">a&lt;b</span>"), "{page}");
         assert!(page.contains("color:#ff7b72;background:transparent;font-weight:bold;opacity:1\">red<"), "{page}");
         assert!(page.contains("color:#12161b;background:#d5dae1;font-weight:normal;opacity:1\">back<"), "{page}");
