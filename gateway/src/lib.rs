@@ -8,16 +8,17 @@
 //! | --- | --- | --- | --- |
 //! | [`time`] | milliseconds, the date, and the one clock | nobody | anything else |
 //! | [`smtp`] | codecs: bytes to meaning and back | nobody | sessions, I/O, clocks |
-//! | [`session`] | the state machines of one session | config, identity, policy, smtp, time | I/O, clocks, executors |
+//! | [`session`] | the state machines of one session | config, identity, opening, policy, smtp, time | I/O, clocks, executors |
+//! | [`opening`] | from a connection to a backend's open session: TLS, identity, hello | config, identity, smtp | clocks, who drives it |
 //! | [`policy`] | decisions: relay guard, loops, budgets, reputation, bans | config, identity, smtp, time | I/O, clocks |
 //! | [`identity`] | who the client is, and how the backend is told | config, smtp | SMTP transactions |
-//! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, time, verdicts | what SMTP means |
+//! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, smtp, time, verdicts | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, policy, session, time, verdicts | what is said on a connection |
-//! | [`backend`] | addresses, health, learned dialect | config, identity, observe, policy, session, smtp, time | clients |
+//! | [`backend`] | addresses, health, learned dialect | config, identity, observe, opening, policy, session, smtp, time | clients |
 //! | [`verdicts`] | findings to bans, and who is let in | config, identity, observe, policy, time | sockets, sessions |
 //! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | config | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
-//! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, policy, session, smtp, time, verdicts | who started it |
+//! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, opening, policy, session, smtp, time, verdicts | who started it |
 //! | [`control`] | the unix socket and its verbs | config, kernel, observe, proof, time | sessions |
 //! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, why somebody is banned |
 //! | [`observe`] | numbers, log and events, each name declared once | config, identity, time | decisions, sessions |
@@ -36,6 +37,7 @@ pub mod identity;
 pub mod kernel;
 pub mod metrics;
 pub mod observe;
+pub mod opening;
 pub mod policy;
 pub mod proof;
 pub mod service;

@@ -1,4 +1,4 @@
-//! Abuse ends in a ban, and bans in time: by what sessions find, by hand, behind load balancers, and on hosts of their own.
+//! Abuse ends in a ban, and bans in time: by what sessions find, by hand, and behind load balancers.
 
 use std::io::Write as _;
 use std::net::Ipv4Addr;
@@ -23,10 +23,16 @@ struct Balanced {
 
 impl Balanced {
     fn start(more: &str) -> Self {
+        Self::start_relaying("", more)
+    }
+
+    /// The same with more keys of `[relay]`.
+    fn start_relaying(relay: &str, more: &str) -> Self {
         let (balancer, front) = (address(), (address(), 2525).into());
         let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
         let listed = format!("proxy_protocol_from = [\"{balancer}/32\"]");
         let configuration = configuration(front, &listed, sink.address, "xclient", more);
+        let configuration = configuration.replace("[relay]\n", &format!("[relay]\n{relay}"));
         Self { balancer, gateway: LocalGateway::start(front, &configuration), sink }
     }
 
@@ -276,7 +282,8 @@ fn a_ban_ends_by_itself() {
     assert_eq!(setting.gateway.status()["xdp"]["bans"], 0);
 }
 
-/// Whoever speaks from loopback can do no wrong; neither can a backend, a load balancer or a host that may send out.
+/// Whoever speaks from loopback can do no wrong; neither can whom `bans.allow` or `relay.allowed_networks` names. Everybody
+/// else is banned for the same.
 #[test]
 fn the_protected_are_never_banned() {
     let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
@@ -288,9 +295,18 @@ fn the_protected_are_never_banned() {
     }
     gateway.client(from).quit();
 
-    let setting = Balanced::start("[bans]\nallow = [\"198.51.100.0/24\"]\n");
-    scan(&setting, "198.51.100.9", 6);
-    setting.client("198.51.100.9").quit();
+    let relay = "allowed_networks = [\"203.0.113.0/24\"]\n";
+    let setting = Balanced::start_relaying(relay, "[bans]\nallow = [\"198.51.100.0/24\"]\n");
+    for (client, is_banned) in [("198.51.100.9", false), ("203.0.113.9", false), ("192.0.2.9", true)] {
+        for _ in 0..6 {
+            let mut smtp = setting.connect(client, "");
+            if smtp.reply().code != 220 {
+                break;
+            }
+            assert_eq!(smtp.command("XCLIENT ADDR=192.0.2.1").code, 550);
+        }
+        assert_eq!(setting.greeting(client).lines == [BANNED], is_banned, "{client}");
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
 use smtp_gateway::sink::{Options, SinkIdentity};
+use tests::peers::available;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
 
 fn xclient_sink() -> LocalSink {
@@ -85,6 +86,10 @@ fn a_port_in_use_is_one_sentence_and_exits_1() {
 /// Invariant 10: no privilege after start.
 #[test]
 fn invariant_10_no_privilege_after_start() {
+    // Whoever begins without any has none to lose.
+    if !available("invariant 10", &[]) {
+        return;
+    }
     let sink = xclient_sink();
     let front = (address(), 2525).into();
     let gateway = LocalGateway::start(front, &configuration(front, "", sink.address, "xclient", ""));

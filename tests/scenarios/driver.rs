@@ -13,12 +13,11 @@ use smtp_gateway::sink::{Options, SinkIdentity};
 use socket2::{Domain, SockRef, Socket, Type};
 use tests::peers::client::{Client, Reply};
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect};
+use tests::peers::queues::{until_arrived, until_full};
 use tests::peers::scripted::{self, Answer};
 
 /// What takes longer was not driven by an event but by a timer.
 const SOON: Duration = Duration::from_secs(8);
-/// Until all has arrived that a peer which does not read has room for.
-const UNTIL_FULL: Duration = Duration::from_millis(400);
 
 fn before(backend: SocketAddr, identity: &str, more: &str) -> LocalGateway {
     let front = (address(), 2525).into();
@@ -113,7 +112,7 @@ fn a_slow_reader_gets_every_reply_of_a_verbose_backend() {
     client.must("EHLO client.test");
     client.must("MAIL FROM:<a@client.test>");
     send_aside(&stream, b"RCPT TO:<b@example.com>\r\n".repeat(RECIPIENTS));
-    thread::sleep(UNTIL_FULL);
+    until_full(gateway.address, stream.local_addr().unwrap());
     let last = expect_soon(&mut client, RECIPIENTS, "RCPT");
     assert_eq!(last.lines.len(), 7);
     client.must("RSET");
@@ -128,7 +127,7 @@ fn a_slow_reader_gets_every_reply_of_the_gateway() {
     let stream = narrow(&gateway);
     let mut client = greeted(stream.try_clone().unwrap());
     send_aside(&stream, b"HELP\r\n".repeat(COMMANDS));
-    thread::sleep(UNTIL_FULL);
+    until_full(gateway.address, stream.local_addr().unwrap());
     expect_soon(&mut client, COMMANDS, "HELP");
     client.quit();
 }
@@ -274,7 +273,7 @@ fn a_backend_that_never_reads_costs_no_memory() {
         &stream,
         [b"x".repeat(998).as_slice(), b"\r\n"].concat().repeat(60_000).into_iter().chain(*b".\r\n").collect(),
     );
-    thread::sleep(UNTIL_FULL);
+    until_full(stream.local_addr().unwrap(), gateway.address);
     let grown = memory_kib(&gateway).saturating_sub(idle);
     assert!(grown < 2048, "{grown} KiB more");
     drop(gone);
@@ -292,7 +291,7 @@ fn a_client_that_does_not_read_its_farewell_is_let_go() {
     // All of it is read at once; what is said to it does not fit between the two.
     signal(&gateway, "-STOP");
     client.send(&[b"HELP\r\n".repeat(10_000).as_slice(), b"QUIT\r\n"].concat());
-    thread::sleep(UNTIL_FULL);
+    until_arrived(stream.local_addr().unwrap(), gateway.address);
     signal(&gateway, "-CONT");
     gateway.log().wait_for(&["end=\"quit\""]);
     all_is_given_back(&gateway, descriptors);

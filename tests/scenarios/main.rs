@@ -28,6 +28,7 @@ mod proof_nmap;
 mod proof_postfix;
 mod proof_servers;
 mod proof_standing;
+mod readme;
 mod reload;
 mod split;
 mod trace_header;

@@ -192,6 +192,13 @@ fn one_that_minds_names_and_takes_none_says_what_to_set() {
     );
 }
 
+/// It puts off whomever it does not know, whatever the recipient, and knows him the next time.
+#[test]
+fn one_that_tests_clients_first_is_asked_again() {
+    let Some(verdict) = proven(Temper::PostscreenDeep, "proxy-v2", "") else { return };
+    verdict.expect("safe-unproven", 0);
+}
+
 #[test]
 fn one_without_dns_is_asked_what_needs_none() {
     let Some(verdict) = proven(Temper::WithoutDns, "xclient", "") else { return };
@@ -224,10 +231,10 @@ fn strangers_behind_a_forwarder_are_never_safe() {
     let verdict = Selftest::new(&trio, postfix.address(), "xclient").allowing(own).run_both();
     verdict.expect("latent", 1);
     let findings = verdict.findings("IPv4");
-    let found = "high: 192.0.2.1, an address of this host, may relay by `relay.allowed_networks`";
+    let found = "high: who comes from 192.0.2.1, an address of this host? That may relay by `relay.allowed_networks`";
     assert!(findings.iter().any(|finding| finding.starts_with(found)), "{findings:?}");
     assert!(verdict.mend().contains("take 192.0.2.1 out of `relay.allowed_networks`"), "{}", verdict.mend());
-    assert!(verdict.page.contains("LATENT") && verdict.page.contains("Who comes from there?"), "{}", verdict.page);
+    assert!(verdict.page.contains("LATENT") && verdict.page.contains("who comes from 192.0.2.1"), "{}", verdict.page);
     // And it is so: a stranger of elsewhere, who comes by the forwarder, relays.
     let gateway =
         Gateway::start_relaying(&trio, postfix.address(), "xclient", &format!("allowed_networks = [{own}]"), PROOF);

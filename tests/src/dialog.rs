@@ -10,9 +10,12 @@
 //! S: 250 …                 the client receives this line; `…` at the end stands for any text;  S>> the same, raw
 //! B+                       the gateway dials the backend, and the connection stands
 //! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it (yet)
+//! B*                       the gateway begins TLS with the backend, and it stands;   B* why   … and it does not, for this reason
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
 //! B> MAIL FROM:<a@b.c>     the backend receives this line;  B>> the same, raw
 //! B-                       the gateway closes the backend's connection;   B! the backend closes it
+//! B~                       the backend takes no bytes from here on;   B~ off   … and takes them again
+//! Q< pass                  what the gateway asked about a recipient is answered;   Q< 550 text   … with a refusal
 //! S-                       the gateway closes the client's connection;    C! the client closes it;   C!! it breaks
 //! S+                       the gateway greets, with `@ greeting = held`
 //! T+ 300                   seconds pass;   T+ 300 stalled   … and the backend takes no bytes
@@ -109,6 +112,8 @@ fn step<'a>(
         "S-" => return stage.expect_client_closed(),
         "L:" => return stage.expect_event(rest),
         "B+" => return stage.dialled(rest),
+        "B*" => return stage.secured(rest),
+        "Q<" => return stage.answered(rest),
         _ => stage.quiet()?,
     }
     match mark {
@@ -118,6 +123,7 @@ fn step<'a>(
         "C!" => stage.client_closes(),
         "C!!" => stage.client_breaks(),
         "S+" => stage.greet(),
+        "B~" => stage.stick(rest != "off"),
         "D+" => stage.drain(),
         "D!" => stage.drain_now(),
         "T+" => {

@@ -3,3 +3,4 @@
 pub mod dialog;
 pub mod kernel;
 pub mod peers;
+pub mod readme;

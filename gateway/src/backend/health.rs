@@ -1,4 +1,5 @@
-//! Health checks: banner, EHLO, QUIT, 221. What the backend offers is learned on the way.
+//! Health checks: a session is opened as for a client, and ended with QUIT and 221. What the backend offers is learned on the
+//! way.
 //!
 //! A check is polite (it reads every reply, waits for 221) and honest: towards a PROXY backend it names the gateway's own
 //! address as the client, for that is who is asking.
@@ -13,17 +14,15 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::{IdentityMode, Limits, Timeouts};
-use crate::identity::{ClientAddr, PeerAddr, proxy_out};
+use crate::config::{HostPort, Limits, Timeouts};
+use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
 use crate::session::Dialect;
-use crate::smtp::ehlo::{Extensions, Keywords, Offer, XclientAttributes};
-use crate::smtp::reply::{Reply, ReplyParse, parse_reply};
+use crate::smtp::ehlo::{Extensions, XclientAttributes};
+use crate::smtp::reply::{ReplyParse, read_reply};
 
 use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
 
-/// Longest reply read.
-const REPLY_MAX: usize = 16 * 1024;
 /// A check that was asked for comes no sooner than this after the last.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
@@ -63,124 +62,141 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
         debug!(%address, %error, "cannot be resolved");
     }
     let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    let mut talk = Talk { stream, buffer: Vec::new() };
-    talk.identify(backend.identity).await.map_err(|error| format!("{address}: {error}"))?;
-
-    let lost = |error: io::Error| format!("{address} spoke, but not as a mail server: {error}");
-    let (code, banner, used) = talk.reply(|reply| (reply.code, reply.text().into_owned())).await.map_err(lost)?;
-    if is_busy(code) {
-        let problem = busy::sentence(address, code, &banner);
-        return Ok(Health {
-            healthy: backend.health().was_well(),
-            checked_at: Some(Instant::now()),
-            problem: Some(problem),
-            ..Health::default()
-        });
-    }
-    if code != 220 {
-        return Err(format!("{address} greets the gateway with {code} {banner}"));
-    }
-    let proxy = matches!(backend.identity, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
-    if talk.buffer.len() > used {
-        return Err(if proxy {
-            not_proxy(address, backend.identity)
-        } else {
-            format!("{address} says more than its greeting before it is asked, so all mail is answered 451")
-        });
-    }
-    talk.next(used);
-    talk.send(format!("EHLO {hostname}\r\n").as_bytes()).await.map_err(lost)?;
-    let read = |reply: &Reply<'_>| {
-        (reply.code, (reply.text().into_owned(), Offer::from_reply(reply), Keywords::from_reply(reply)))
+    let mut session = match open(stream, backend, hostname).await {
+        Ok(session) => session,
+        Err(NotOpen::Down(problem)) => return Err(problem),
+        Err(NotOpen::Busy(problem)) => {
+            return Ok(Health {
+                healthy: backend.health().was_well(),
+                checked_at: Some(Instant::now()),
+                problem: Some(problem),
+                ..Health::default()
+            });
+        }
     };
-    let (code, (text, offer, keywords), used) = talk.reply(read).await.map_err(lost)?;
-    if code != 250 {
-        return Err(if proxy {
-            not_proxy(address, backend.identity)
-        } else {
-            format!("{address} answers EHLO with {code} {text}")
-        });
-    }
-    talk.next(used);
-    backend.set_dialect(Dialect::new(hostname, limits, &offer, &keywords));
-    talk.send(b"QUIT\r\n").await.map_err(lost)?;
-    let (_, (), _) = talk.reply(|reply| (reply.code, ())).await.map_err(lost)?;
+    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords);
+    backend.set_dialect(dialect);
+    session.quit().await.map_err(|error| not_smtp(address, &error))?;
+    let Record { keywords, offer, .. } = &session.record;
 
-    let problem = (backend.identity == IdentityMode::Xclient && !offers_identity(&offer)).then(|| no_xclient(address));
+    let offers_identity =
+        offer.extensions.contains(Extensions::XCLIENT) && offer.xclient.contains(XclientAttributes::ADDR);
+    let problem = (backend.identity.is_xclient() && !offers_identity).then(|| no_xclient(address));
     Ok(Health {
         healthy: problem.is_none(),
         checked_at: Some(Instant::now()),
         problem,
-        banner,
+        banner: session.record.greeting().to_owned(),
         keywords: keywords.lines().to_vec(),
     })
 }
 
-fn offers_identity(offer: &Offer) -> bool {
-    offer.extensions.contains(Extensions::XCLIENT) && offer.xclient.contains(XclientAttributes::ADDR)
+/// What is wrong, for people.
+enum NotOpen {
+    /// It takes no connection now, but will.
+    Busy(String),
+    Down(String),
 }
 
-fn no_xclient(address: &impl std::fmt::Display) -> String {
+/// Opens a session for the gateway itself, which tells of no client.
+async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, NotOpen> {
+    let BackendState { address, identity, tls, .. } = backend;
+    let lost = |error: io::Error| NotOpen::Down(not_smtp(address, &error));
+    let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
+    let script = Script {
+        hostname,
+        tls: *tls,
+        identity: Identity::of_the_gateway(*identity, own, peer),
+        hello: Hello::of_the_gateway(hostname),
+    };
+    let mut session = Session { stream, unread: Vec::new(), record: Record::default() };
+    let (mut opening, mut to_send) = (Opening::new(), Vec::new());
+    let mut progress = opening.connected(&script, &mut to_send);
+    loop {
+        session.stream.write_all(&to_send).await.map_err(lost)?;
+        to_send.clear();
+        progress = match progress {
+            Progress::Open(_) => return Ok(session),
+            Progress::Failed(failure) => {
+                return Err(match &session.record.last {
+                    Some((code, text)) if session.record.banner_is_last() && is_busy(*code) => {
+                        NotOpen::Busy(busy::sentence(address, *code, text))
+                    }
+                    _ => NotOpen::Down(problem(&failure, backend, &session.record)),
+                });
+            }
+            Progress::Secure(_) => {
+                return Err(NotOpen::Down(format!("{address} is to be spoken to over TLS, which this version cannot")));
+            }
+            // The gateway's own name is known.
+            Progress::Name => opening.named(&script, &mut to_send),
+            Progress::Reply => {
+                session.record.note(&opening, &session.unread);
+                let (used, progress) = opening.reply(&script, &session.unread, &mut to_send);
+                session.unread.drain(..used);
+                if used == 0 {
+                    session.read().await.map_err(lost)?;
+                }
+                progress
+            }
+        };
+    }
+}
+
+fn problem(failure: &Failure, backend: &BackendState, record: &Record) -> String {
+    let BackendState { address, identity, .. } = backend;
+    let (code, text) = record.last.as_ref().map_or((0, ""), |(code, text)| (*code, text));
+    match failure {
+        Failure::Identity(IdentityFault::ProxyRefused | IdentityFault::ProxyAnswered) => format!(
+            "{address} takes the PROXY header ({}) for a command, so all mail is answered 451; enable it there (Postfix: \
+             smtpd_upstream_proxy_protocol = haproxy; Exim: hosts_proxy) or choose another `identity`",
+            identity.as_str()
+        ),
+        Failure::Identity(IdentityFault::OutOfStep) if record.hello.is_empty() => {
+            format!("{address} says more than its greeting before it is asked, so all mail is answered 451")
+        }
+        Failure::Identity(fault) => format!("{address}: {fault}"),
+        Failure::Tls(fault) => format!("{address}: {fault}, so all mail is answered 451"),
+        Failure::Refused(_) | Failure::Unexpected if record.banner_is_last() => {
+            format!("{address} greets the gateway with {code} {text}")
+        }
+        Failure::Refused(_) | Failure::Unexpected => format!("{address} answers EHLO with {code} {text}"),
+        Failure::NotSmtp => format!("{address} spoke, but not as a mail server"),
+    }
+}
+
+fn not_smtp(address: &HostPort, error: &io::Error) -> String {
+    format!("{address} spoke, but not as a mail server: {error}")
+}
+
+fn no_xclient(address: &HostPort) -> String {
     format!(
         "{address} does not offer XCLIENT to the gateway, so all mail is answered 451; allow it there (Postfix: \
          smtpd_authorized_xclient_hosts, with the gateway's address) or choose another `identity`"
     )
 }
 
-fn not_proxy(address: &impl std::fmt::Display, identity: IdentityMode) -> String {
-    format!(
-        "{address} takes the PROXY header ({}) for a command, so all mail is answered 451; enable it there (Postfix: \
-         smtpd_upstream_proxy_protocol = haproxy; Exim: hosts_proxy) or choose another `identity`",
-        identity.as_str()
-    )
-}
-
-/// One conversation.
-struct Talk {
+/// An open session of the gateway's own.
+struct Session {
     stream: TcpStream,
-    buffer: Vec<u8>,
+    unread: Vec<u8>,
+    record: Record,
 }
 
-impl Talk {
-    async fn identify(&mut self, identity: IdentityMode) -> io::Result<()> {
-        let client = ClientAddr::direct(PeerAddr::from_socket(self.stream.local_addr()?));
-        let destination = self.stream.peer_addr()?;
-        let mut header = Vec::new();
-        match identity {
-            IdentityMode::ProxyV1 => proxy_out::encode_v1(client, destination, &mut header),
-            IdentityMode::ProxyV2 => proxy_out::encode_v2(client, destination, &mut header),
-            IdentityMode::Xclient | IdentityMode::Transparent | IdentityMode::TraceHeader | IdentityMode::None => {
-                return Ok(());
-            }
+impl Session {
+    async fn read(&mut self) -> io::Result<()> {
+        if self.stream.read_buf(&mut self.unread).await? == 0 {
+            return Err(io::Error::other("it closed the connection"));
         }
-        self.stream.write_all(&header).await
+        Ok(())
     }
 
-    async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes).await
-    }
-
-    /// Waits for a whole reply; what `read` makes of it, and its length in the buffer.
-    async fn reply<T>(&mut self, read: impl Fn(&Reply<'_>) -> (u16, T)) -> io::Result<(u16, T, usize)> {
-        loop {
-            match parse_reply(&self.buffer) {
-                ReplyParse::Complete { reply, used } => {
-                    let (code, value) = read(&reply);
-                    return Ok((code, value, used));
-                }
-                ReplyParse::Faulty(fault) => return Err(io::Error::other(format!("bad reply ({fault:?})"))),
-                ReplyParse::Incomplete if self.buffer.len() > REPLY_MAX => {
-                    return Err(io::Error::other("endless reply"));
-                }
-                ReplyParse::Incomplete => {}
-            }
-            if self.stream.read_buf(&mut self.buffer).await? == 0 {
-                return Err(io::Error::other("it closed the connection"));
-            }
+    /// Says QUIT and waits for the answer, whatever it is.
+    async fn quit(&mut self) -> io::Result<()> {
+        self.stream.write_all(b"QUIT\r\n").await?;
+        while read_reply(&self.unread) == ReplyParse::Incomplete {
+            self.read().await?;
         }
-    }
-
-    fn next(&mut self, used: usize) {
-        self.buffer.drain(..used);
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::config::{Backend, HostPort, IdentityMode};
+use crate::config::{Backend, BackendTls, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
 use crate::observe::events::{self, EventKind};
@@ -34,6 +34,8 @@ pub struct BackendState {
     pub address: HostPort,
     /// How it is told who the client is.
     pub identity: IdentityMode,
+    /// Whether the connection to it is encrypted.
+    pub tls: BackendTls,
     connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     health: Mutex<Health>,
@@ -42,6 +44,8 @@ pub struct BackendState {
     addresses: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
+    /// The last health check itself went badly, whatever sessions have found.
+    check_failed: AtomicBool,
     /// Clients in a row, by their own address, to whom no answer came back. One may be out of reach; all are not.
     unheard: AtomicU32,
     /// A [`Hold`], as a number.
@@ -83,6 +87,7 @@ impl BackendState {
             name: backend.name.clone(),
             address: backend.address.clone(),
             identity: backend.identity,
+            tls: backend.tls,
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             health: Mutex::default(),
@@ -92,6 +97,7 @@ impl BackendState {
                 HostPort::Name(..) => Arc::default(),
             }),
             identity_refused: AtomicBool::new(false),
+            check_failed: AtomicBool::new(false),
             // The first client of all counts at once.
             unheard: AtomicU32::new(UNHEARD_MAX),
             hold: AtomicU8::new(0),
@@ -129,6 +135,8 @@ impl BackendState {
     /// Files what a check saw; a change is logged.
     pub(super) fn set_health(&self, mut health: Health) {
         let mut known = self.lock_health();
+        // Only what checks have seen counts: what sessions find, their clients may have brought about.
+        let came_back = self.check_failed.swap(!health.healthy, Ordering::Relaxed) && health.healthy;
         if health.healthy && self.identity_refused.load(Ordering::Relaxed) {
             health.healthy = false;
             health.problem.clone_from(&known.problem);
@@ -147,7 +155,6 @@ impl BackendState {
             }
         }
         // A check that did not get as far as the greeting says nothing about it.
-        let came_back = known.checked_at.is_some() && !known.healthy && health.healthy;
         let print = |health: &Health| fingerprint(&health.banner, &health.keywords);
         let is_other = !known.banner.is_empty() && !health.banner.is_empty() && print(&known) != print(&health);
         let banner = std::mem::take(&mut known.banner);
@@ -172,6 +179,17 @@ impl BackendState {
         }
         known.healthy = false;
         self.identity_refused.store(true, Ordering::Relaxed);
+        self.ask_refresh();
+    }
+
+    /// A session could not be encrypted, which it must be; logged when it is news. Health checks see that too.
+    pub fn tls_failed(&self, why: &str) {
+        let mut known = self.lock_health();
+        if known.problem.as_deref() != Some(why) {
+            warn!(backend = self.name, problem = why, "the backend cannot be spoken to over TLS");
+            known.problem = Some(why.to_owned());
+        }
+        known.healthy = false;
         self.ask_refresh();
     }
 
@@ -248,13 +266,13 @@ impl BackendState {
 
     /// Connects for this client: from its own address, where that is how the backend is told.
     pub async fn connect_for(&self, client: ClientAddr) -> io::Result<TcpStream> {
-        if self.identity != IdentityMode::Transparent {
+        if !self.identity.is_transparent() {
             return self.connect().await;
         }
-        if !client.is_named() {
+        let Some(told) = client.told() else {
             return Err(io::Error::other("the load balancer does not say who the client is"));
-        }
-        let connected = self.connect_from(Some(client.ip())).await;
+        };
+        let connected = self.connect_from(Some(told.ip())).await;
         // Other errors are about this client, or would befall the gateway too.
         if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
             let unheard = self.unheard.fetch_add(1, Ordering::Relaxed).saturating_add(1);

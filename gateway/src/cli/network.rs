@@ -11,7 +11,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _, UdpSocket};
 
 use clap::{Args, Subcommand};
 
-use crate::config::{Backend, Config, HostPort, IdentityMode};
+use crate::config::{Backend, Config, HostPort};
 
 use super::{ConfigArgument, Failure, load};
 use rules::{Family, Rule, TABLE};
@@ -80,7 +80,7 @@ fn present(family: Family) -> Option<State> {
 
 fn places(config: &Config) -> Result<Vec<Place>, Failure> {
     let mut places: Vec<Place> = Vec::new();
-    for backend in config.backends.iter().filter(|backend| backend.identity == IdentityMode::Transparent) {
+    for backend in config.backends.iter().filter(|backend| backend.identity.is_transparent()) {
         for address in addresses(backend)? {
             let rule = Rule { source: address.ip(), port: address.port() };
             if places.iter().all(|place| place.rule != rule) {

@@ -13,7 +13,7 @@ use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tracing::{info, warn};
 
-use crate::config::{Config, IdentityMode};
+use crate::config::Config;
 use crate::service::Bound;
 
 use super::{BAD_CONFIG, Failure};
@@ -124,7 +124,7 @@ pub(super) fn check(config: &Config) -> Result<(), DropError> {
 /// The capabilities that are needed after the start.
 fn kept(config: &Config) -> Result<CapsHashSet, DropError> {
     let mut kept = CapsHashSet::new();
-    if let Some(backend) = config.backends.iter().find(|backend| backend.identity == IdentityMode::Transparent) {
+    if let Some(backend) = config.backends.iter().find(|backend| backend.identity.is_transparent()) {
         if !caps::has_cap(None, CapSet::Permitted, Capability::CAP_NET_RAW)? {
             return Err(DropError::NoNetRaw(backend.name.clone()));
         }

@@ -39,6 +39,9 @@ table! {
         identity: IdentityMode = IdentityMode::Xclient, word;
         /// What it is, where it should not be guessed from its greeting.
         kind: Option<ServerKind> = None, Maybe(word);
+    } and {
+        /// Whether the connection to it is encrypted.
+        tls: BackendTls = BackendTls::Off;
     }
 }
 
@@ -64,6 +67,58 @@ impl IdentityMode {
     /// Whether the backend can decide by who the client is. If not, it takes every client for the gateway.
     pub fn tells(self) -> bool {
         !matches!(self, Self::TraceHeader | Self::None)
+    }
+
+    /// Whether the client stands in a PROXY header, before everything else.
+    pub fn is_proxy(self) -> bool {
+        matches!(self, Self::ProxyV1 | Self::ProxyV2)
+    }
+
+    /// Whether the client stands in an XCLIENT command.
+    pub fn is_xclient(self) -> bool {
+        self == Self::Xclient
+    }
+
+    /// Whether the connection has the client's address as its own.
+    pub fn is_transparent(self) -> bool {
+        self == Self::Transparent
+    }
+
+    /// Whether the client stands in a header field of each message.
+    pub fn is_trace_header(self) -> bool {
+        self == Self::TraceHeader
+    }
+
+    /// Whether the client's host name is told too, and so must be looked up.
+    pub fn tells_name(self) -> bool {
+        matches!(self, Self::Xclient | Self::TraceHeader)
+    }
+
+    /// Whether only a client with an address of its own can be told of. XCLIENT can say "of somebody unknown"; the others
+    /// would say the load balancer's address, which the backend may trust.
+    pub fn needs_address(self) -> bool {
+        matches!(self, Self::ProxyV1 | Self::ProxyV2 | Self::Transparent | Self::TraceHeader)
+    }
+}
+
+words! {
+    /// `backend.tls`: whether the connection to the backend is encrypted.
+    pub enum BackendTls {
+        /// Never.
+        Off = "off",
+        /// Where the backend offers STARTTLS.
+        Opportunistic = "opportunistic",
+        /// By STARTTLS, or not at all.
+        Required = "required",
+        /// From the first byte.
+        Implicit = "implicit",
+    }
+}
+
+impl BackendTls {
+    /// Whether STARTTLS is asked for.
+    pub fn is_by_starttls(self) -> bool {
+        matches!(self, Self::Opportunistic | Self::Required)
     }
 }
 

@@ -8,8 +8,8 @@ use super::suggest::nearest;
 
 /// The program's rooms, whose names are those of its modules.
 const ROOMS: &[&str] = &[
-    "accept", "backend", "cli", "config", "control", "drive", "identity", "kernel", "metrics", "observe", "policy",
-    "proof", "route", "service", "session", "sink", "smtp", "time", "tls", "verdicts",
+    "accept", "backend", "cli", "config", "control", "drive", "identity", "kernel", "metrics", "observe", "opening",
+    "policy", "proof", "route", "service", "session", "sink", "smtp", "time", "tls", "verdicts",
 ];
 
 words! {

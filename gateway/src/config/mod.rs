@@ -28,7 +28,7 @@ mod values;
 pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind};
 pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;

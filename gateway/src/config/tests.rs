@@ -61,6 +61,7 @@ fn defaults() -> Config {
             name: "backend".to_owned(),
             address: HostPort::Address("192.0.2.25:25".parse().unwrap()),
             identity: IdentityMode::Xclient,
+            tls: BackendTls::Off,
             kind: None,
         }],
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },

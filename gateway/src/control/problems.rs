@@ -58,7 +58,7 @@ fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, 
         }
         ProofState::Latent => {
             let what =
-                format!("the backend {name} trusts the gateway's address, and only the relay guard stands before it");
+                format!("the relay proof of the backend {name} finds trust by which strangers may come to relay");
             found(Severity::Warning, what, how());
         }
         // One that does not answer cannot be proven either, which says nothing more.
@@ -103,7 +103,7 @@ mod tests {
         let cases: [(Change, Severity, &str); 10] = [
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
-            (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "trusts the gateway's address"),
+            (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "finds trust by which"),
             (|s| s.backends[0].proof.state = ProofState::Inconclusive, Severity::Warning, "shows nothing"),
             (|s| s.backends[0].healthy = false, Severity::Critical, "the backend exchange is not well"),
             (|s| s.sessions.active = s.sessions.limit, Severity::Critical, "every place is taken"),

@@ -14,16 +14,13 @@ use super::worker::Worker;
 
 impl SessionTask {
     pub(super) fn act(&mut self, action: Action) {
-        let Worker { backend, names, counters, .. } = &*self.worker;
+        let Worker { backend, counters, .. } = &*self.worker;
         match action {
             Action::Dial => {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
                 self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
             }
-            Action::LookUpName => {
-                let (names, ip) = (names.clone(), self.session.client_addr().ip());
-                self.name = Some(Box::pin(async move { names.look_up(ip).await }));
-            }
+            Action::Ask(ticket, question) => self.ask(ticket, question),
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();
@@ -49,12 +46,12 @@ impl SessionTask {
                 self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
             }
             Action::Offence(offence) => self.charge(offence),
-            Action::IdentityFailed(why) => {
+            Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
-                backend.identity_refused(why);
+                backend.identity_refused(&fault.to_string());
             }
-            // This host itself may be a proxy to the backend, which then offers XCLIENT to it rightly.
-            Action::IdentityDoubted if self.session.client_addr().ip().is_loopback() => {}
+            Action::BackendTlsFailed(why) => backend.tls_failed(&why),
+            Action::SecureBackend(nothing) => self.backend.secure(nothing),
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => {
                 backend.identity_accepted();

@@ -9,6 +9,7 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 
 use super::buffers::Pending;
@@ -16,7 +17,7 @@ use super::buffers::Pending;
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
 
-type Dialing = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
 
 /// The connection as it stands.
 #[derive(Default)]
@@ -24,7 +25,9 @@ pub(super) enum BackendSide {
     #[default]
     None,
     /// Since when.
-    Dialing(Dialing, Millis),
+    Dialing(Connecting, Millis),
+    /// The connection stands, and TLS is being begun on it.
+    Securing(Connecting),
     Open(Box<Connection>),
 }
 
@@ -46,7 +49,7 @@ impl BackendSide {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(..) => None,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => None,
         }
     }
 
@@ -54,7 +57,7 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(..) => true,
+            Self::None | Self::Dialing(..) | Self::Securing(_) => true,
         }
     }
 
@@ -65,10 +68,30 @@ impl BackendSide {
         let took = now.since(*since);
         *self = Self::None;
         Poll::Ready(dialed.map(|stream| {
-            let (unread, pending) = (Vec::new(), Pending::default());
-            *self = Self::Open(Box::new(Connection { stream, unread, pending, since: now }));
+            *self = Self::Open(Box::new(Connection::over(stream, now)));
             took
         }))
+    }
+}
+
+impl BackendSide {
+    /// Begins TLS on the open connection.
+    pub(super) fn secure(&mut self, _nothing: NothingBuffered) {
+        if let Self::Open(connection) = std::mem::take(self) {
+            let unsupported = async move {
+                drop(connection);
+                Err(io::Error::new(io::ErrorKind::Unsupported, "this version speaks no TLS with backends"))
+            };
+            *self = Self::Securing(Box::pin(unsupported));
+        }
+    }
+
+    /// Ready once, when TLS stands or does not come about.
+    pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<()>> {
+        let Self::Securing(securing) = self else { return Poll::Pending };
+        let secured = ready!(securing.as_mut().poll(cx));
+        *self = Self::None;
+        Poll::Ready(secured.map(|stream| *self = Self::Open(Box::new(Connection::over(stream, now)))))
     }
 }
 
@@ -83,6 +106,10 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 }
 
 impl Connection {
+    fn over(stream: TcpStream, now: Millis) -> Self {
+        Self { stream, unread: Vec::new(), pending: Pending::default(), since: now }
+    }
+
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
     /// as soon as they are gone.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
@@ -103,6 +130,11 @@ impl Connection {
         self.pending.push(&head[sent.min(head.len())..]);
         self.pending.push(&body[sent.saturating_sub(head.len())..]);
         Ok(())
+    }
+
+    /// Whether all that was to be sent has left.
+    pub(super) fn is_flushed(&self) -> bool {
+        self.pending.is_empty()
     }
 
     /// Sends what was kept. Ready when nothing is left.

@@ -12,6 +12,7 @@ mod backend_side;
 mod buffers;
 mod closing;
 mod opening;
+mod questions;
 mod roll;
 mod shown;
 mod task;

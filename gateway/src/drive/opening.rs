@@ -1,4 +1,4 @@
-//! How sessions begin: at once, after a delayed greeting, or behind a PROXY header.
+//! How sessions begin: at once, or behind a PROXY header.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,8 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::identity::proxy_in::{HeaderParse, ProxyFault, ProxyHeader, V2_MAX, begins_header, parse_header};
-use crate::identity::proxy_out::V2_SIGNATURE;
+use crate::identity::proxy_in::{HeaderParse, ProxyFault, ProxyHeader, V2_MAX, parse_header};
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::refusals::RefusalCause;
 
@@ -35,15 +34,6 @@ enum Unintroduced {
     Faulty(String),
 }
 
-/// What a client said before it was greeted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Early {
-    Silent,
-    Talk,
-    /// A PROXY header, on a listener that takes none.
-    ProxyHeader,
-}
-
 /// Serves a connection whose peer is the client. `destination` is the address it connected to, where the listener has no
 /// other. `held` is kept while the session lasts.
 pub(crate) fn serve_direct(
@@ -54,20 +44,10 @@ pub(crate) fn serve_direct(
     greet_delay: Duration,
     held: impl Send + 'static,
 ) {
-    let client = ClientAddr::direct(peer);
-    if greet_delay.is_zero() {
-        let early = has_talked(&stream);
-        let mut session = SessionTask::new(worker, stream, peer, client, destination, Vec::new());
-        session.greet(early);
-        tokio::spawn(session.holding(held));
-        return;
-    }
-    tokio::spawn(async move {
-        let early = talks_early(&stream, greet_delay).await;
-        let mut session = SessionTask::new(worker, stream, peer, client, destination, Vec::new());
-        session.greet(early);
-        session.holding(held).await;
-    });
+    let early = has_talked(&stream);
+    let mut session = SessionTask::new(worker, stream, peer, ClientAddr::direct(peer), destination, Vec::new());
+    session.begin(greet_delay, early);
+    tokio::spawn(session.holding(held));
 }
 
 /// Serves a connection from a listed load balancer. `admit` judges the client once it is known; what it returns is kept
@@ -83,15 +63,9 @@ pub(crate) async fn serve_proxied<G: Send + 'static>(
     let (cause, problem) = match timeout(worker.settings.timeouts.proxy_header, introduce(&mut stream, peer)).await {
         Ok(Ok(Introduction { client, destination, unread })) => {
             let Some(place) = admit(client, &stream) else { return };
-            let early = match talks_early(&stream, greet_delay).await {
-                // A load balancer that speaks for itself is not early: its health checks put all into one packet.
-                _ if !client.is_named() => Early::Silent,
-                Early::Silent if unread.is_empty() => Early::Silent,
-                // What comes behind the header is the client's own, whatever it looks like.
-                _ => Early::Talk,
-            };
+            let early = !unread.is_empty() || has_talked(&stream);
             let mut session = SessionTask::new(worker, stream, peer, client, destination, unread);
-            session.greet(early);
+            session.begin(greet_delay, early);
             return session.holding((place, held)).await;
         }
         Ok(Err(Unintroduced::Nothing)) => return worker.turned_away_silently(),
@@ -103,37 +77,13 @@ pub(crate) async fn serve_proxied<G: Send + 'static>(
     debug!(%peer, problem, "no usable PROXY header");
 }
 
-/// What the client says within `delay`, before it was greeted.
-async fn talks_early(stream: &TcpStream, delay: Duration) -> Early {
-    if delay.is_zero() {
-        return has_talked(stream);
-    }
-    let mut bytes = [0; V2_SIGNATURE.len()];
-    match timeout(delay, stream.peek(&mut bytes)).await {
-        Ok(Ok(count)) => Early::of(&bytes[..count]),
-        // Its end is no talk, and for the session to see.
-        Ok(Err(_)) | Err(_) => Early::Silent,
-    }
-}
-
 /// Whether bytes of the client are there already. Its end or an error is for the session to see.
 ///
 /// Asked through the runtime, which then knows that there is nothing to read, and does not try until there is.
-fn has_talked(stream: &TcpStream) -> Early {
-    let mut bytes = [0; V2_SIGNATURE.len()];
-    let peek = || Ok(rustix::net::recv(stream, &mut bytes, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0);
-    let count = stream.try_io(Interest::READABLE, peek).unwrap_or(0);
-    Early::of(&bytes[..count])
-}
-
-impl Early {
-    fn of(bytes: &[u8]) -> Self {
-        match bytes {
-            [] => Self::Silent,
-            bytes if begins_header(bytes) => Self::ProxyHeader,
-            _ => Self::Talk,
-        }
-    }
+fn has_talked(stream: &TcpStream) -> bool {
+    let mut byte = [0];
+    let peek = || Ok(rustix::net::recv(stream, &mut byte, RecvFlags::PEEK | RecvFlags::DONTWAIT)?.0);
+    stream.try_io(Interest::READABLE, peek).is_ok_and(|count| count > 0)
 }
 
 /// Reads the header of a load balancer.

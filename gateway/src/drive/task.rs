@@ -7,13 +7,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
 use tracing::debug;
 
-use crate::identity::xclient::ClientName;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session};
@@ -23,7 +23,7 @@ use crate::time::clock::{instant, now, wall_clock};
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::closing::Closing;
-use super::opening::Early;
+use super::questions::Questions;
 use super::roll;
 use super::worker::{Drain, Notice, Worker, register};
 
@@ -42,7 +42,7 @@ pub(crate) struct SessionTask {
     client_eof: bool,
     destination: Option<SocketAddr>,
     pub(super) backend: BackendSide,
-    pub(super) name: Option<Pin<Box<dyn Future<Output = ClientName> + Send>>>,
+    pub(super) questions: Questions,
     pub(super) timer: Pin<Box<Sleep>>,
     pub(super) timer_at: Millis,
     heeded: Notice,
@@ -80,7 +80,7 @@ impl SessionTask {
             client_eof: false,
             destination,
             backend: BackendSide::None,
-            name: None,
+            questions: Questions::default(),
             timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
             timer_at,
             heeded: Notice::default(),
@@ -91,27 +91,22 @@ impl SessionTask {
         }
     }
 
-    /// Sends the greeting; a fresh socket has room. `early`: what the client said before it.
-    pub(crate) fn greet(&mut self, early: Early) {
+    /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
+    pub(crate) fn begin(&mut self, delay: Duration, early: bool) {
         let mut out = Output::default();
-        let is_over = match early {
-            Early::Silent => false,
-            Early::Talk => self.session.early_greeting(&mut out),
-            Early::ProxyHeader => {
-                self.session.refuse_proxy_header(&mut out);
-                true
-            }
-        };
-        if !is_over {
-            self.session.greet(&mut out);
-        }
+        self.session.begin(self.started, delay, early, &mut out);
         for action in out.actions {
             self.act(action);
         }
         self.replied(&out.to_client);
-        // What cannot be sent now is sent when the session is polled, and an error shows itself then.
+        // A fresh socket has room. What cannot be sent now is sent when the session is polled, and an error shows then.
         let sent = self.client.try_write(&out.to_client).unwrap_or(0);
         self.to_client.push(&out.to_client[sent..]);
+        let deadline = self.session.deadline();
+        if deadline < self.timer_at {
+            self.timer_at = deadline;
+            self.timer.as_mut().reset(instant(deadline));
+        }
     }
 
     /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
@@ -122,6 +117,7 @@ impl SessionTask {
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         let now = now();
+        self.session.hurry(now, self.worker.shortage.is_short());
         self.check_notice(cx, now, scratch);
         self.check_timer(cx, now, scratch);
         loop {
@@ -140,16 +136,21 @@ impl SessionTask {
     /// Dialling, names, what the backend still has to take, and what it says.
     fn move_backend(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
         let mut moved = false;
-        if let Some(name) = &mut self.name
-            && let Poll::Ready(name) = name.as_mut().poll(cx)
-        {
-            self.name = None;
-            self.session.client_name(now, name, &mut scratch.out);
+        while let Some((ticket, answer)) = self.questions.poll(cx) {
+            self.session.answer(now, ticket, answer, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
         if let Poll::Ready(dialed) = self.backend.poll_dialed(cx, now) {
             self.dialed(now, dialed, &mut scratch.out);
+            self.carry_out(cx, now, &mut scratch.out, &[]);
+            moved = true;
+        }
+        if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
+            match secured {
+                Ok(()) => self.session.backend_secured(now, &mut scratch.out),
+                Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
+            }
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
@@ -171,7 +172,8 @@ impl SessionTask {
             }
             Poll::Ready(Ok(count)) => {
                 let input = &scratch.read[..held + count];
-                let used = self.session.backend_bytes(now, input, &mut scratch.out);
+                let unsent = !connection.is_flushed();
+                let used = self.session.backend_bytes(now, input, unsent, &mut scratch.out);
                 connection.unread.clear();
                 connection.unread.extend_from_slice(&input[used..]);
                 if connection.unread.is_empty() {

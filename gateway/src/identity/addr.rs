@@ -84,6 +84,11 @@ impl ClientAddr {
     pub fn is_direct(self) -> bool {
         self.origin == Origin::Direct
     }
+
+    /// What a backend may be told: never the address of a load balancer, which it may trust, in a client's stead.
+    pub fn told(self) -> Option<SocketAddr> {
+        self.is_named().then_some(self.addr)
+    }
 }
 
 impl fmt::Display for PeerAddr {

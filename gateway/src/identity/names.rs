@@ -1,7 +1,7 @@
-//! Forward-confirmed reverse DNS, for XCLIENT's NAME.
+//! Reverse DNS, for XCLIENT's NAME and REVERSE_NAME.
 //!
 //! A name counts only if its own addresses include the client's: whoever controls the reverse zone can write any name
-//! there. The resolver lives on one runtime and keeps one cache; sessions on other threads ask through a channel, and a
+//! there. What it writes is told too, as no more than that. The resolver lives on one runtime and keeps one cache; sessions on other threads ask through a channel, and a
 //! look-up has its own deadline, so that DNS can delay a client but never hold it.
 
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::{RData, RecordType};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::xclient::ClientName;
+use super::xclient::{ClientName, is_host_name};
 use crate::config::Dns;
 
 /// PTR names tried for one address.
@@ -127,7 +127,7 @@ async fn confirm(resolver: &TokioResolver, ip: IpAddr) -> ClientName {
         Ok(answer) => answer,
         Err(error) => return absent(&error),
     };
-    let mut failed = false;
+    let (mut failed, mut reverse) = (false, None);
     // As it is on the wire: a name of other letters keeps its `xn--`.
     let names = answer.answers().iter().filter_map(|record| match &record.data {
         RData::PTR(name) => Some(name.0.to_ascii()),
@@ -136,16 +136,23 @@ async fn confirm(resolver: &TokioResolver, ip: IpAddr) -> ClientName {
     // Addresses of the other family confirm nothing, so they are not asked for.
     let family = if ip.is_ipv4() { RecordType::A } else { RecordType::AAAA };
     for name in names.take(NAMES_TRIED) {
-        let ClientName::Verified(name) = ClientName::verified(name.trim_end_matches('.')) else { continue };
+        let name = name.trim_end_matches('.');
+        if !is_host_name(name) {
+            continue;
+        }
         match resolver.lookup(format!("{name}."), family).await {
             Ok(found) if found.answers().iter().any(|record| record.data.ip_addr() == Some(ip)) => {
-                return ClientName::Verified(name);
+                return ClientName::Verified(name.into());
             }
             Ok(_) => {}
             Err(error) => failed |= !error.is_no_records_found(),
         }
+        reverse.get_or_insert_with(|| name.into());
     }
-    if failed { ClientName::TemporarilyUnavailable } else { ClientName::Unavailable }
+    match reverse {
+        Some(reverse) => ClientName::Unconfirmed { reverse, temporary: failed },
+        None => ClientName::Unavailable,
+    }
 }
 
 fn absent(error: &NetError) -> ClientName {

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use thiserror::Error;
+
 use crate::smtp::ehlo::XclientAttributes;
 use crate::smtp::xtext;
 
@@ -12,30 +14,58 @@ use super::ClientAddr;
 pub enum ClientName {
     /// A name whose addresses include the client's.
     Verified(Box<str>),
+    /// The reverse zone gives a name, and nothing else confirms it.
+    Unconfirmed {
+        /// The name that it gives.
+        reverse: Box<str>,
+        /// Whether to confirm it failed for now.
+        temporary: bool,
+    },
     /// There is none.
     Unavailable,
     /// The look-up failed.
     TemporarilyUnavailable,
 }
 
+const UNAVAILABLE: &[u8] = b"[UNAVAILABLE]";
+const TEMPORARILY_UNAVAILABLE: &[u8] = b"[TEMPUNAVAIL]";
+
 impl ClientName {
-    /// A forward-confirmed name. Whoever controls the reverse zone chooses its bytes (CVE-2026-28753), so a name that is
-    /// not made of letters, digits, hyphens and dots is none; nor is one that could be read as an address.
+    /// A forward-confirmed name; [`ClientName::Unavailable`] if it [is none](is_host_name).
     pub fn verified(name: &str) -> Self {
-        let label =
-            |label: &str| !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-');
-        let bytes = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'));
-        let number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
-        if bytes
-            && name.len() <= 253
-            && name.split('.').all(label)
-            && name.rsplit('.').next().is_some_and(|top| !number(top))
-        {
-            Self::Verified(name.into())
-        } else {
-            Self::Unavailable
+        if is_host_name(name) { Self::Verified(name.into()) } else { Self::Unavailable }
+    }
+
+    /// The confirmed name.
+    fn name(&self) -> &[u8] {
+        match self {
+            Self::Verified(name) => name.as_bytes(),
+            Self::Unconfirmed { temporary: false, .. } | Self::Unavailable => UNAVAILABLE,
+            Self::Unconfirmed { temporary: true, .. } | Self::TemporarilyUnavailable => TEMPORARILY_UNAVAILABLE,
         }
     }
+
+    /// What the reverse zone says.
+    fn reverse(&self) -> &[u8] {
+        match self {
+            Self::Verified(name) | Self::Unconfirmed { reverse: name, .. } => name.as_bytes(),
+            Self::Unavailable => UNAVAILABLE,
+            Self::TemporarilyUnavailable => TEMPORARILY_UNAVAILABLE,
+        }
+    }
+}
+
+/// Whether this can be told as a host name. Whoever controls the reverse zone chooses its bytes (CVE-2026-28753), so what is
+/// not made of letters, digits, hyphens, dots and the underscores that Postfix takes too is none; nor is what could be
+/// read as an address.
+pub fn is_host_name(name: &str) -> bool {
+    let label =
+        |label: &str| !label.is_empty() && label.len() <= 63 && !label.starts_with('-') && !label.ends_with('-');
+    let number = |label: &str| label.bytes().all(|byte| byte.is_ascii_digit());
+    name.len() <= 253
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+        && name.split('.').all(label)
+        && name.rsplit('.').next().is_some_and(|top| !number(top))
 }
 
 /// What can be told of a client.
@@ -66,7 +96,8 @@ pub enum Ipv6Form {
 }
 
 /// The backend does not take ADDR, without which there is no identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the backend does not offer XCLIENT ADDR")]
 pub struct AddrNotOffered;
 
 /// Longest command in bytes, CRLF included.
@@ -74,7 +105,11 @@ const COMMAND_MAX: usize = 512;
 /// Longest encoded value in bytes.
 const VALUE_MAX: usize = 255;
 
-/// Appends the command with everything that is offered, CRLF included: Postfix forgets what the last XCLIENT did not say.
+/// Appends the command with everything that is offered, CRLF included. What is not known is said to be so: what is not said
+/// keeps the value that the gateway itself had, and Postfix forgets what the last XCLIENT did not say.
+///
+/// # Errors
+/// [`AddrNotOffered`]; then nothing was appended.
 pub fn encode_xclient(
     facts: &XclientFacts<'_>,
     offered: XclientAttributes,
@@ -93,37 +128,37 @@ pub fn encode_xclient(
             out.extend_from_slice(value);
         }
     };
-    add(XclientAttributes::ADDR, "ADDR", address(facts.client.ip(), facts.ipv6_form).as_bytes());
-    add(XclientAttributes::PORT, "PORT", facts.client.port().to_string().as_bytes());
+    let (unnamed, destination) = (ClientName::Unavailable, facts.destination);
+    let (name, client) = match facts.client.told() {
+        Some(client) => (facts.name, Some(client)),
+        // Nor is the load balancer's name the client's.
+        None => (&unnamed, None),
+    };
+    let ip = client.map(|client| address(client.ip(), facts.ipv6_form).into_bytes());
+    let port = client.map(|client| client.port().to_string().into_bytes());
+    add(XclientAttributes::ADDR, "ADDR", ip.as_deref().unwrap_or(UNAVAILABLE));
+    add(XclientAttributes::PORT, "PORT", port.as_deref().unwrap_or(UNAVAILABLE));
     add(XclientAttributes::PROTO, "PROTO", if facts.esmtp { b"ESMTP" } else { b"SMTP" });
-    add(
-        XclientAttributes::DESTADDR,
-        "DESTADDR",
-        address(facts.destination.ip().to_canonical(), facts.ipv6_form).as_bytes(),
-    );
-    add(XclientAttributes::DESTPORT, "DESTPORT", facts.destination.port().to_string().as_bytes());
-    add(
-        XclientAttributes::NAME,
-        "NAME",
-        &match facts.name {
-            ClientName::Verified(name) => encoded(name),
-            ClientName::Unavailable => b"[UNAVAILABLE]".to_vec(),
-            ClientName::TemporarilyUnavailable => b"[TEMPUNAVAIL]".to_vec(),
-        },
-    );
-    // The longest value comes last: should it not fit, it is the one that can be done without.
-    let helo = encoded(facts.helo);
-    let fits = |value: &[u8]| value.len() <= VALUE_MAX;
-    let used = out.len() - start;
-    if offered.contains(XclientAttributes::HELO) {
-        let value = if fits(&helo) && used + " HELO=\r\n".len() + helo.len() <= COMMAND_MAX {
-            helo
-        } else {
-            b"[UNAVAILABLE]".to_vec()
-        };
-        out.extend_from_slice(b" HELO=");
-        out.extend_from_slice(&value);
-    }
+    let ip = address(destination.ip().to_canonical(), facts.ipv6_form);
+    add(XclientAttributes::DESTADDR, "DESTADDR", ip.as_bytes());
+    add(XclientAttributes::DESTPORT, "DESTPORT", destination.port().to_string().as_bytes());
+    // Nobody has logged in before the client could.
+    add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
+    add(XclientAttributes::NAME, "NAME", name.name());
+    // The longest values come last: what does not fit can be done without.
+    let mut add_if_it_fits = |attribute, name: &str, value: &[u8], behind: usize| {
+        if offered.contains(attribute) {
+            let length = out.len() - start + " =".len() + name.len() + value.len() + behind;
+            let fits = value.len() <= VALUE_MAX && length <= COMMAND_MAX;
+            out.push(b' ');
+            out.extend_from_slice(name.as_bytes());
+            out.push(b'=');
+            out.extend_from_slice(if fits { value } else { UNAVAILABLE });
+        }
+    };
+    let helo = if offered.contains(XclientAttributes::HELO) { " HELO=[UNAVAILABLE]\r\n".len() } else { 2 };
+    add_if_it_fits(XclientAttributes::REVERSE_NAME, "REVERSE_NAME", name.reverse(), helo);
+    add_if_it_fits(XclientAttributes::HELO, "HELO", &encoded(facts.helo), 2);
     out.extend_from_slice(b"\r\n");
     Ok(())
 }
@@ -164,14 +199,15 @@ mod tests {
         Some(String::from_utf8(out).unwrap())
     }
 
-    const ALL: &str = "NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
+    const ALL: &str = "NAME REVERSE_NAME ADDR PORT PROTO HELO LOGIN DESTADDR DESTPORT";
 
     #[test]
     fn commands() {
         let name = ClientName::verified("client.example");
         assert_eq!(
             command("203.0.113.9:4711", &name, "client", ALL).unwrap(),
-            "XCLIENT ADDR=203.0.113.9 PORT=4711 PROTO=ESMTP DESTADDR=192.0.2.1 DESTPORT=25 NAME=client.example HELO=client\r\n"
+            "XCLIENT ADDR=203.0.113.9 PORT=4711 PROTO=ESMTP DESTADDR=192.0.2.1 DESTPORT=25 \
+             LOGIN=[UNAVAILABLE] NAME=client.example REVERSE_NAME=client.example HELO=client\r\n"
         );
         assert_eq!(
             command("[2001:db8::9]:1", &ClientName::Unavailable, "[x]", "addr NAME").unwrap(),
@@ -182,6 +218,48 @@ mod tests {
             "XCLIENT ADDR=IPV6:2001:db8::9 NAME=[UNAVAILABLE]\r\n"
         );
         assert_eq!(command("203.0.113.9:1", &name, "client", "NAME PORT"), None);
+    }
+
+    /// What is not said keeps the gateway's own value at the backend.
+    #[test]
+    fn every_attribute_offered_is_told_or_cleared() {
+        let reverse = |temporary| ClientName::Unconfirmed { reverse: "host.example".into(), temporary };
+        for (name, told) in [
+            (ClientName::verified("a_b.example"), "NAME=a_b.example REVERSE_NAME=a_b.example"),
+            (reverse(false), "NAME=[UNAVAILABLE] REVERSE_NAME=host.example"),
+            (reverse(true), "NAME=[TEMPUNAVAIL] REVERSE_NAME=host.example"),
+            (ClientName::Unavailable, "NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE]"),
+            (ClientName::TemporarilyUnavailable, "NAME=[TEMPUNAVAIL] REVERSE_NAME=[TEMPUNAVAIL]"),
+        ] {
+            let command = command("203.0.113.9:4711", &name, "client", "REVERSE_NAME ADDR NAME").unwrap();
+            assert_eq!(command, format!("XCLIENT ADDR=203.0.113.9 {told}\r\n"));
+        }
+        for name in [ClientName::Unavailable, ClientName::verified("client.example")] {
+            let command = command("203.0.113.9:4711", &name, &"h".repeat(300), ALL).unwrap();
+            for attribute in ALL.split(' ') {
+                assert!(command.contains(&format!(" {attribute}=")), "{command}");
+            }
+        }
+    }
+
+    #[test]
+    fn of_a_client_that_nobody_named_nothing_is_claimed() {
+        let balancer = "10.0.0.5:4711".parse().unwrap();
+        let facts = XclientFacts {
+            client: ClientAddr::unnamed(crate::identity::PeerAddr::from_socket(balancer)),
+            name: &ClientName::verified("balancer.example"),
+            helo: "client",
+            esmtp: true,
+            destination: "192.0.2.1:25".parse().unwrap(),
+            ipv6_form: Ipv6Form::Prefixed,
+        };
+        let offered = XclientAttributes::ADDR.union(XclientAttributes::PORT).union(XclientAttributes::NAME);
+        let mut out = Vec::new();
+        encode_xclient(&facts, offered.union(XclientAttributes::REVERSE_NAME), &mut out).unwrap();
+        assert_eq!(
+            out.escape_ascii().to_string(),
+            "XCLIENT ADDR=[UNAVAILABLE] PORT=[UNAVAILABLE] NAME=[UNAVAILABLE] REVERSE_NAME=[UNAVAILABLE]\\r\\n"
+        );
     }
 
     #[test]

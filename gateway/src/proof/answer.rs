@@ -9,6 +9,8 @@ use serde::Serialize;
 
 /// What greylisting waits for where it does not say (postgrey, milter-greylist).
 const GREYLIST_USUAL: Duration = Duration::from_secs(300);
+/// What postscreen needs to know a client again.
+const TESTED_PAUSE: Duration = Duration::from_secs(1);
 /// Clocks differ.
 const GREYLIST_GRACE: Duration = Duration::from_secs(2);
 
@@ -96,6 +98,10 @@ impl Answer {
 
     /// How long greylisting asks to be left alone: as it says, or as is usual.
     pub fn put_off(&self) -> Option<Duration> {
+        if self.code == 450 && self.enhanced() == Some("4.3.2") {
+            // postscreen, which has tested the client with this very session.
+            return Some(TESTED_PAUSE);
+        }
         let text = self.text.to_ascii_lowercase();
         let words = ["greylist", "graylist", "grey list", "try again", "try later", "come back", "retry"];
         let is_greylisting = words.iter().any(|words| text.contains(words)) || self.enhanced() == Some("4.2.0");
@@ -115,6 +121,18 @@ impl Answer {
             }
         }
         Some(GREYLIST_USUAL + GREYLIST_GRACE)
+    }
+
+    /// Whether whoever has not logged in may send nothing (RFC 4954 section 6).
+    pub fn demands_login(&self) -> bool {
+        // Not by its words alone: who finds a message's SPF or DMARC lacking speaks of authentication too.
+        self.code == 530 && !self.demands_tls()
+    }
+
+    /// Whether nothing is answered before TLS (RFC 3207 section 4).
+    pub fn demands_tls(&self) -> bool {
+        let text = self.text.to_ascii_lowercase();
+        self.code == 530 && (text.contains("starttls") || text.contains("tls"))
     }
 
     /// Whether a client is turned away for want of a name in DNS (RFC 7372 X.7.25).
@@ -167,6 +185,13 @@ impl CaseResult {
     /// probe, if that was asked.
     pub fn is_clean_denial(&self, control: Option<&CaseResult>) -> bool {
         let (Outcome::Refused, Some(answer)) = (&self.outcome, &self.answer) else { return false };
+        if answer.demands_login() {
+            // Nobody sends without, be it to whom it may.
+            return true;
+        }
+        if answer.demands_tls() {
+            return false;
+        }
         if self.stage == Stage::Mail && !answer.speaks_of_relaying() {
             // The sender was not to its liking.
             return false;
@@ -229,6 +254,7 @@ mod tests {
             ("450 4.7.1 Greylisted for 5 minutes (see the manual)", Some(302)),
             ("451 Please try again later", Some(302)),
             ("450 4.7.25 Client host rejected: cannot find your hostname, try again", None),
+            ("450 4.3.2 Service currently unavailable", Some(1)),
             ("452 4.3.1 Insufficient system storage", None),
             ("421 4.7.0 Too many connections, try again later", None),
             ("550 5.7.1 Relay access denied, try again", None),
@@ -265,6 +291,8 @@ mod tests {
         let greylisted = result(Stage::Rcpt, "450 4.2.0 Greylisted");
         let at_mail = result(Stage::Mail, "554 5.7.1 Service unavailable; Client host [203.0.113.9] blocked");
         let sender = result(Stage::Mail, "501 5.1.7 Bad sender address syntax");
+        let login = result(Stage::Mail, "530 5.7.57 Client not authenticated to send mail");
+        let tls = result(Stage::Mail, "530 5.7.0 Must issue a STARTTLS command first");
         for (found, control, expected) in [
             (&denial, Some(&accepted), true),
             (&denial, Some(&greylisted), true),
@@ -278,6 +306,10 @@ mod tests {
             (&blocked, None, false),
             (&greylisted, Some(&accepted), false),
             (&accepted, Some(&accepted), false),
+            (&login, Some(&login), true),
+            (&login, None, true),
+            (&tls, Some(&tls), false),
+            (&tls, None, false),
         ] {
             assert_eq!(found.is_clean_denial(control), expected, "{found:?} beside {control:?}");
         }

@@ -63,7 +63,7 @@ pub(super) fn compare(naked: Rights, outsider: Rights) -> Vec<Finding> {
 async fn ends_by(door: &mut Door<'_>, recipient: &str, end: &[u8]) -> Result<bool, String> {
     let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
     for command in ["MAIL FROM:<>".to_owned(), format!("RCPT TO:<{recipient}>"), "DATA".to_owned()] {
-        let answer = talk.ask(&command).await?.answer;
+        let answer = talk.ask(&command).await?;
         if !matches!(answer.code, 200..=299 | 354) {
             return Err(format!("{} {}", answer.code, answer.text));
         }
@@ -82,7 +82,7 @@ async fn errs_for_ever(door: &mut Door<'_>) -> Result<bool, String> {
     let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
     for _ in 0..ERRORS_MAX {
         match talk.ask("RELAYPROOF").await {
-            Ok(heard) if heard.answer.code != 421 => {}
+            Ok(heard) if heard.code != 421 => {}
             _ => return Ok(false),
         }
     }

@@ -18,7 +18,7 @@ async fn submit(door: &mut Door<'_>, canary: &str, token: &str) -> Result<String
     let hostname = door.hostname;
     let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
     for command in ["MAIL FROM:<>".to_owned(), format!("RCPT TO:<{canary}>"), "DATA".to_owned()] {
-        let answer = talk.ask(&command).await?.answer;
+        let answer = talk.ask(&command).await?;
         if !matches!(answer.code, 200..=299 | 354) {
             return Err(format!("not sent: {} {}", answer.code, answer.text));
         }
@@ -29,7 +29,7 @@ async fn submit(door: &mut Door<'_>, canary: &str, token: &str) -> Result<String
          {hostname} relays for strangers.\r\n.\r\n"
     );
     talk.send(message.as_bytes()).await?;
-    let answer = talk.hear().await?.answer;
+    let answer = talk.hear().await?;
     talk.quit().await;
     Ok(format!("the mail server answered {} {}", answer.code, answer.text))
 }

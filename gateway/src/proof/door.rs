@@ -12,15 +12,16 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout_at};
 
 use crate::accept::FrontDoor;
-use crate::config::IdentityMode;
+use crate::config::{BackendTls, IdentityMode};
 use crate::identity::proxy_out::{self, V2_SIGNATURE};
-use crate::identity::xclient::{ClientName, Ipv6Form, XclientFacts, encode_xclient};
+use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::identity::{ClientAddr, PeerAddr, transparent};
+use crate::opening::{Awaited, Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
 use crate::smtp::ehlo::Offer;
 
 use super::plan::Probe;
 use super::probe::{Greeting, ProbeKind, Problem};
-use super::talk::{Heard, Talk};
+use super::talk::Talk;
 
 /// The client's port that is told; nobody has it.
 const CLIENT_PORT: u16 = 50_025;
@@ -32,6 +33,8 @@ pub(super) struct Door<'a> {
     pub(super) probe: &'a Probe,
     /// The backend's.
     pub(super) mode: IdentityMode,
+    /// Whether the backend is spoken to over TLS.
+    pub(super) tls: BackendTls,
     /// The gateway's.
     pub(super) hostname: &'a str,
     /// For [`ProbeKind::FrontDoor`] and [`ProbeKind::Hidden`].
@@ -70,7 +73,7 @@ pub(super) enum Header {
 impl Door<'_> {
     /// Opens a session.
     pub(super) async fn open(&mut self) -> Result<Opened, Problem> {
-        let proxied = matches!(self.mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
+        let proxied = self.mode.is_proxy();
         match (self.probe.kind, self.probe.identity) {
             (ProbeKind::FrontDoor | ProbeKind::Hidden | ProbeKind::Outside, _) => self.greet(Header::None).await,
             (ProbeKind::Naked, _) if proxied => self.nobody().await,
@@ -78,8 +81,7 @@ impl Door<'_> {
             _ if self.shows_address() => self.greet(Header::None).await,
             (_, Some(identity)) if proxied => self.greet(Header::Client(identity)).await,
             (_, Some(identity)) => {
-                let opened = self.greet(Header::None).await?;
-                let refused = match self.xclient(opened, identity, self.ipv6_form).await {
+                let refused = match self.name(identity, self.ipv6_form).await {
                     Err(problem @ Problem::Identity(_)) if identity.is_ipv6() => problem,
                     opened => return opened,
                 };
@@ -88,8 +90,7 @@ impl Door<'_> {
                     Ipv6Form::Prefixed => Ipv6Form::Bare,
                     Ipv6Form::Bare => Ipv6Form::Prefixed,
                 };
-                let again = self.greet(Header::None).await?;
-                let opened = self.xclient(again, identity, other).await.map_err(|_| refused)?;
+                let opened = self.name(identity, other).await.map_err(|_| refused)?;
                 self.ipv6_form = other;
                 Ok(opened)
             }
@@ -120,74 +121,74 @@ impl Door<'_> {
         Err(first.unwrap_or_else(|| Problem::Other("it cannot be asked".to_owned())))
     }
 
-    /// Up to the reply to EHLO.
+    /// Without XCLIENT: up to the reply to EHLO.
     async fn greet(&self, header: Header) -> Result<Opened, Problem> {
+        self.open_as(header, None).await
+    }
+
+    /// By XCLIENT.
+    async fn name(&self, identity: IpAddr, form: Ipv6Form) -> Result<Opened, Problem> {
+        self.open_as(Header::None, Some((identity, form))).await
+    }
+
+    /// Opens a session by the machine that opens those of clients.
+    async fn open_as(&self, header: Header, named: Option<(IpAddr, Ipv6Form)>) -> Result<Opened, Problem> {
         let stream = self.connect().await?;
         let source = stream.local_addr().ok().map(|address| address.ip().to_canonical());
+        let destination = stream.local_addr().map_err(|error| Problem::Other(error.to_string()))?;
         let mut talk = Talk::over(stream, self.reply_timeout, self.deadline);
-        let proxied = header != Header::None;
         self.send_header(&mut talk, header).await.map_err(Problem::Other)?;
-        let lost = |why: String| match proxied {
-            true => Problem::Other(format!("behind the PROXY header, {why}")),
-            false => Problem::Other(why),
+        let identity = match named {
+            Some((ip, ipv6_form)) => Identity::Xclient {
+                client: ClientAddr::direct(PeerAddr::from_socket((ip, CLIENT_PORT).into())),
+                name: Some(&self.client_name),
+                destination,
+                ipv6_form,
+            },
+            None if header == Header::None => Identity::Elsewhere,
+            None => Identity::ProxySent,
         };
-        let banner = talk.hear().await.map_err(lost)?;
-        if proxied && matches!(banner.answer.code, 500..=503) {
-            return Err(Problem::Identity(NOT_PROXY.to_owned()));
+        let hello = Hello::of_the_gateway(self.hostname);
+        let script = Script { hostname: self.hostname, tls: self.tls, identity, hello };
+        let (mut opening, mut record, mut to_send) = (Opening::new(), Record::default(), Vec::new());
+        let mut progress = opening.connected(&script, &mut to_send);
+        loop {
+            let awaits = opening.awaits();
+            let lost = |why| self.lost(awaits, header, named.is_some() && awaits == Awaited::Other, why);
+            talk.say(&to_send).await.map_err(lost)?;
+            to_send.clear();
+            progress = match progress {
+                Progress::Open(offer) => {
+                    let source = if self.front.is_some() { None } else { source };
+                    let banner = record.greeting().to_owned();
+                    let greeting = Greeting { banner, hello: record.hello };
+                    return Ok(Opened { talk, greeting, source, offer });
+                }
+                Progress::Failed(failure) => return Err(problem(&failure, &record, source)),
+                Progress::Secure(_) => {
+                    return Err(Problem::Other("it is to be spoken to over TLS, which this version cannot".to_owned()));
+                }
+                Progress::Name => opening.named(&script, &mut to_send),
+                Progress::Reply => {
+                    let unread = talk.hear_raw().await.map_err(lost)?;
+                    record.note(&opening, unread);
+                    let (used, progress) = opening.reply(&script, unread, &mut to_send);
+                    talk.heard(used);
+                    progress
+                }
+            };
         }
-        if banner.answer.code != 220 {
-            let Heard { answer, .. } = &banner;
-            let why = format!("it greets with {} {}", answer.code, answer.text);
-            return Err(if answer.code == 421 { Problem::Busy(why) } else { Problem::Other(why) });
-        }
-        // An answer to the header, if it comes later than this, is taken for the one to EHLO, and is no 250.
-        let hello = self.hello(&mut talk, proxied).await?;
-        let source = if self.front.is_some() { None } else { source };
-        let banner = banner.lines.into_iter().next().unwrap_or_default();
-        let greeting = Greeting { banner, hello: hello.lines };
-        Ok(Opened { talk, greeting, source, offer: hello.offer })
     }
 
-    async fn hello(&self, talk: &mut Talk, proxied: bool) -> Result<Heard, Problem> {
-        let hello = talk.ask(&format!("EHLO {}", self.hostname)).await;
-        // Some hang up at once on who talks before the banner.
-        let lost =
-            |why| if proxied { Problem::Identity(format!("{NOT_PROXY}, and {why}")) } else { Problem::Other(why) };
-        let hello = hello.map_err(lost)?;
-        match hello.answer.code {
-            250 => Ok(hello),
-            500..=503 if proxied => Err(Problem::Identity(NOT_PROXY.to_owned())),
-            code => Err(Problem::Other(format!("it answers EHLO with {code} {}", hello.answer.text))),
+    /// What it means that the connection was lost, or nothing came, while this was awaited.
+    fn lost(&self, awaits: Awaited, header: Header, by_xclient: bool, why: String) -> Problem {
+        match (header, awaits) {
+            _ if by_xclient => Problem::Identity(why),
+            (Header::None, _) => Problem::Other(why),
+            (_, Awaited::Banner) => Problem::Other(format!("behind the PROXY header, {why}")),
+            // Some hang up at once on who talks before the banner.
+            (_, Awaited::Hello | Awaited::Other) => Problem::Identity(format!("{NOT_PROXY}, and {why}")),
         }
-    }
-
-    /// Tells who the client is by XCLIENT, and says EHLO again.
-    async fn xclient(&self, opened: Opened, identity: IpAddr, form: Ipv6Form) -> Result<Opened, Problem> {
-        let Opened { mut talk, greeting, source, offer } = opened;
-        let destination = talk.stream().local_addr().map_err(|error| Problem::Other(error.to_string()))?;
-        let facts = XclientFacts {
-            client: ClientAddr::direct(PeerAddr::from_socket((identity, CLIENT_PORT).into())),
-            name: &self.client_name,
-            helo: self.hostname,
-            esmtp: true,
-            destination,
-            ipv6_form: form,
-        };
-        let mut command = Vec::new();
-        if encode_xclient(&facts, offer.xclient, &mut command).is_err() {
-            let whom = source.map_or_else(|| "the gateway".to_owned(), |source| source.to_string());
-            return Err(Problem::Identity(format!("it does not offer XCLIENT to {whom}")));
-        }
-        let line = String::from_utf8_lossy(&command).trim_end().to_owned();
-        let heard = talk.ask(&line).await.map_err(Problem::Identity)?;
-        if heard.answer.code != 220 {
-            let why = format!("it refuses XCLIENT with {} {}", heard.answer.code, heard.answer.text);
-            // Some count the client that is named, and not the gateway.
-            return Err(if heard.answer.code == 421 { Problem::Busy(why) } else { Problem::Identity(why) });
-        }
-        let hello = self.hello(&mut talk, false).await?;
-        let greeting = Greeting { hello: hello.lines, ..greeting };
-        Ok(Opened { talk, greeting, source, offer: hello.offer })
     }
 
     async fn connect(&self) -> Result<TcpStream, Problem> {
@@ -219,7 +220,7 @@ impl Door<'_> {
     /// Whether the connection itself has the identity.
     fn shows_address(&self) -> bool {
         let told = matches!(self.probe.kind, ProbeKind::Outsider | ProbeKind::Trusted | ProbeKind::Shunned);
-        told && self.mode == IdentityMode::Transparent
+        told && self.mode.is_transparent()
     }
 
     /// The address from which the server is reached.
@@ -254,6 +255,40 @@ impl Door<'_> {
         };
         talk.remark(&format!("PROXY header, {}: {what}", if first { "version 1" } else { "version 2" }));
         talk.send(&bytes).await
+    }
+}
+
+/// Why a session did not open, for people.
+fn problem(failure: &Failure, record: &Record, source: Option<IpAddr>) -> Problem {
+    let (code, text) = record.last.as_ref().map_or((0, ""), |(code, text)| (*code, text));
+    match failure {
+        Failure::Identity(IdentityFault::ProxyRefused | IdentityFault::ProxyAnswered) => {
+            Problem::Identity(NOT_PROXY.to_owned())
+        }
+        Failure::Identity(IdentityFault::XclientNotOffered) => {
+            let whom = source.map_or_else(|| "the gateway".to_owned(), |source| source.to_string());
+            Problem::Identity(format!("it does not offer XCLIENT to {whom}"))
+        }
+        // Some count the client that is named, and not the gateway.
+        Failure::Identity(IdentityFault::XclientRefused) if code == 421 => {
+            Problem::Busy(format!("it refuses XCLIENT with {code} {text}"))
+        }
+        Failure::Identity(IdentityFault::XclientRefused) => {
+            Problem::Identity(format!("it refuses XCLIENT with {code} {text}"))
+        }
+        Failure::Identity(IdentityFault::EhloRefused) => {
+            Problem::Identity(format!("it answers EHLO with {code} {text}"))
+        }
+        Failure::Identity(IdentityFault::OutOfStep) => Problem::Other("its replies are out of step".to_owned()),
+        Failure::Tls(fault) => Problem::Other(fault.to_string()),
+        Failure::Refused(_) if record.banner_is_last() && code == 421 => {
+            Problem::Busy(format!("it greets with {code} {text}"))
+        }
+        Failure::Refused(_) | Failure::Unexpected if record.banner_is_last() => {
+            Problem::Other(format!("it greets with {code} {text}"))
+        }
+        Failure::Refused(_) | Failure::Unexpected => Problem::Other(format!("it answers EHLO with {code} {text}")),
+        Failure::NotSmtp => Problem::Other("it answers what is no SMTP reply".to_owned()),
     }
 }
 

@@ -41,8 +41,8 @@ pub enum Finding {
     IdentityGrantsTrust(Vec<Box<str>>),
     /// The gateway itself lets a stranger relay.
     FrontDoorRelays(Vec<Box<str>>),
-    /// A host that may relay does, and strangers may be hidden behind its address.
-    HiddenClients(IpAddr, Forwarder),
+    /// Hosts that may relay do, and strangers may be hidden behind their addresses.
+    HiddenClients(Vec<(IpAddr, Forwarder)>),
     /// The identity cannot be delivered; why.
     IdentityUndeliverable(String),
     /// Others than the gateway may claim an identity.
@@ -53,6 +53,10 @@ pub enum Finding {
     NotBelieved,
     /// Users who do not exist are accepted from the gateway's address, but not from a stranger.
     UnknownUsersFromGateway,
+    /// Strangers must log in before they send, and the gateway's address need not.
+    NoLoginFromGateway,
+    /// The gateway's own listener lets clients log in without TLS.
+    LoginInClear,
     /// Users who do not exist are accepted from everybody.
     CatchAll,
     /// Odd forms are accepted, though users who do not exist are not.
@@ -101,15 +105,18 @@ impl Finding {
     pub fn severity(&self) -> Severity {
         match self {
             Self::IgnoresIdentity(_) | Self::IdentityGrantsTrust(_) | Self::FrontDoorRelays(_) => Severity::Critical,
-            Self::TrustsGateway(_) | Self::HiddenClients(..) | Self::Forgeable | Self::UnknownUsersFromGateway => {
-                Severity::High
-            }
+            Self::TrustsGateway(_)
+            | Self::HiddenClients(..)
+            | Self::Forgeable
+            | Self::UnknownUsersFromGateway
+            | Self::NoLoginFromGateway => Severity::High,
             Self::IdentityUndeliverable(_)
             | Self::XclientStillOffered
             | Self::NotBelieved
             | Self::BareNewline { .. }
             | Self::NoErrorLimit
             | Self::Backscatter(_)
+            | Self::LoginInClear
             | Self::Busy(..)
             | Self::Undecided(..) => Severity::Warning,
             Self::CatchAll | Self::GuardHolds | Self::RestLater(..) => Severity::Note,
@@ -180,8 +187,12 @@ pub fn judge(leg: &Leg) -> Verdict {
     hidden_clients(leg, &mut findings);
     identity(leg, &mut findings);
     users(leg, &mut findings);
-    if findings.iter().any(|finding| matches!(finding, Finding::Forgeable | Finding::HiddenClients(..))) {
-        // Whoever can reach the backend, or a forwarder, can be a trusted client.
+    logins(leg, &mut findings);
+    if findings
+        .iter()
+        .any(|finding| matches!(finding, Finding::Forgeable | Finding::HiddenClients(..) | Finding::NoLoginFromGateway))
+    {
+        // Whoever can reach the backend, or a forwarder, or the backend without an identity, can be a trusted client.
         state = state.worst(State::Latent);
     }
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity()));
@@ -190,12 +201,12 @@ pub fn judge(leg: &Leg) -> Verdict {
 
 /// Strangers whom the gateway could not tell from a host that may relay.
 fn hidden_clients(leg: &Leg, findings: &mut Vec<Finding>) {
-    for probe in leg.probes.iter().filter(|probe| probe.kind == ProbeKind::Hidden) {
-        if let (Some(ip), Some(forwarder), ProbeOutcome::Accepts(_)) =
-            (probe.identity, probe.forwarder, probe.outcome())
-        {
-            findings.push(Finding::HiddenClients(ip, forwarder));
-        }
+    let relays =
+        |probe: &&ProbeResult| probe.kind == ProbeKind::Hidden && matches!(probe.outcome(), ProbeOutcome::Accepts(_));
+    let forwarders = leg.probes.iter().filter(relays).filter_map(|probe| probe.identity.zip(probe.forwarder));
+    let forwarders: Vec<_> = forwarders.collect();
+    if !forwarders.is_empty() {
+        findings.push(Finding::HiddenClients(forwarders));
     }
 }
 
@@ -234,6 +245,20 @@ fn identity(leg: &Leg, findings: &mut Vec<Finding>) {
     let asked = |kind| leg.probe(kind).is_some_and(|probe| probe.problem.is_none());
     if (asked(ProbeKind::Trusted) || asked(ProbeKind::Shunned)) && !leg.is_believed() {
         findings.push(Finding::NotBelieved);
+    }
+}
+
+/// Who must log in, and where.
+fn logins(leg: &Leg, findings: &mut Vec<Finding>) {
+    let control = |kind| leg.probe(kind).and_then(ProbeResult::control_accept);
+    let let_in = control(ProbeKind::Naked).is_some_and(|result| result.outcome == Outcome::Accepted);
+    let stranger = control(ProbeKind::Outsider).and_then(|result| result.answer.as_ref());
+    if let_in && stranger.is_some_and(|answer| answer.demands_login()) {
+        findings.push(Finding::NoLoginFromGateway);
+    }
+    let doors = [ProbeKind::FrontDoor, ProbeKind::Outside];
+    if doors.into_iter().filter_map(|kind| leg.probe(kind)).any(|probe| probe.offers("AUTH")) {
+        findings.push(Finding::LoginInClear);
     }
 }
 

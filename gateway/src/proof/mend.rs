@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::config::{IdentityMode, ServerKind};
+use crate::identity::host::Forwarder;
 
 use super::judge::Finding;
 
@@ -38,21 +39,40 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         Finding::UnknownUsersFromGateway => {
             format!("as for trust in the gateway's address: {}", trust(facts))
         }
+        Finding::NoLoginFromGateway => no_login(facts),
+        Finding::LoginInClear => "set `tls` for the listener that users log in at".to_owned(),
         Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
         Finding::BareNewline { .. } => bare_newline(facts),
         Finding::NoErrorLimit => error_limit(facts),
-        Finding::HiddenClients(ip, _) => hidden_clients(*ip),
+        Finding::HiddenClients(forwarders) => hidden_clients(forwarders),
         Finding::Busy(..) => busy(facts),
         Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) => return None,
     })
 }
 
-fn hidden_clients(ip: IpAddr) -> String {
+fn no_login(facts: &Facts) -> String {
+    match facts.kind {
+        Some(ServerKind::Postfix) => format!(
+            "for its submission service in master.cf, take `permit_mynetworks` out of `smtpd_client_restrictions`, \
+             `smtpd_recipient_restrictions` and `smtpd_relay_restrictions` (`permit_sasl_authenticated,reject` is enough), and {} \
+             out of `mynetworks`; then `postfix reload`",
+            facts.gateway
+        ),
+        Some(ServerKind::Dovecot) => {
+            format!("take {} out of `login_trusted_networks`; then `doveadm reload`", facts.gateway)
+        }
+        _ => format!("as for trust in the gateway's address: {}", trust(facts)),
+    }
+}
+
+fn hidden_clients(forwarders: &[(IpAddr, Forwarder)]) -> String {
+    let ips: Vec<_> = forwarders.iter().map(|(ip, _)| ip.to_string()).collect();
     format!(
-        "take {ip} out of `relay.allowed_networks`: list the machines that send, one by one (`\"10.0.0.31/32\"`), or let them \
+        "take {} out of `relay.allowed_networks`: list the machines that send, one by one (`\"10.0.0.31/32\"`), or let them \
          log in at the mail server; and let whatever forwards port 25 to the gateway keep its clients' addresses (a container: \
          the host's network; a cluster: `externalTrafficPolicy: Local`; a router: no masquerading of what it forwards; a load \
-         balancer: its PROXY protocol, here `proxy_protocol_from`)"
+         balancer: its PROXY protocol, here `proxy_protocol_from`)",
+        ips.join(" and ")
     )
 }
 
@@ -137,9 +157,9 @@ fn trust(facts: &Facts) -> String {
 
 fn identity(facts: &Facts) -> String {
     let Facts { gateway, mode, .. } = facts;
-    let proxy = matches!(mode, IdentityMode::ProxyV1 | IdentityMode::ProxyV2);
+    let proxy = mode.is_proxy();
     match facts.kind {
-        _ if *mode == IdentityMode::Transparent => format!(
+        _ if mode.is_transparent() => format!(
             "let its replies to clients take the way through {gateway}, without translation of addresses on the way; \
              `smtp-gateway network show` prints what that takes there and here, `smtp-gateway network up` does it here"
         ),
@@ -276,7 +296,6 @@ fn error_limit(facts: &Facts) -> String {
 mod tests {
     use super::super::probe::ProbeKind;
     use super::*;
-    use crate::identity::host::Forwarder;
 
     const KINDS: [Option<ServerKind>; 9] = [
         Some(ServerKind::Postfix),
@@ -310,7 +329,9 @@ mod tests {
                     Finding::Backscatter(ids()),
                     Finding::BareNewline { outsider: true },
                     Finding::NoErrorLimit,
-                    Finding::HiddenClients(IpAddr::from([192, 168, 1, 1]), Forwarder::Router),
+                    Finding::NoLoginFromGateway,
+                    Finding::LoginInClear,
+                    Finding::HiddenClients(vec![(IpAddr::from([192, 168, 1, 1]), Forwarder::Router)]),
                     Finding::Busy(ProbeKind::Naked, "why".into()),
                 ] {
                     let mend = mend(&finding, &facts).unwrap();

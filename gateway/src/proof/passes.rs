@@ -9,7 +9,6 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use crate::backend::recognise::recognise;
-use crate::config::IdentityMode;
 use crate::identity::xclient::ClientName;
 
 use super::answer::Outcome;
@@ -119,7 +118,7 @@ impl<'p> Proof<'p> {
         let name = ClientName::verified(&config.server.hostname);
         let asked = &mut self.asked[index];
         let is_told = matches!(asked.probe.kind, ProbeKind::Naked | ProbeKind::Outsider)
-            && config.backends[self.backend].identity == IdentityMode::Xclient;
+            && config.backends[self.backend].identity.is_xclient();
         if is_told && name != ClientName::Unavailable && asked.result.turns_nameless_away() {
             // The question was whether it relays, and whoever has a name is answered that.
             asked.begin_again(name);

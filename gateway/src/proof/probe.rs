@@ -199,6 +199,13 @@ impl ProbeResult {
         }
     }
 
+    /// Whether its EHLO reply offers this.
+    pub fn offers(&self, keyword: &str) -> bool {
+        let first =
+            |line: &String| line.split([' ', '=']).next().is_some_and(|word| word.eq_ignore_ascii_case(keyword));
+        self.greeting.hello.iter().skip(1).any(first)
+    }
+
     /// A case's result, if it was tried.
     pub fn case(&self, id: &str) -> Option<&CaseResult> {
         self.cases.iter().find(|result| &*result.id == id)
@@ -268,6 +275,13 @@ impl ProbeResult {
             Some(answer) => format!("{} {}", answer.code, answer.text),
             None => "nothing".to_owned(),
         };
+        if let Some(wants_tls) = core.iter().filter_map(|result| result.answer.as_ref()).find(|a| a.demands_tls()) {
+            return format!(
+                "it answers nothing before TLS ({} {}); set `tls` for this backend where that is offered, or let it take the \
+                 gateway's connections in clear",
+                wants_tls.code, wants_tls.text
+            );
+        }
         if let Some(control) = self.control_accept() {
             match control.outcome {
                 Outcome::Deferred | Outcome::Refused if self.turns_nameless_away() => {

@@ -9,7 +9,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
 use crate::backend::BackendState;
-use crate::config::{Config, HostPort, Listener};
+use crate::config::{BackendTls, Config, HostPort, Listener};
 use crate::identity::host::HostNetworks;
 use crate::identity::names::Names as Dns;
 use crate::identity::xclient::ClientName;
@@ -20,7 +20,7 @@ use super::cases::Names;
 use super::door::Door;
 use super::passes::Proof;
 use super::plan::{Probe, plan};
-use super::probe::Family;
+use super::probe::{Family, ProbeKind};
 use super::report::BackendReport;
 
 /// For one reply. Servers that slow strangers down do it by seconds.
@@ -103,9 +103,12 @@ impl Prover {
 
     pub(super) fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
         let timeouts = &self.config.timeouts;
+        let configured = &self.config.backends[backend];
+        let is_own_door = matches!(probe.kind, ProbeKind::FrontDoor | ProbeKind::Hidden | ProbeKind::Outside);
         Door {
             probe,
-            mode: self.config.backends[backend].identity,
+            mode: configured.identity,
+            tls: if is_own_door { BackendTls::Off } else { configured.tls },
             hostname: &self.config.server.hostname,
             front: probe.listener.and_then(|listener| self.doors.get(listener)),
             connect_timeout: timeouts.connect,

@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::config::IdentityMode;
 use crate::smtp::ehlo::Extensions;
 
 use super::answer::{CaseResult, Outcome, Stage};
@@ -203,7 +202,7 @@ impl<'a> Lane<'a> {
         let heard = current.talk.ask("RSET").await;
         // Not worth a line in every transcript.
         let _ = current.talk.take_transcript();
-        if heard.is_ok_and(|heard| heard.answer.code == 250) {
+        if heard.is_ok_and(|heard| heard.code == 250) {
             self.session = Some(current);
         } else {
             lock(shared).pace.ended_after(current.errors);
@@ -233,7 +232,7 @@ impl<'a> Lane<'a> {
         if let Some(host) = greeting.hello.first().and_then(|line| line.split_whitespace().next()) {
             host.clone_into(&mut shared.names.host);
         }
-        let named = self.door.probe.kind == ProbeKind::Outsider && self.door.mode == IdentityMode::Xclient;
+        let named = self.door.probe.kind == ProbeKind::Outsider && self.door.mode.is_xclient();
         shared.result.xclient_still_offered = named && offer.extensions.contains(Extensions::XCLIENT);
         shared.result.source = source;
         shared.result.greeting = greeting;
@@ -299,13 +298,13 @@ async fn ask(talk: &mut Talk, level: u8, case: &'static Case, names: &Names) -> 
     let Some((from, to)) = case.fill(names) else { return Err(Broken(Problem::Other("nothing to ask".to_owned()))) };
     let lost = |why| Broken(Problem::Other(why));
     let mut stage = Stage::Mail;
-    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(lost)?.answer;
+    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(lost)?;
     if answer.outcome(stage) == Outcome::Accepted {
         stage = Stage::Rcpt;
-        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(lost)?.answer;
+        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(lost)?;
         if level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
             stage = Stage::Data;
-            answer = talk.ask("DATA").await.map_err(lost)?.answer;
+            answer = talk.ask("DATA").await.map_err(lost)?;
         }
     }
     if answer.code == 421 {

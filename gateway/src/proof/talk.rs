@@ -10,13 +10,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-use crate::smtp::ehlo::Offer;
-use crate::smtp::reply::{ReplyParse, parse_reply};
+use crate::smtp::reply::{ReplyFault, ReplyParse, read_reply};
 
 use super::answer::Answer;
 
-/// Longest reply read, in bytes.
-const REPLY_MAX: usize = 16 * 1024;
 /// Why nothing more is asked.
 pub(super) const DEADLINE_OVER: &str = "the proof's deadline is over (`proof.deadline`)";
 /// Longest line of a transcript, in characters.
@@ -32,14 +29,6 @@ pub(super) struct Talk {
     /// For everything.
     deadline: Instant,
     transcript: Vec<String>,
-}
-
-/// A whole reply.
-#[derive(Debug)]
-pub(super) struct Heard {
-    pub(super) answer: Answer,
-    pub(super) lines: Vec<String>,
-    pub(super) offer: Offer,
 }
 
 impl Talk {
@@ -62,7 +51,7 @@ impl Talk {
     }
 
     /// Says a line and hears the reply. An error is why there is none.
-    pub(super) async fn ask(&mut self, line: &str) -> Result<Heard, String> {
+    pub(super) async fn ask(&mut self, line: &str) -> Result<Answer, String> {
         self.transcript.push(format!("C: {}", shown(line.as_bytes())));
         self.send(format!("{line}\r\n").as_bytes()).await?;
         self.hear().await
@@ -78,30 +67,35 @@ impl Talk {
     }
 
     /// Hears one reply.
-    pub(super) async fn hear(&mut self) -> Result<Heard, String> {
+    pub(super) async fn hear(&mut self) -> Result<Answer, String> {
+        self.hear_raw().await?;
+        let ReplyParse::Complete { reply, used } = read_reply(&self.buffer) else {
+            return Err(self.no_reply());
+        };
+        let lines: Vec<_> = reply.lines().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
+        let answer = Answer { code: reply.code, text: lines.join(" ") };
+        self.heard(used);
+        Ok(answer)
+    }
+
+    /// Sends lines, if any, and writes them down.
+    pub(super) async fn say(&mut self, lines: &[u8]) -> Result<(), String> {
+        if lines.is_empty() {
+            return Ok(());
+        }
+        for line in lines.split_inclusive(|&byte| byte == b'\n') {
+            self.transcript.push(format!("C: {}", shown(line)));
+        }
+        self.send(lines).await
+    }
+
+    /// Waits for a whole reply; everything that is unread, which begins with it.
+    pub(super) async fn hear_raw(&mut self) -> Result<&[u8], String> {
         let until = self.until();
         loop {
-            match parse_reply(&self.buffer) {
-                ReplyParse::Complete { reply, used } => {
-                    let lines: Vec<_> = reply.lines().map(|line| String::from_utf8_lossy(line).into_owned()).collect();
-                    let heard = Heard {
-                        answer: Answer { code: reply.code, text: lines.join(" ") },
-                        offer: Offer::from_reply(&reply),
-                        lines,
-                    };
-                    self.buffer.drain(..used);
-                    self.write_down(&heard);
-                    return Ok(heard);
-                }
-                ReplyParse::Faulty(fault) => {
-                    let line = self.buffer.split(|&byte| byte == b'\n').next().unwrap_or_default();
-                    let line = shown(line);
-                    self.transcript.push(format!("S: {line}"));
-                    return Err(format!("it answers what is no SMTP reply (`{line}`, {fault:?})"));
-                }
-                ReplyParse::Incomplete if self.buffer.len() > REPLY_MAX => {
-                    return Err("its reply does not end".to_owned());
-                }
+            match read_reply(&self.buffer) {
+                ReplyParse::Complete { .. } => return Ok(&self.buffer),
+                ReplyParse::Faulty(_) => return Err(self.no_reply()),
                 ReplyParse::Incomplete => {}
             }
             match timeout_at(until, self.stream.read_buf(&mut self.buffer)).await {
@@ -111,6 +105,30 @@ impl Talk {
                 Err(_) => return Err(self.too_slow()),
             }
         }
+    }
+
+    /// So much of what was heard was used: a whole reply, which is written down.
+    pub(super) fn heard(&mut self, used: usize) {
+        if let ReplyParse::Complete { reply, .. } = read_reply(&self.buffer[..used.min(self.buffer.len())]) {
+            let lines: Vec<_> = reply.lines().map(shown).collect();
+            let last = lines.len().saturating_sub(1);
+            for (index, line) in lines.iter().enumerate() {
+                let separator = if index == last { ' ' } else { '-' };
+                self.transcript.push(format!("S: {}{separator}{line}", reply.code));
+            }
+        }
+        self.buffer.drain(..used);
+    }
+
+    fn no_reply(&mut self) -> String {
+        let why = match read_reply(&self.buffer) {
+            ReplyParse::Faulty(ReplyFault::TooLong) => return "its reply does not end".to_owned(),
+            ReplyParse::Faulty(fault) => format!("{fault:?}"),
+            ReplyParse::Complete { .. } | ReplyParse::Incomplete => String::new(),
+        };
+        let line = shown(self.buffer.split(|&byte| byte == b'\n').next().unwrap_or_default());
+        self.transcript.push(format!("S: {line}"));
+        format!("it answers what is no SMTP reply (`{line}`, {why})")
     }
 
     /// Whether it says something that nobody asked for, within this time.
@@ -145,14 +163,6 @@ impl Talk {
         match error.kind() {
             io::ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
             _ => format!("the connection is lost: {error}"),
-        }
-    }
-
-    fn write_down(&mut self, heard: &Heard) {
-        let last = heard.lines.len().saturating_sub(1);
-        for (index, line) in heard.lines.iter().enumerate() {
-            let separator = if index == last { ' ' } else { '-' };
-            self.transcript.push(format!("S: {}{separator}{}", heard.answer.code, shown(line.as_bytes())));
         }
     }
 }

@@ -1,6 +1,9 @@
 //! Findings and verdicts in sentences: what is the case, and what follows for whoever must answer for it.
 
+use std::net::IpAddr;
+
 use crate::config::IdentityMode;
+use crate::identity::host::Forwarder;
 
 use super::judge::{Finding, Severity, Verdict};
 use super::mend::Facts;
@@ -26,7 +29,7 @@ pub(super) fn summary(verdict: &Verdict, mode: IdentityMode) -> &'static str {
         State::SafeUnproven if !mode.tells() => {
             "strangers cannot relay, but the mail server decides without knowing them from the gateway (`identity`)"
         }
-        State::SafeUnproven if mode == IdentityMode::Transparent => {
+        State::SafeUnproven if mode.is_transparent() => {
             "strangers cannot relay; the mail server gets connections from their own addresses, and sees those unless \
              something between translates them, which was not shown (name an address that it trusts in `proof.trusted`, or one \
              that it turns away in `proof.shunned`)"
@@ -41,6 +44,9 @@ pub(super) fn summary(verdict: &Verdict, mode: IdentityMode) -> &'static str {
         State::Latent if finds(|f| matches!(f, Finding::HiddenClients(..))) => {
             "the gateway lets an address relay behind which strangers may be hidden: one forwarder before it, and the system is \
              an open relay"
+        }
+        State::Latent if finds(|f| matches!(f, Finding::NoLoginFromGateway)) => {
+            "the mail server lets the gateway's address send without a password: one lost identity, and so may every stranger"
         }
         State::Latent => {
             "others than the gateway may say who the client is: whoever can reach the mail server can be anybody"
@@ -61,7 +67,7 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
         Finding::IgnoresIdentity(_) if *mode == IdentityMode::None => {
             "it is told nothing of who the client is, so every stranger has the gateway's rights".to_owned()
         }
-        Finding::IgnoresIdentity(_) if *mode == IdentityMode::TraceHeader => {
+        Finding::IgnoresIdentity(_) if mode.is_trace_header() => {
             "it is told who the client is only in the message's header, so every stranger has the gateway's rights".to_owned()
         }
         Finding::IgnoresIdentity(ids) => format!(
@@ -92,6 +98,13 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
         Finding::UnknownUsersFromGateway => format!(
             "it accepts users who do not exist from {gateway}, and refuses them to a stranger: a second sign of trust"
         ),
+        Finding::NoLoginFromGateway => format!(
+            "it lets {gateway} send without AUTH, and refuses a stranger who has not logged in: the gateway's address stands for \
+             a password"
+        ),
+        Finding::LoginInClear => {
+            "the gateway's own listener offers AUTH before TLS: passwords go over the wire in clear".to_owned()
+        }
         Finding::CatchAll => {
             "it accepts users who do not exist: a catch-all, or it bounces their mail later to whoever is named as sender \
              (backscatter)"
@@ -117,12 +130,13 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
              of them"
                 .to_owned()
         }
-        Finding::HiddenClients(ip, forwarder) => {
-            let whose = forwarder.as_str();
+        Finding::HiddenClients(forwarders) => {
+            let named = |(ip, whose): &(IpAddr, Forwarder)| format!("{ip}, {}", whose.as_str());
+            let named: Vec<_> = forwarders.iter().map(named).collect();
             format!(
-                "{ip}, {whose}, may relay by `relay.allowed_networks`, and mail from there to a foreign domain is accepted: \
-                 if a forwarder or a NAT before the gateway hides its clients behind {ip}, every stranger relays. Who comes \
-                 from there?"
+                "who comes from {}? That may relay by `relay.allowed_networks`, and mail from there to a foreign domain is \
+                 accepted: if a forwarder or a NAT before the gateway hides its clients behind it, every stranger relays",
+                named.join(", or ")
             )
         }
         Finding::Busy(kind, why) => format!("{}, for it is busy: {why}", question(*kind)),

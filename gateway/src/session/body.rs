@@ -23,8 +23,10 @@ use super::trace::Trace;
 use super::transaction::{Open, Transaction};
 use super::{Action, Client, Output, Session, Taken};
 
-/// How often the minimum rate is checked.
-const RATE_WINDOW: Duration = Duration::from_secs(30);
+/// Over what the minimum rate is measured: what RFC 5321 section 4.5.3.2 gives a client for a piece of a message, and more.
+const RATE_WINDOW: Duration = Duration::from_secs(5 * 60);
+/// The same while places for sessions run out.
+const HURRIED_WINDOW: Duration = Duration::from_secs(30);
 
 /// What is watched while a message's content passes.
 #[derive(Debug)]
@@ -45,6 +47,7 @@ pub(super) enum Fate {
 /// The rate a client keeps up while it sends a body.
 #[derive(Debug)]
 pub(super) struct RateWindow {
+    opened: Millis,
     due: Millis,
     pub(super) bytes: u64,
 }
@@ -67,8 +70,14 @@ pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The messa
 const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "The message goes on far past the limit");
 
 impl RateWindow {
-    pub(super) fn new(now: Millis) -> Self {
-        Self { due: now.after(RATE_WINDOW), bytes: 0 }
+    pub(super) fn new(now: Millis, hurried: bool) -> Self {
+        let span = if hurried { HURRIED_WINDOW } else { RATE_WINDOW };
+        Self { opened: now, due: now.after(span), bytes: 0 }
+    }
+
+    /// Whether the client has kept up `minimum` bytes a second.
+    fn holds(&self, minimum: u64) -> bool {
+        self.bytes >= minimum.saturating_mul(self.due.since(self.opened)) / 1000
     }
 }
 
@@ -124,14 +133,14 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(open: Open, now: Millis, trace: Option<Trace>, keeps: Keeps) -> Self {
+    pub(super) fn new(open: Open, rate: RateWindow, trace: Option<Trace>, keeps: Keeps) -> Self {
         let mut report = open.report;
         report.recipients_accepted = open.accepted;
         Self {
             transcoder: BodyTranscoder::new(Framing::Dots),
             content: Content::new(trace, keeps),
             fate: Fate::Forward,
-            rate: RateWindow::new(now),
+            rate,
             taken: 0,
             report,
         }
@@ -218,7 +227,7 @@ impl Session {
         match &mut self.client {
             Client::Data(state) => state.fate = Fate::Discard(refusal),
             Client::Chunk(state) => state.fate = Fate::Discard(refusal),
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => {}
+            _ => {}
         }
     }
 
@@ -259,28 +268,40 @@ impl Session {
         }
     }
 
+    /// Looks at the rate of a body at hand sooner, if `hurried`.
+    pub(super) fn hurry_body(&mut self, now: Millis, hurried: bool) {
+        let rate = match &mut self.client {
+            Client::Data(state) => &mut state.rate,
+            Client::Chunk(state) => &mut state.rate,
+            _ => return,
+        };
+        if hurried {
+            rate.due = rate.due.min(now.after(HURRIED_WINDOW));
+        }
+    }
+
     /// When the minimum rate is checked next; `None` outside a body.
     pub(super) fn rate_check_at(&self) -> Option<Millis> {
         match &self.client {
             Client::Data(state) => Some(state.rate.due),
             Client::Chunk(state) => Some(state.rate.due),
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => None,
+            _ => None,
         }
     }
 
     /// Checks the rate if that is due, and opens the next window.
     pub(super) fn rate_holds(&mut self, now: Millis) -> bool {
-        let minimum = self.settings.limits.minimum_rate.saturating_mul(RATE_WINDOW.as_secs());
+        let (minimum, hurried) = (self.settings.limits.minimum_rate, self.flags.hurried);
         let rate = match &mut self.client {
             Client::Data(state) => &mut state.rate,
             Client::Chunk(state) => &mut state.rate,
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => return true,
+            _ => return true,
         };
         if now < rate.due {
             return true;
         }
-        let holds = rate.bytes >= minimum;
-        *rate = RateWindow::new(now);
+        let holds = rate.holds(minimum);
+        *rate = RateWindow::new(now, hurried);
         holds
     }
 }

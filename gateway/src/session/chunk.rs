@@ -25,7 +25,7 @@ use super::pipeline::Expect;
 use super::replies::Refusal;
 use super::report::MessageReport;
 use super::transaction::{Chunks, Started, Transaction};
-use super::{Client, Millis, Output, Session, Taken};
+use super::{Client, HURRIED_COMMAND, Millis, Output, Session, Taken};
 
 /// Inside the octets of one BDAT.
 #[derive(Debug)]
@@ -138,7 +138,7 @@ impl Session {
         if length == 0 && !last && !self.spend_idle(out) {
             return true;
         }
-        let rate = RateWindow::new(now);
+        let rate = RateWindow::new(now, self.flags.hurried);
         let mut state = Box::new(ChunkState {
             remaining: length,
             last,
@@ -207,7 +207,10 @@ impl Session {
 
     /// Until when the client must have sent its next whole command: a message in chunks has one deadline for all of them.
     pub(super) fn command_deadline(&self, now: Millis) -> Millis {
-        let deadline = now.after(self.settings.timeouts.command);
+        let mut deadline = now.after(self.settings.timeouts.command);
+        if self.flags.hurried && self.totals.accepted == 0 {
+            deadline = deadline.min(now.after(HURRIED_COMMAND));
+        }
         match &self.transaction {
             Transaction::Open(open) => match &open.chunks {
                 Chunks::Started(started) => deadline.min(started.until),

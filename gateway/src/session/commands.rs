@@ -3,6 +3,8 @@
 //! A command is checked against what this client was told it may use and against the transaction it has asked for, then
 //! encoded anew from its parsed view: no line of the client's reaches the backend as it came.
 
+use std::time::Duration;
+
 use crate::config::EarlyTalk;
 use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
@@ -15,6 +17,7 @@ use crate::time::Millis;
 use super::end::{End, Words};
 use super::handshake::Backend;
 use super::pipeline::Expect;
+use super::question::Wait;
 use super::transaction::{Chunks, Transaction};
 use super::{Action, Client, Hello, Output, Session};
 
@@ -23,6 +26,8 @@ const COMMAND_LINE_MAX: usize = 512;
 /// The same for MAIL and RCPT, to which the extensions offered add: SIZE 26, BODY 17, SMTPUTF8 10 and paths of 4 times the
 /// length, RET 9, ENVID 107, NOTIFY 28, ORCPT 500.
 const ENVELOPE_LINE_MAX: usize = 2048;
+/// How long a client may take to end a line that holds LF or CR, but no CRLF: most that speak so wait for an answer.
+const UNENDED_WAIT: Duration = Duration::from_secs(5);
 /// A line that is longer than this in all is not waited for to end.
 const SKIP_MAX: usize = 256 * 1024;
 /// Commands held for a backend that is not open yet, in bytes; a client that pipelines more waits.
@@ -37,9 +42,12 @@ const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "Line without end");
 impl Session {
     /// Takes at most one command from `input`; how many bytes it was, 0 if it must wait or is incomplete.
     pub(super) fn take_command(&mut self, now: Millis, input: &[u8], out: &mut Output) -> usize {
+        if !self.wait.is_nothing() {
+            return 0;
+        }
         let in_step = self.pipelines() || !self.pipeline.awaits_backend();
         if !in_step || self.pipeline.is_full() || self.backend.held() > HELD_MAX {
-            self.flags.stalled = true;
+            self.wait = Wait::Backend;
             return 0;
         }
         if let Client::Commands { skipping: skipped @ 1.. } = self.client {
@@ -50,7 +58,13 @@ impl Session {
             return input.len();
         }
         match split_line(input, ENVELOPE_LINE_MAX) {
-            Line::Incomplete => 0,
+            Line::Incomplete => {
+                if !self.flags.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
+                    self.flags.unended = true;
+                    self.client_deadline = self.client_deadline.min(now.after(UNENDED_WAIT));
+                }
+                0
+            }
             Line::Overlong { used } => {
                 self.skipped(used.max(1), false, out);
                 used
@@ -76,7 +90,7 @@ impl Session {
                     }
                 };
                 if !handled {
-                    self.flags.stalled = true;
+                    self.wait = Wait::Backend;
                     return 0;
                 }
                 if let Some(heard) = &mut out.heard {
@@ -85,6 +99,7 @@ impl Session {
                 if matches!(self.client, Client::Commands { .. }) {
                     self.client_deadline = self.command_deadline(now);
                 }
+                self.flags.unended = false;
                 used
             }
         }
@@ -197,7 +212,7 @@ impl Session {
             self.toward_backend(out).extend_from_slice(b"RSET\r\n");
             self.expect(Expect::Rset, now);
         } else {
-            self.answer(Words(250, EnhancedCode(2, 0, 0), "Ok"), out);
+            self.reply(Words(250, EnhancedCode(2, 0, 0), "Ok"), out);
         }
         true
     }
@@ -230,18 +245,9 @@ impl Session {
         }
     }
 
-    /// The client talked before the greeting. True if the session ended for it.
-    pub fn early_greeting(&mut self, out: &mut Output) -> bool {
-        out.actions.push(Action::EarlyTalk);
-        if self.settings.early_talk == EarlyTalk::Reject {
-            self.reject_early_talk(out);
-        }
-        self.end.is_some()
-    }
-
     /// A PROXY header came before anything else. It is a load balancer that this listener does not list, or a stranger
     /// who would like to be somebody else; either gets no further. Of a version 2 header nothing is read as a command.
-    pub fn refuse_proxy_header(&mut self, out: &mut Output) {
+    pub(super) fn refuse_proxy_header(&mut self, out: &mut Output) {
         out.actions.push(Action::ProxyHeader);
         let words = Words(554, EnhancedCode(5, 7, 1), "PROXY headers are not taken here; list the load balancer");
         self.finish_with(End::ProxyHeader, words, out);
@@ -274,13 +280,13 @@ impl Session {
     }
 
     /// Answers in order, at no cost to the client.
-    pub(super) fn answer(&mut self, words: Words, out: &mut Output) {
+    pub(super) fn reply(&mut self, words: Words, out: &mut Output) {
         self.pipeline.answer(&mut out.to_client, |to| words.encode(to));
     }
 
     /// Answers a command that was refused, and charges for it.
     pub(super) fn error(&mut self, words: Words, out: &mut Output) {
-        self.answer(words, out);
+        self.reply(words, out);
         self.charge_error(out);
     }
 
@@ -295,7 +301,7 @@ impl Session {
     /// Answers a command that brings no mail nearer.
     pub(super) fn idle(&mut self, words: Words, out: &mut Output) {
         if self.spend_idle(out) {
-            self.answer(words, out);
+            self.reply(words, out);
         }
     }
 

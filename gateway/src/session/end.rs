@@ -6,6 +6,7 @@ use crate::time::Millis;
 
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
+use super::question::Wait;
 use super::report::MessageOutcome;
 use super::transaction::Transaction;
 use super::{Action, Client, Output, Session};
@@ -112,9 +113,9 @@ impl Session {
         self.flags.half_closed = true;
         self.flags.gone |= gone;
         match &self.client {
-            Client::Closed => {}
+            Client::Closed | Client::Ending(..) => {}
             Client::Commands { .. } if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
-            Client::Commands { .. } => self.finish(End::ClientClosed, out),
+            Client::Greeting(_) | Client::Commands { .. } => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
                 self.abort_message(now, out);
                 // Nor may the backend go on waiting for what follows DATA.
@@ -126,7 +127,7 @@ impl Session {
 
     /// Lets go of clients that nothing is owed to any more: those that are half closed, and all of them when draining.
     pub(super) fn settle_end(&mut self, out: &mut Output) {
-        if !self.pipeline.is_empty() || !matches!(self.client, Client::Commands { .. }) {
+        if !self.pipeline.is_empty() || !matches!(self.client, Client::Commands { .. } | Client::Greeting(_)) {
             return;
         }
         if self.flags.half_closed {
@@ -156,9 +157,13 @@ impl Session {
         self.finish_with(End::Killed, Words(421, EnhancedCode(4, 3, 2), "Closed by the administrator"), out);
     }
 
-    /// Says `words` behind what is owed and ends the session.
+    /// Says `words` behind what is owed and ends the session. A message whose verdict is owed is waited for, whatever its
+    /// client did then: to be told anything else is to send it again.
     pub(super) fn finish_with(&mut self, end: End, words: Words, out: &mut Output) {
-        if !matches!(self.client, Client::Closed) {
+        let at_once = matches!(end, End::Drained | End::Killed);
+        if self.pipeline.owes_message() && matches!(self.client, Client::Commands { .. }) && !at_once {
+            self.client = Client::Ending(end, words);
+        } else if !matches!(self.client, Client::Closed | Client::Ending(..)) || at_once {
             words.encode(&mut out.to_client);
             self.finish(end, out);
         }
@@ -172,6 +177,7 @@ impl Session {
         // Inside a body, QUIT would be content.
         let between_commands = self.pipeline.is_empty() && matches!(self.client, Client::Commands { .. });
         self.client = Client::Closed;
+        self.wait = Wait::Nothing;
         self.end = Some(end);
         self.report_unanswered(out);
         if between_commands && matches!(self.backend, Backend::Ready(_)) {
@@ -187,6 +193,10 @@ impl Session {
         let owed = self.pipeline.take().into_iter().filter_map(|owed| match owed {
             Owed::Backend(Expect::Message(report)) => Some(report),
             Owed::Backend(_) | Owed::Gateway(_) => None,
+        });
+        let owed = owed.map(|mut report| {
+            report.reply = "verdict unknown".to_owned();
+            report
         });
         for mut report in owed.chain(self.take_started_report()) {
             report.answered = report.ended;

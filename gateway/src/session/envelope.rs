@@ -3,6 +3,8 @@
 //!
 //! What passes here was offered to this client, is well-formed, and was let pass by the relay guard.
 
+use std::time::Duration;
+
 use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
@@ -10,20 +12,24 @@ use crate::smtp::address::{ForwardPath, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
 use crate::smtp::domains::Membership;
 use crate::smtp::ehlo::Extensions;
-use crate::smtp::reply::EnhancedCode;
+use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::smtp::xtext;
 use crate::time::Millis;
 
 use super::commands::{LOST, NO_MAIL};
 use super::end::{End, Words};
-use super::handshake::Backend;
+use super::handshake::{Backend, NO_IDENTITY};
 use super::pipeline::Expect;
+use super::question::{Asked, Question, RecipientVerdict, Wait};
 use super::report::MessageReport;
 use super::transaction::{Chunks, Open, Transaction};
-use super::{Action, Output, Session};
+use super::{Action, Client, Output, Session};
 
 /// Recipients named in the log for one message.
 const RECIPIENTS_REPORTED: usize = 10;
+
+/// How long a recipient is asked about; then it passes.
+const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 const NO_HELLO: Words = Words(503, EnhancedCode(5, 5, 1), "EHLO or HELO first");
 const NESTED: Words = Words(503, EnhancedCode(5, 5, 1), "Nested MAIL");
@@ -74,7 +80,11 @@ impl Session {
         }
         let needs = self.mail_needs(esmtp, path, params)?;
         if self.hold == Hold::Defer {
-            self.answer(HELD, out);
+            self.reply(HELD, out);
+            return Ok(());
+        }
+        if !self.can_be_told() {
+            self.reply(NO_IDENTITY, out);
             return Ok(());
         }
         if self.budget.message(&self.settings.limits) == Spent::Exhausted {
@@ -169,15 +179,47 @@ impl Session {
         if open.asked > limit {
             return self.error(TOO_MANY_RECIPIENTS, out);
         }
-        open.forwarded += 1;
         if !params.is_empty() {
             open.needs = open.needs.union(Extensions::DSN);
         }
         if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
             open.report.recipients.push(path.as_str().into());
         }
+        if self.settings.asks_recipients {
+            let mut command = Vec::new();
+            encode_rcpt(path, params.iter(), &mut command);
+            let ticket = self.tickets.next();
+            self.wait = Wait::Recipient(Box::new(Asked { ticket, until: now.after(ANSWER_WAIT), command }));
+            out.actions.push(Action::Ask(ticket, Question::Recipient(path.as_str().into())));
+            return;
+        }
+        open.forwarded += 1;
         encode_rcpt(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Rcpt, now);
+    }
+
+    /// A recipient that was asked about passes, or does not. Its reply has its place: nothing was taken behind it.
+    pub(super) fn recipient_judged(&mut self, now: Millis, verdict: RecipientVerdict, out: &mut Output) {
+        let Wait::Recipient(asked) = std::mem::take(&mut self.wait) else { return };
+        let Some(open) = self.transaction.open_mut() else {
+            // The backend was lost meanwhile.
+            return self.idle(LOST, out);
+        };
+        match verdict {
+            RecipientVerdict::Pass => {
+                open.forwarded += 1;
+                self.toward_backend(out).extend_from_slice(&asked.command);
+                self.expect(Expect::Rcpt, now);
+            }
+            RecipientVerdict::Refuse { code, enhanced, text } => {
+                self.pipeline.answer(&mut out.to_client, |to| encode_reply(code, Some(enhanced), &text, to));
+                self.charge_error(out);
+            }
+        }
+        if matches!(self.client, Client::Commands { .. }) {
+            self.client_deadline = self.command_deadline(now);
+            self.settle_end(out);
+        }
     }
 
     /// Counts a recipient that the guard refused. Its transaction is one attempt, however many there are: a stranger writes

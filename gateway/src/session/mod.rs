@@ -20,6 +20,7 @@ mod end;
 mod envelope;
 mod handshake;
 mod pipeline;
+mod question;
 mod replies;
 mod report;
 mod settings;
@@ -29,31 +30,44 @@ mod transaction;
 use std::net::SocketAddr;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
+use crate::config::EarlyTalk;
 use crate::identity::ClientAddr;
+use crate::identity::proxy_in::begins_header;
 use crate::identity::xclient::{ClientName, Ipv6Form};
+use crate::opening::IdentityFault;
 use crate::policy::budget::Budget;
 use crate::policy::offences::{Offence, SessionOffences};
 use crate::policy::relay_guard::Hold;
+use crate::smtp::starttls::NothingBuffered;
 use crate::time::{Millis, WallClock};
 
 pub use end::End;
+pub use question::{Answer, Question, RecipientVerdict, Ticket};
 pub use report::{MessageOutcome, MessageReport, SessionTotals};
 pub use settings::{Dialect, Settings};
 
 use body::DataState;
 use chunk::ChunkState;
+use end::Words;
 use handshake::Backend;
 use pipeline::Pipeline;
+use question::{Tickets, Wait};
 use transaction::Transaction;
+
+/// How long a client that has brought no mail may take for a command while places for sessions run out.
+const HURRIED_COMMAND: Duration = Duration::from_secs(30);
+/// How soon at the latest what was said before the greeting is handed in.
+const EARLY_WAIT: Duration = Duration::from_secs(1);
 
 /// What the driver shall do, in order, after it has written what [`Output`] holds.
 #[derive(Debug)]
 pub enum Action {
     /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
     Dial,
-    /// Look up the client's name, then call [`Session::client_name`]. Sent together with `Dial`, when XCLIENT may want it.
-    LookUpName,
+    /// Find this out, then call [`Session::answer`] with the same ticket.
+    Ask(Ticket, Question),
     /// Close the backend's connection; what was written before may still be delivered.
     CloseBackend,
     /// Write what is left for the client, then close its connection.
@@ -68,8 +82,13 @@ pub enum Action {
     ProxyHeader,
     /// A client did something else that speaks against it.
     Offence(Offence),
+    /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
+    /// [`Session::backend_not_secured`].
+    SecureBackend(NothingBuffered),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
-    IdentityFailed(&'static str),
+    IdentityFailed(IdentityFault),
+    /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.
+    BackendTlsFailed(String),
     /// The backend took the client's identity, and offers it XCLIENT as if it had not.
     IdentityDoubted,
     /// The backend took the client's identity, and its session is open.
@@ -111,8 +130,21 @@ enum Client {
     Data(Box<DataState>),
     /// The next bytes are counted octets.
     Chunk(Box<ChunkState>),
+    /// Nothing is read before the greeting, which is sent at this time; who talks before it talks too early.
+    Greeting(Millis),
+    /// Nothing more is read, but the verdict on a message is still owed; then these words end the session.
+    Ending(End, Words),
     /// Nothing more is read.
     Closed,
+}
+
+/// The client's host name.
+#[derive(Debug, Default)]
+enum Name {
+    #[default]
+    Unasked,
+    Asked(Ticket),
+    Known(ClientName),
 }
 
 /// The name a client gave.
@@ -131,8 +163,10 @@ struct Flags {
     gone: bool,
     /// The gateway is going down: no further transaction begins.
     draining: bool,
-    /// The next command is there and waits for the backend: more input is of no use.
-    stalled: bool,
+    /// What was read last of a command ends as no line does; if no more comes, that is said.
+    unended: bool,
+    /// Places for sessions run out, so that slow ones must make room.
+    hurried: bool,
 }
 
 /// One client's session, and the backend session that serves it.
@@ -146,7 +180,9 @@ pub struct Session {
     pipeline: Pipeline,
     transaction: Transaction,
     hello: Option<Hello>,
-    name: Option<ClientName>,
+    name: Name,
+    tickets: Tickets,
+    wait: Wait,
     destination: Option<SocketAddr>,
     clock: Option<WallClock>,
     budget: Budget,
@@ -175,7 +211,9 @@ impl Session {
             pipeline: Pipeline::default(),
             transaction: Transaction::None,
             hello: None,
-            name: None,
+            name: Name::Unasked,
+            tickets: Tickets::default(),
+            wait: Wait::Nothing,
             destination: None,
             clock: None,
             budget: Budget::default(),
@@ -190,9 +228,36 @@ impl Session {
         }
     }
 
-    /// Sends the greeting.
-    pub fn greet(&mut self, out: &mut Output) {
+    /// Begins: the greeting is sent after `delay`, during which a client that talks talks too early. `early`: it has talked
+    /// already. A load balancer that speaks for itself, and so knows that it is served, is neither early nor kept waiting.
+    pub fn begin(&mut self, now: Millis, delay: Duration, early: bool, out: &mut Output) {
+        let is_client = self.client_addr.is_named();
+        if !is_client || (delay.is_zero() && !early) {
+            self.greet(now, out);
+        } else {
+            // What was said already is handed in before this is over.
+            self.client = Client::Greeting(now.after(delay.max(EARLY_WAIT)));
+        }
+    }
+
+    fn greet(&mut self, now: Millis, out: &mut Output) {
         out.to_client.extend_from_slice(&self.settings.greeting);
+        self.client = Client::Commands { skipping: 0 };
+        self.client_deadline = now.after(self.settings.timeouts.command);
+    }
+
+    fn talked_before_greeting(&mut self, input: &[u8], out: &mut Output) {
+        if self.client_addr.is_direct() && begins_header(input) {
+            return self.refuse_proxy_header(out);
+        }
+        out.actions.push(Action::EarlyTalk);
+        match self.settings.early_talk {
+            EarlyTalk::Reject => self.reject_early_talk(out),
+            EarlyTalk::Log => {
+                out.to_client.extend_from_slice(&self.settings.greeting);
+                self.client = Client::Commands { skipping: 0 };
+            }
+        }
     }
 
     /// Takes bytes from the client. `input` must begin with what the last call left over.
@@ -226,7 +291,11 @@ impl Session {
                 }
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
                 Client::Chunk(_) => self.take_chunk(now, &mut input[used..], out),
-                Client::Closed => return Taken { used: input.len(), forward: 0..0 },
+                Client::Greeting(_) => {
+                    self.talked_before_greeting(&input[used..], out);
+                    continue;
+                }
+                Client::Ending(..) | Client::Closed => return Taken { used: input.len(), forward: 0..0 },
             };
             let start = used;
             used += forward.used;
@@ -250,19 +319,51 @@ impl Session {
         self.hold = hold;
     }
 
+    /// Places for sessions run out, or do so no more: a body that hardly moves is waited for less.
+    pub fn hurry(&mut self, now: Millis, hurried: bool) {
+        if self.flags.hurried != hurried {
+            self.flags.hurried = hurried;
+            self.hurry_body(now, hurried);
+            if hurried && self.totals.accepted == 0 && matches!(self.client, Client::Commands { .. }) {
+                self.client_deadline = self.client_deadline.min(now.after(HURRIED_COMMAND));
+            }
+        }
+    }
+
+    /// What was asked is known.
+    pub fn answer(&mut self, now: Millis, ticket: Ticket, answer: Answer, out: &mut Output) {
+        match answer {
+            Answer::ClientName(name) => {
+                if matches!(self.name, Name::Asked(asked) if asked == ticket) {
+                    self.client_name(now, name, out);
+                }
+            }
+            Answer::Recipient(verdict) => {
+                if matches!(&self.wait, Wait::Recipient(asked) if asked.ticket == ticket) {
+                    self.recipient_judged(now, verdict, out);
+                }
+            }
+        }
+    }
+
     /// Whether bytes of the client are of use now.
     pub fn wants_client(&self) -> bool {
         match &self.client {
-            Client::Commands { .. } => !self.flags.half_closed && !self.flags.stalled,
+            Client::Commands { .. } => !self.flags.half_closed && self.wait.is_nothing(),
             Client::AwaitGoAhead { early } => !early,
-            Client::Data(_) | Client::Chunk(_) => true,
-            Client::Closed => false,
+            Client::Greeting(_) | Client::Data(_) | Client::Chunk(_) => true,
+            Client::Ending(..) | Client::Closed => false,
         }
     }
 
     /// When [`Session::tick`] must be called at the latest.
     pub fn deadline(&self) -> Millis {
-        let mut deadline = if self.backend_owes() { self.backend_deadline } else { self.client_deadline };
+        let mut deadline = match (&self.client, self.wait.until()) {
+            (Client::Greeting(until), _) => *until,
+            (_, Some(until)) => until,
+            _ if self.backend_owes() => self.backend_deadline,
+            _ => self.client_deadline,
+        };
         if let Some(check) = self.rate_check_at() {
             deadline = deadline.min(check);
         }
@@ -287,6 +388,8 @@ impl Session {
     /// What it is doing, for people.
     pub fn state(&self) -> &'static str {
         match &self.client {
+            Client::Greeting(_) => "connected",
+            Client::Ending(..) => "verdict",
             Client::Closed => "ending",
             Client::Data(_) | Client::Chunk(_) => "message",
             Client::AwaitGoAhead { .. } => "data",

@@ -84,6 +84,11 @@ impl Pipeline {
         self.queue.push_front(Owed::Backend(expect));
     }
 
+    /// Whether the backend owes one reply only, to what it was told last.
+    pub(super) fn owes_one(&self) -> bool {
+        self.queue.iter().filter(|owed| matches!(owed, Owed::Backend(_))).count() == 1
+    }
+
     /// Whether the backend's next reply is the verdict on a message.
     pub(super) fn awaits_message(&self) -> bool {
         matches!(self.queue.front(), Some(Owed::Backend(Expect::Message(_))))

@@ -1,24 +1,26 @@
 //! The backend half once its session is open: each reply finds the command it answers.
 
 use crate::smtp::ehlo::Extensions;
-use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
+use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, read_reply};
 use crate::time::Millis;
 
-use super::body::DataState;
+use super::body::{DataState, RateWindow};
 use super::end::{End, Words};
 use super::handshake::Backend;
 use super::pipeline::{Expect, Owed};
+use super::question::RecipientVerdict;
 use super::report::MessageReport;
 use super::transaction::Transaction;
 use super::{Action, Client, Output, Session};
 
-/// Longest reply in bytes, all lines together.
-const REPLY_MAX: usize = 16 * 1024;
-
 const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
-const CONFUSED: Words =
+pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
+
+/// Said to who falls silent on what is no whole line.
+const UNENDED: Words =
+    Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
 
 const RESET: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
 
@@ -53,23 +55,27 @@ impl From<Words> for Refusal {
 
 impl Session {
     /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
-    pub fn backend_bytes(&mut self, now: Millis, input: &[u8], out: &mut Output) -> usize {
+    /// `unsent`: some of what was said to it has not left yet.
+    pub fn backend_bytes(&mut self, now: Millis, input: &[u8], unsent: bool, out: &mut Output) -> usize {
         let mut used = 0;
         while used < input.len() {
             if let Backend::None = self.backend {
                 return input.len();
             }
-            match parse_reply(&input[used..]) {
-                ReplyParse::Complete { reply, used: length } if length <= REPLY_MAX => {
-                    used += length;
-                    match self.backend {
-                        Backend::Opening(_) => self.opening_reply(now, &reply, used < input.len(), out),
-                        Backend::Ready(_) => self.ready_reply(now, &reply, out),
-                        Backend::None => {}
-                    }
+            if self.backend.is_opening() {
+                match self.opening_bytes(now, &input[used..], out) {
+                    0 => break,
+                    taken => used += taken,
                 }
-                ReplyParse::Incomplete if input.len() - used < REPLY_MAX => break,
-                ReplyParse::Complete { .. } | ReplyParse::Incomplete | ReplyParse::Faulty(_) => {
+                continue;
+            }
+            match read_reply(&input[used..]) {
+                ReplyParse::Complete { reply, used: length } => {
+                    used += length;
+                    self.ready_reply(now, &reply, unsent, out);
+                }
+                ReplyParse::Incomplete => break,
+                ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
                     return input.len();
                 }
@@ -91,24 +97,30 @@ impl Session {
     /// hear, but nothing said before can accept a message whose end did not reach it.
     pub fn backend_broken(&mut self, now: Millis, last_words: &[u8], out: &mut Output) {
         let mut rest = last_words;
-        while let ReplyParse::Complete { reply, used } = parse_reply(rest) {
+        while let ReplyParse::Complete { reply, used } = read_reply(rest) {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            rest = &rest[used..];
             match self.backend {
-                Backend::Opening(_) => self.opening_reply(now, &reply, !rest.is_empty(), out),
-                Backend::Ready(_) => self.ready_reply(now, &reply, out),
+                Backend::Opening(_) => {
+                    self.opening_bytes(now, rest, out);
+                }
+                Backend::Ready(_) => self.ready_reply(now, &reply, false, out),
                 Backend::None => break,
             }
+            rest = &rest[used..];
         }
         self.backend_closed(now, out);
         self.after_backend(now, out);
     }
 
     fn after_backend(&mut self, now: Millis, out: &mut Output) {
-        self.flags.stalled = false;
+        self.wait.end_for_backend();
         if self.pipeline.is_empty() {
+            if let Client::Ending(end, words) = self.client {
+                self.client = Client::Commands { skipping: 0 };
+                return self.finish_with(end, words, out);
+            }
             if matches!(self.client, Client::Commands { .. }) {
                 self.client_deadline = self.command_deadline(now);
             }
@@ -116,7 +128,9 @@ impl Session {
         }
     }
 
-    fn ready_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+    fn ready_reply(&mut self, now: Millis, reply: &Reply<'_>, unsent: bool, out: &mut Output) {
+        // What has not left cannot have been answered; only a refusal may come before the end.
+        let too_soon = unsent && self.pipeline.owes_one();
         let Some(expect) = self.pipeline.settle() else {
             return self.unasked_reply(now, reply, out);
         };
@@ -126,7 +140,7 @@ impl Session {
             Expect::Data => (reply.code == 354 && self.transaction.open_mut().is_some()) || class >= 4,
             _ => class == 2 || class >= 4,
         };
-        if !understood {
+        if !understood || (too_soon && class < 4) {
             self.pipeline.unsettle(expect);
             return self.backend_failed(now, CONFUSED, out);
         }
@@ -157,6 +171,11 @@ impl Session {
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
             Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
+        }
+        if too_soon {
+            // What is still to leave would be read as something else.
+            self.drop_backend(out);
+            self.fail_owed(now, &Refusal::from(CONFUSED), out);
         }
         if reply.code == 421 {
             // It closes of its own accord; QUIT would reach nobody.
@@ -201,7 +220,8 @@ impl Session {
         if let Some(open) = self.transaction.take() {
             self.client_deadline = now.after(self.settings.timeouts.body);
             let trace = self.trace(now, open.needs);
-            let state = DataState::new(*open, now, trace, self.settings.header_keeps());
+            let rate = RateWindow::new(now, self.flags.hurried);
+            let state = DataState::new(*open, rate, trace, self.settings.header_keeps());
             self.client = Client::Data(Box::new(state));
         }
     }
@@ -245,7 +265,11 @@ impl Session {
                 let Words(_, enhanced, text) = words;
                 self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
             }
-            Client::Commands { .. } | Client::AwaitGoAhead { .. } | Client::Closed => {
+            Client::Greeting(_)
+            | Client::Commands { .. }
+            | Client::AwaitGoAhead { .. }
+            | Client::Ending(..)
+            | Client::Closed => {
                 self.fail_owed(now, &Refusal::from(words), out);
             }
             Client::Data(_) | Client::Chunk(_) => {
@@ -262,7 +286,7 @@ impl Session {
             self.client = Client::Commands { skipping: 0 };
             early_body = early;
         }
-        self.flags.stalled = false;
+        self.wait.end_for_backend();
         let mut rest = self.pipeline.take();
         while let Some(owed) = rest.pop_front() {
             match owed {
@@ -319,7 +343,20 @@ impl Session {
 
     /// A deadline or rate check is due. `backend_stalled`: the backend takes no bytes, so the client cannot be blamed.
     pub fn tick(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) {
-        if matches!(self.client, Client::Closed) {
+        match &self.client {
+            Client::Closed => return,
+            Client::Greeting(until) => {
+                if now >= *until {
+                    self.greet(now, out);
+                }
+                return;
+            }
+            _ => {}
+        }
+        if self.wait.until().is_some_and(|until| now >= until) {
+            self.recipient_judged(now, RecipientVerdict::Pass, out);
+        }
+        if self.wait.until().is_some() {
             return;
         }
         if self.backend_owes() {
@@ -329,6 +366,9 @@ impl Session {
                 return;
             }
         } else if now >= self.client_deadline {
+            if self.flags.unended {
+                return self.finish_with(End::ClientTimeout, UNENDED, out);
+            }
             self.abort_message(now, out);
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;

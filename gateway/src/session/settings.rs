@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::config::{BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use crate::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
@@ -17,6 +17,8 @@ pub struct Settings {
     pub(super) greeting: Box<[u8]>,
     /// How the backend is told who the client is.
     pub identity: IdentityMode,
+    /// Whether the connection to the backend is encrypted.
+    pub backend_tls: BackendTls,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -27,6 +29,8 @@ pub struct Settings {
     pub early_talk: EarlyTalk,
     /// What may be in a message that is text.
     pub body_rules: BodyRules,
+    /// Whether each recipient that may pass is asked about first ([`Question::Recipient`](super::Question::Recipient)).
+    pub asks_recipients: bool,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
 }
@@ -39,6 +43,7 @@ impl Settings {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
+            backend_tls: backend.tls,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
@@ -50,6 +55,7 @@ impl Settings {
                     BareNewline::Normalize => BareNewlineRule::Normalize,
                 },
             },
+            asks_recipients: false,
             record_messages,
         }
     }

@@ -9,13 +9,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use mail_parser::DateTime;
 
-use crate::config::IdentityMode;
 use crate::identity::xclient::ClientName;
 use crate::smtp::address::is_domain;
 use crate::smtp::ehlo::Extensions;
 use crate::time::Millis;
 
-use super::Session;
+use super::{Name, Session};
 
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]
@@ -36,12 +35,12 @@ impl Trace {
 impl Session {
     /// For a message that begins now and uses these extensions; `None` for backends that are told otherwise.
     pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<Trace> {
-        if self.settings.identity != IdentityMode::TraceHeader {
+        if !self.settings.identity.is_trace_header() {
             return None;
         }
         let hello = self.hello.as_ref()?;
         let name = match &self.name {
-            Some(ClientName::Verified(name)) => format!("{name} "),
+            Name::Known(ClientName::Verified(name)) => format!("{name} "),
             _ => String::new(),
         };
         let protocol = match hello.esmtp {

@@ -67,10 +67,22 @@ impl XclientAttributes {
     pub const DESTADDR: Self = Self(1 << 6);
     /// Server port the client connected to.
     pub const DESTPORT: Self = Self(1 << 7);
+    /// Client host name that only the reverse look-up vouches for (Postfix).
+    pub const REVERSE_NAME: Self = Self(1 << 8);
 
     /// Whether every bit of `other` is set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
+    }
+
+    /// Whether any bit of `other` is set.
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// Both.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -125,7 +137,7 @@ fn extension_of(keyword: &[u8]) -> Option<Extensions> {
 }
 
 fn attribute_of(word: &[u8]) -> Option<XclientAttributes> {
-    const NAMES: [(&str, XclientAttributes); 8] = [
+    const NAMES: [(&str, XclientAttributes); 9] = [
         ("NAME", XclientAttributes::NAME),
         ("ADDR", XclientAttributes::ADDR),
         ("PORT", XclientAttributes::PORT),
@@ -134,6 +146,7 @@ fn attribute_of(word: &[u8]) -> Option<XclientAttributes> {
         ("LOGIN", XclientAttributes::LOGIN),
         ("DESTADDR", XclientAttributes::DESTADDR),
         ("DESTPORT", XclientAttributes::DESTPORT),
+        ("REVERSE_NAME", XclientAttributes::REVERSE_NAME),
     ];
     NAMES.iter().find(|(name, _)| word.eq_ignore_ascii_case(name.as_bytes())).map(|(_, attribute)| *attribute)
 }

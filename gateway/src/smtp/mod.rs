@@ -12,4 +12,5 @@ pub mod ehlo;
 pub mod labels;
 pub mod line;
 pub mod reply;
+pub mod starttls;
 pub mod xtext;

@@ -58,7 +58,12 @@ pub enum ReplyFault {
     TooManyLines,
     /// The lines of one reply bear different codes.
     MixedCodes,
+    /// All lines together are longer than [`REPLY_MAX`].
+    TooLong,
 }
+
+/// Longest reply read from a backend, all lines together, in bytes.
+pub const REPLY_MAX: usize = 16 * 1024;
 
 /// Longest reply line accepted, CRLF included, in bytes. RFC 5321 allows 512; servers exceed it with long texts.
 pub const LINE_MAX: usize = 2048;
@@ -91,6 +96,16 @@ pub fn parse_reply(input: &[u8]) -> ReplyParse<'_> {
         }
     }
     ReplyParse::Faulty(ReplyFault::TooManyLines)
+}
+
+/// Parses the first reply in `input`, which may not be longer than [`REPLY_MAX`]: what whoever speaks with a server reads
+/// replies by.
+pub fn read_reply(input: &[u8]) -> ReplyParse<'_> {
+    match parse_reply(input) {
+        ReplyParse::Complete { used, .. } if used > REPLY_MAX => ReplyParse::Faulty(ReplyFault::TooLong),
+        ReplyParse::Incomplete if input.len() >= REPLY_MAX => ReplyParse::Faulty(ReplyFault::TooLong),
+        parsed => parsed,
+    }
 }
 
 /// One line through its LF: its code, and whether it is the last of its reply.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use smtp_gateway::config::{BareNewline, Config, EarlyTalk, IdentityMode};
+use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode};
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
 use smtp_gateway::session::{Dialect, Session, Settings};
 use smtp_gateway::smtp::domains::DomainSet;
@@ -38,8 +38,11 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
         offers => dialect(offers, &config)?,
     };
     let client: SocketAddr = value("client", "203.0.113.9:4711").parse().map_err(|_| "bad client")?;
-    let client = ClientAddr::direct(PeerAddr::from_socket(client));
-    Ok(Session::new(Arc::new(Settings::new(&config, 0, true)), Arc::new(dialect), client, now))
+    let peer = PeerAddr::from_socket(client);
+    let client = if settings.contains_key("unnamed") { ClientAddr::unnamed(peer) } else { ClientAddr::direct(peer) };
+    let mut session_settings = Settings::new(&config, 0, true);
+    session_settings.asks_recipients = settings.contains_key("asks_recipients");
+    Ok(Session::new(Arc::new(session_settings), Arc::new(dialect), client, now))
 }
 
 fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {
@@ -85,6 +88,10 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
+        "backend_tls" => {
+            let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
+            config.backends[0].tls = named.ok_or_else(|| format!("no policy {value}"))?;
+        }
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {
             let networks = value.split_whitespace().map(str::parse).collect::<Result<_, _>>();
@@ -113,7 +120,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "text_line" => config.limits.text_line = Some(size(number()?)?),
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
-        "client" | "name" | "backend_offers" | "whole_packets_only" | "greeting" => {}
+        "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
+        | "greeting" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

@@ -4,7 +4,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, MessageReport, Output, Session};
+use smtp_gateway::session::{Action, Answer, MessageReport, Output, Question, RecipientVerdict, Session, Ticket};
+use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
 
 use super::Packets;
@@ -14,6 +15,9 @@ use super::settings::{self, Map};
 const DESTINATION: &str = "192.0.2.1:25";
 /// When the backend is connected to: 2026-11-25 12:00:00 UTC.
 const UNIX_SECONDS: i64 = 1_795_608_000;
+
+/// How long `@ greeting = held` holds it.
+const GREETING_DELAY: Duration = Duration::from_secs(5);
 
 /// One session with both its ends.
 #[derive(Debug)]
@@ -38,7 +42,12 @@ pub struct Stage {
     name: ClientName,
     /// The transcript knows of the dial, and has not said how it went.
     hanging: bool,
-    greeted: bool,
+    /// The gateway wants TLS with the backend.
+    securing: bool,
+    /// The gateway asks about a recipient.
+    asked: Option<Ticket>,
+    /// What is said to the backend stays unsent.
+    stuck: bool,
     client_in: Vec<u8>,
     client_eof: bool,
     backend_in: Vec<u8>,
@@ -60,27 +69,57 @@ impl Stage {
             out: Output::default(),
             packets,
             now,
-            name: settings.get("name").map_or(ClientName::Unavailable, |name| ClientName::verified(name)),
+            name: match (settings.get("name"), settings.get("reverse")) {
+                (Some(name), _) => ClientName::verified(name),
+                (None, Some(name)) => ClientName::Unconfirmed { reverse: name.as_str().into(), temporary: false },
+                (None, None) => ClientName::Unavailable,
+            },
             hanging: false,
-            greeted: false,
+            securing: false,
+            asked: None,
+            stuck: false,
             client_in: Vec::new(),
             client_eof: false,
             backend_in: Vec::new(),
             events: VecDeque::new(),
         };
-        if !settings.contains_key("greeting") {
-            stage.greet();
-        }
+        let delay = if settings.contains_key("greeting") { GREETING_DELAY } else { Duration::ZERO };
+        stage.session.begin(now, delay, false, &mut stage.out);
+        stage.pump();
         Ok(stage)
     }
 
     /// The greeting's delay is over.
     pub fn greet(&mut self) {
-        self.greeted = true;
-        if self.client_in.is_empty() || !self.session.early_greeting(&mut self.out) {
-            self.session.greet(&mut self.out);
-        }
+        self.time_passes(GREETING_DELAY.as_secs(), false);
+    }
+
+    /// What was asked about a recipient is answered: "pass", or a reply.
+    pub fn answered(&mut self, how: &str) -> Result<(), String> {
+        let ticket = self.asked.take().ok_or("nothing was asked")?;
+        self.quiet()?;
+        let verdict = match how.split_once(' ') {
+            None => RecipientVerdict::Pass,
+            Some((code, text)) => {
+                let code: u16 = code.parse().map_err(|_| "a code is needed")?;
+                RecipientVerdict::Refuse {
+                    code,
+                    enhanced: EnhancedCode(if code < 500 { 4 } else { 5 }, 7, 1),
+                    text: text.into(),
+                }
+            }
+        };
+        // One that was never asked for changes nothing.
+        self.session.answer(self.now, ticket, Answer::ClientName(ClientName::Unavailable), &mut self.out);
+        self.session.answer(self.now, ticket, Answer::Recipient(verdict), &mut self.out);
+        self.session.answer(self.now, ticket, Answer::Recipient(RecipientVerdict::Pass), &mut self.out);
         self.pump();
+        Ok(())
+    }
+
+    /// From now on the backend takes no more bytes, or does again.
+    pub fn stick(&mut self, stuck: bool) {
+        self.stuck = stuck;
     }
 
     /// The client sends bytes.
@@ -162,6 +201,18 @@ impl Stage {
         Ok(())
     }
 
+    /// The gateway was asked to begin TLS with the backend; `how` it went: "" or why not.
+    pub fn secured(&mut self, how: &str) -> Result<(), String> {
+        take_flag(&mut self.securing, "TLS with the backend was not begun")?;
+        self.quiet()?;
+        match how {
+            "" => self.session.backend_secured(self.now, &mut self.out),
+            why => self.session.backend_not_secured(self.now, why.to_owned(), &mut self.out),
+        }
+        self.pump();
+        Ok(())
+    }
+
     /// Nothing has happened that was not expected.
     pub fn quiet(&self) -> Result<(), String> {
         let left = |side: &str, bytes: &[u8]| {
@@ -171,6 +222,7 @@ impl Stage {
         left("the backend", &self.to_backend)?;
         for (flag, what) in [
             (self.dialling, "the backend was dialled"),
+            (self.securing, "TLS with the backend was begun"),
             (self.backend_closed, "the backend's connection was closed"),
             (self.client_closed, "the client's connection was closed"),
         ] {
@@ -232,13 +284,13 @@ impl Stage {
         loop {
             self.collect();
             if !self.backend_in.is_empty() {
-                let used = self.session.backend_bytes(self.now, &self.backend_in, &mut self.out);
+                let used = self.session.backend_bytes(self.now, &self.backend_in, self.stuck, &mut self.out);
                 self.backend_in.drain(..used.min(self.backend_in.len()));
                 if used > 0 {
                     continue;
                 }
             }
-            if !self.greeted || !self.session.wants_client() {
+            if !self.session.wants_client() {
                 break;
             }
             let taken = self.session.client_bytes(self.now, &mut self.client_in, &mut self.out);
@@ -264,11 +316,16 @@ impl Stage {
         for action in std::mem::take(&mut self.out.actions) {
             match action {
                 Action::Dial => self.dialling = true,
-                Action::LookUpName => self.session.client_name(self.now, self.name.clone(), &mut self.out),
+                Action::Ask(ticket, Question::ClientName) => {
+                    let answer = Answer::ClientName(self.name.clone());
+                    self.session.answer(self.now, ticket, answer, &mut self.out);
+                }
+                Action::Ask(ticket, Question::Recipient(_)) => self.asked = Some(ticket),
                 Action::CloseBackend => {
                     self.backend_closed = true;
                     self.dialling = false;
                     self.hanging = false;
+                    self.securing = false;
                     self.backend_in.clear();
                 }
                 Action::CloseClient => self.client_closed = true,
@@ -278,6 +335,8 @@ impl Stage {
                 }
                 Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
                 Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::SecureBackend(_) => self.securing = true,
+                Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.

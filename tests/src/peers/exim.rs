@@ -36,9 +36,18 @@ impl Exim {
 
     /// An Exim that trusts somebody, once it listens. Its users are `box` and `postmaster`.
     pub fn trusting(host: &Host, trust: Trust) -> Self {
+        Self::launch(host, &configuration(trust, &believes(trust)))
+    }
+
+    /// As somebody set it up: with these lines in its main section. It trusts nobody.
+    pub fn set_up(host: &Host, main: &str) -> Self {
+        Self::launch(host, &configuration(Trust::Nobody, main))
+    }
+
+    fn launch(host: &Host, configuration: &str) -> Self {
         let mut stage = Stage::new("exim");
         stage.user("Debian-exim");
-        stage.etc("exim4/exim4.conf", &configuration(trust));
+        stage.etc("exim4/exim4.conf", configuration);
         // Exim writes its log as a user of its own, so the log cannot be this program's output: `tail` carries it there.
         stage.prepare(
             "mkdir -p /var/log/exim /var/spool/exim /run/exim4\n\
@@ -62,12 +71,17 @@ impl Backend for Exim {
     }
 }
 
-fn configuration(trust: Trust) -> String {
+/// From whom it requires a PROXY header.
+fn believes(trust: Trust) -> String {
     let [v4, v6] = BACK;
-    let proxy = match trust {
+    match trust {
         Trust::GatewayBlindly => String::new(),
         Trust::Nobody | Trust::Gateway | Trust::Insider => format!("hosts_proxy = <; {v4} ; {v6}\n"),
-    };
+    }
+}
+
+fn configuration(trust: Trust, proxy: &str) -> String {
+    let [v4, v6] = BACK;
     let relay = match trust {
         Trust::Nobody => String::new(),
         Trust::GatewayBlindly | Trust::Gateway => format!("<; {v4} ; {v6}"),

@@ -49,8 +49,25 @@ impl Gateway {
         command.output().expect("the gateway")
     }
 
+    /// By a whole configuration of somebody else's, but for the control socket, and without look-ups: no resolver is there.
+    pub fn by(trio: &Trio, configuration: &str) -> Self {
+        let folder = temporary_folder();
+        let (file, socket) = (folder.path().join("gateway.toml"), folder.path().join("control.sock"));
+        let configuration =
+            format!("{configuration}[dns]\nenabled = false\n[control]\nsocket = \"{}\"\n", socket.display());
+        fs::write(&file, configuration).expect("a configuration file");
+        let mut command = trio.gateway.command("setpriv");
+        command.args(["--pdeathsig", "KILL", "sh", "-c", "exec \"$@\" 2>&1", "sh"]);
+        command.arg(program()).args(["run", "-c"]).arg(&file).stdin(Stdio::null());
+        Self::ready(command, folder)
+    }
+
     fn launch(trio: &Trio, backend: SocketAddr, identity: &str, more: [&str; 2], confinement: &[&str]) -> Self {
-        let (mut command, folder) = Self::command(trio, backend, identity, more, confinement);
+        let (command, folder) = Self::command(trio, backend, identity, more, confinement);
+        Self::ready(command, folder)
+    }
+
+    fn ready(mut command: Command, folder: TempDir) -> Self {
         let child = command.stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");

@@ -30,8 +30,27 @@ const TAKE: &str = "exports.hook_queue = (next) => next(OK, 'taken')\n";
 impl Haraka {
     /// A Haraka on a host, once it listens.
     pub fn start(host: &Host, told: Told) -> Self {
-        let mut stage = Stage::plain();
         let [v4, v6] = BACK;
+        Self::launch(
+            host,
+            &match told {
+                Told::Xclient => format!("printf '{v4}\\n{v6}\\n' > /var/haraka/config/xclient.hosts"),
+                Told::Proxy => {
+                    format!(
+                        "sed -i 's/^hosts\\[\\] =$/hosts[] = {v4}\\nhosts[] = {v6}/' /var/haraka/config/connection.ini"
+                    )
+                }
+            },
+        )
+    }
+
+    /// As somebody set it up: with the plugin `xclient`, and these hosts that may use it.
+    pub fn set_up(host: &Host, xclient_hosts: &str) -> Self {
+        Self::launch(host, &format!("printf '%s' '{xclient_hosts}' > /var/haraka/config/xclient.hosts"))
+    }
+
+    fn launch(host: &Host, believes: &str) -> Self {
+        let mut stage = Stage::plain();
         stage.etc("haraka/config/smtp.ini", "listen=[::0]:25\nnodes=0\n");
         stage.etc("haraka/config/plugins", "xclient\nrcpt_to.in_host_list\ntake\n");
         stage.etc("haraka/config/host_list", &format!("{LOCAL_DOMAIN}\n"));
@@ -44,12 +63,7 @@ impl Haraka {
             "mkdir /var/haraka && cp -r '{}/config' /var/haraka && cp -r /etc/haraka /var",
             package.display()
         ));
-        stage.prepare(&match told {
-            Told::Xclient => format!("printf '{v4}\\n{v6}\\n' > /var/haraka/config/xclient.hosts"),
-            Told::Proxy => {
-                format!("sed -i 's/^hosts\\[\\] =$/hosts[] = {v4}\\nhosts[] = {v6}/' /var/haraka/config/connection.ini")
-            }
-        });
+        stage.prepare(believes);
         let program = package.join("bin/haraka");
         let process = stage.start(host, &["node", &program.to_string_lossy(), "-c", "/var/haraka"]);
         process.log().wait_for(&["Listening on"]);

@@ -24,6 +24,7 @@ pub mod net;
 pub mod nmap;
 pub mod opensmtpd;
 pub mod postfix;
+pub mod queues;
 pub mod scripted;
 pub mod selftest;
 pub mod setting;

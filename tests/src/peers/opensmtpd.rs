@@ -38,13 +38,27 @@ impl OpenSmtpd {
 
     /// An OpenSMTPD that trusts somebody, once it listens. Its users are `box` and `postmaster`.
     pub fn trusting(host: &Host, trust: Trust) -> Self {
+        let [v4, v6] = BACKEND;
+        let proxy = if trust == Trust::GatewayBlindly { "" } else { " proxy-v2" };
+        let listen = format!(
+            "listen on {v4} port 25 hostname backend.test{proxy}\nlisten on {v6} port 25 hostname backend.test{proxy}\n"
+        );
+        Self::launch(host, trust, &listen, Family::V4.smtp(BACKEND))
+    }
+
+    /// As somebody set it up: with this line beside one for everybody on port 25. It trusts nobody, and is to be reached on
+    /// this port.
+    pub fn set_up(host: &Host, listen: &str, port: u16) -> Self {
+        let address = SocketAddr::new(Family::V4.ip(BACKEND), port);
+        Self::launch(host, Trust::Nobody, &format!("listen on {} port 25\n{listen}", address.ip()), address)
+    }
+
+    fn launch(host: &Host, trust: Trust, listen: &str, address: SocketAddr) -> Self {
         let mut stage = Stage::new("opensmtpd");
         for user in ["opensmtpd", "opensmtpq", "box"] {
             stage.user(user);
         }
-        let [v4, v6] = BACKEND;
         let [gateway_v4, gateway_v6] = BACK;
-        let proxy = if trust == Trust::GatewayBlindly { "" } else { " proxy-v2" };
         let users =
             if trust == Trust::Nobody { "\"@\" = \"box\"" } else { "\"box\" = \"box\", \"postmaster\" = \"box\"" };
         let relay = match trust {
@@ -59,10 +73,7 @@ impl OpenSmtpd {
         stage.etc(
             "smtpd.conf",
             &format!(
-                "table everybody {{ {users} }}\n\
-                 listen on {v4} port 25 hostname backend.test{proxy}\n\
-                 listen on {v6} port 25 hostname backend.test{proxy}\n\
-                 action \"box\" maildir \"/var/mail/box\" virtual <everybody>\n\
+                "table everybody {{ {users} }}\n{listen}action \"box\" maildir \"/var/mail/box\" virtual <everybody>\n\
                  action \"out\" relay\n{relay}\
                  match from any for domain \"{LOCAL_DOMAIN}\" action \"box\"\n"
             ),
@@ -71,7 +82,7 @@ impl OpenSmtpd {
         // Without `-v` it would not say when it listens.
         let process = stage.start(host, &["/usr/sbin/smtpd", "-d", "-v"]);
         process.log().wait_for(&["smtp: will accept"]);
-        Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
+        Self { process, _stage: stage, address }
     }
 
     /// Waits until so many messages are in the mailbox.

@@ -17,6 +17,8 @@ pub enum Temper {
     Proxy,
     /// PROXY header in `postscreen`, which hands over to `smtpd`.
     Postscreen,
+    /// PROXY header in `postscreen`, which answers nobody before it has seen one whole session of his.
+    PostscreenDeep,
     /// Trusts the gateway's address to relay, and knows neither XCLIENT nor PROXY.
     Confused,
     /// Trusts the gateway's address to relay, and takes XCLIENT from it. Strangers must end messages as RFC 5321 has it.
@@ -53,6 +55,8 @@ pub enum Temper {
     Counting,
     /// Takes XCLIENT from the gateway, and lets relay the network of the gateway's clients.
     TrustingFront,
+    /// Knows of no gateway.
+    Plain,
     /// Takes mail from its own host and sends it all to the gateway.
     Client,
 }
@@ -96,16 +100,28 @@ impl Postfix {
 
     /// The same, with the address of this family as its [`Backend::address`].
     pub fn start_at(host: &Host, temper: Temper, family: Family) -> Self {
+        let service = match temper {
+            Temper::Postscreen | Temper::PostscreenDeep => "smtp inet n - n - 1 postscreen\n",
+            _ => "smtp inet n - n - - smtpd\n",
+        };
+        Self::launch(host, |mailbox| main_cf(temper, mailbox), service, family.smtp(BACKEND))
+    }
+
+    /// As somebody set it up: with these lines in main.cf and master.cf, beside an ordinary `smtpd` on port 25. It trusts
+    /// nobody but itself, and is to be reached on this port.
+    pub fn set_up(host: &Host, main: &str, master: &str, port: u16) -> Self {
+        let address = SocketAddr::new(Family::V4.ip(BACKEND), port);
+        let main = |mailbox| format!("{}{main}", main_cf(Temper::Plain, mailbox));
+        Self::launch(host, main, &format!("smtp inet n - n - - smtpd\n{master}"), address)
+    }
+
+    fn launch(host: &Host, main: impl FnOnce(u32) -> String, services: &str, address: SocketAddr) -> Self {
         let mut stage = Stage::new("postfix");
         stage.user("postfix");
         stage.group("postdrop");
         let mailbox = stage.user("mailbox");
-        stage.etc("postfix/main.cf", &main_cf(temper, mailbox));
-        let service = match temper {
-            Temper::Postscreen => "smtp inet n - n - 1 postscreen\n",
-            _ => "smtp inet n - n - - smtpd\n",
-        };
-        stage.etc("postfix/master.cf", &format!("{service}{SERVICES}"));
+        stage.etc("postfix/main.cf", &main(mailbox));
+        stage.etc("postfix/master.cf", &format!("{services}{SERVICES}"));
         stage.prepare(
             "cd /var/spool && mkdir -p postfix /var/lib/postfix && cd postfix\n\
              for d in active bounce corrupt defer deferred flush hold incoming private saved trace; do mkdir -m 700 $d; done\n\
@@ -117,7 +133,7 @@ impl Postfix {
         // Not `postfix start-fg`: its checks are for installations, and take longer than everything else.
         let process = stage.start(host, &["/usr/lib/postfix/sbin/master", "-s"]);
         process.log().wait_for(&["daemon started"]);
-        Self { process, stage, address: family.smtp(BACKEND), taken: 0 }
+        Self { process, stage, address, taken: 0 }
     }
 
     /// Waits for the next message, and takes it out of the mailbox. For one message at a time.
@@ -158,11 +174,17 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
     let name = if temper == Temper::Client { "relay.test" } else { "backend.test" };
     let xclient = format!("smtpd_authorized_xclient_hosts = {back_v4} [{back_v6}]");
     let own = match temper {
+        Temper::Plain => "mynetworks = 127.0.0.0/8".to_owned(),
         Temper::Xclient => format!("mynetworks = 127.0.0.0/8\n{xclient}"),
         Temper::Proxy => "mynetworks = 127.0.0.0/8\nsmtpd_upstream_proxy_protocol = haproxy".to_owned(),
         // The shortest wait: these clients do not talk early, and the test waits as long.
         Temper::Postscreen => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
                                postscreen_greet_wait = 1s\npostscreen_cache_map ="
+            .to_owned(),
+        Temper::PostscreenDeep => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
+                                   postscreen_greet_wait = 1s\npostscreen_bare_newline_enable = yes\n\
+                                   postscreen_non_smtp_command_enable = yes\n\
+                                   postscreen_cache_map = btree:/var/lib/postfix/postscreen"
             .to_owned(),
         Temper::Confused => format!("mynetworks = 127.0.0.0/8 {back_v4} [{back_v6}]"),
         Temper::TrustingXclient => {

@@ -37,6 +37,10 @@ const GREYLISTS_ALL: &str = "H04 450 4.2.0 Greylisted\nH05 450 4.2.0 Greylisted\
 const BLOCKED: &str =
     "H04 554 5.7.1 Client host blocked\nH05 554 5.7.1 Client host blocked\nA01 554 5.7.1 Client host blocked";
 const HIDDEN: &str = "H04 250 ok\nH05 550 5.1.1 User unknown\nA01 550 5.1.2 Domain not found";
+const LOGIN: &str = "H04 530 5.7.0 Authentication required\nH05 530 5.7.0 Authentication required\nA01 530 5.7.0 Authentication \
+                     required\nB01 530 5.7.0 Authentication required";
+const TLS_FIRST: &str =
+    "H04 530 5.7.0 Must issue a STARTTLS command first\nA01 530 5.7.0 Must issue a STARTTLS command first";
 const DOWN: &str = "! cannot connect: connection refused";
 const NO_XCLIENT: &str = "!! it does not offer XCLIENT";
 /// The sender's domain does not resolve, which one core case wants.
@@ -85,6 +89,10 @@ fn the_table() {
         (BOUNCES, BOUNCES, &[], SafeUnproven),
         (GREYLISTS_LOCAL, GREYLISTS_LOCAL, &[], SafeUnproven),
         (ONE_PUT_OFF, ONE_PUT_OFF, &[], SafeUnproven),
+        // Whoever wants everybody to log in denies strangers everything.
+        (LOGIN, LOGIN, &[(FrontDoor, LOGIN)], SafeUnproven),
+        (REFUSES, LOGIN, &[], Latent),
+        (TLS_FIRST, TLS_FIRST, &[], Inconclusive),
         // What proves nothing is never safe.
         (GREYLISTS_ALL, GREYLISTS_ALL, &[], Inconclusive),
         (REFUSES, GREYLISTS_ALL, &[], Inconclusive),

@@ -1,0 +1,48 @@
+//! What the core has asked, while it is being found out. Dropped with its session.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::session::{Answer, Question, RecipientVerdict, Ticket};
+
+use super::task::SessionTask;
+
+type Finding = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// Questions under way; without any, no memory is held.
+#[derive(Default)]
+pub(super) struct Questions(Vec<(Ticket, Finding)>);
+
+impl Questions {
+    /// An answer that has come, if one has.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<(Ticket, Answer)> {
+        for index in 0..self.0.len() {
+            let (ticket, finding) = &mut self.0[index];
+            if let Poll::Ready(answer) = finding.as_mut().poll(cx) {
+                let ticket = *ticket;
+                drop(self.0.swap_remove(index));
+                if self.0.is_empty() {
+                    self.0 = Vec::new();
+                }
+                return Some((ticket, answer));
+            }
+        }
+        None
+    }
+}
+
+impl SessionTask {
+    /// Begins to find out.
+    pub(super) fn ask(&mut self, ticket: Ticket, question: Question) {
+        let finding: Finding = match question {
+            Question::ClientName => {
+                let (names, ip) = (self.worker.names.clone(), self.session.client_addr().ip());
+                Box::pin(async move { Answer::ClientName(names.look_up(ip).await) })
+            }
+            // Nobody has a say in recipients but the guard and the backend.
+            Question::Recipient(_) => Box::pin(std::future::ready(Answer::Recipient(RecipientVerdict::Pass))),
+        };
+        self.questions.0.push((ticket, finding));
+    }
+}

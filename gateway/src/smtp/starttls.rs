@@ -1,0 +1,25 @@
+//! What STARTTLS asks of whoever begins TLS (RFC 3207 section 6).
+
+/// That no byte waits unread when TLS begins. Whatever came in clear behind STARTTLS, or behind the 220 to it, would be
+/// read as if it had come through TLS; who has this has looked.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use = "it is for whoever begins TLS"]
+pub struct NothingBuffered(());
+
+impl NothingBuffered {
+    /// `unread` is all that was read and not yet used.
+    pub fn check(unread: &[u8]) -> Option<Self> {
+        unread.is_empty().then_some(Self(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_byte_is_too_many() {
+        assert!(NothingBuffered::check(b"").is_some());
+        assert!(NothingBuffered::check(b"\r").is_none());
+    }
+}
