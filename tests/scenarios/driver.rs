@@ -82,6 +82,19 @@ fn signal(gateway: &LocalGateway, signal: &str) {
     assert!(status.success());
 }
 
+/// A thread that was about to read still may when the signal has been sent.
+fn until_stopped(gateway: &LocalGateway) {
+    let since = Instant::now();
+    let is_stopped = |task: fs::DirEntry| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('T'))
+    };
+    while !fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap().flatten().all(is_stopped) {
+        assert!(since.elapsed() < SOON, "the gateway does not stop");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn open_files(gateway: &LocalGateway) -> usize {
     fs::read_dir(format!("/proc/{}/fd", gateway.pid())).unwrap().count()
 }
@@ -290,6 +303,7 @@ fn a_client_that_does_not_read_its_farewell_is_let_go() {
     let mut client = greeted(stream.try_clone().unwrap());
     // All of it is read at once; what is said to it does not fit between the two.
     signal(&gateway, "-STOP");
+    until_stopped(&gateway);
     client.send(&[b"HELP\r\n".repeat(10_000).as_slice(), b"QUIT\r\n"].concat());
     until_arrived(stream.local_addr().unwrap(), gateway.address);
     signal(&gateway, "-CONT");

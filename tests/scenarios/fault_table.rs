@@ -150,7 +150,7 @@ fn apply(stage: &mut Stage, point: Point, fault: Fault) {
             stage.backend_closes();
         }
         (_, Fault::Refused) => stage.backend_sends(b"550 5.7.1 no\r\n"),
-        (Point::Body, Fault::Hang) => stage.time_passes(30, true),
+        (Point::Body, Fault::Hang) => stage.time_passes(300, true),
         (_, Fault::Hang) => {
             if point == Point::Dial {
                 stage.dialled("hangs").unwrap();
