@@ -251,6 +251,9 @@ impl Session {
             return self.refuse_proxy_header(out);
         }
         out.actions.push(Action::EarlyTalk);
+        if brings_mail(input) {
+            self.offend(Offence::EarlyTalk, out);
+        }
         match self.settings.early_talk {
             EarlyTalk::Reject => self.reject_early_talk(out),
             EarlyTalk::Log => {
@@ -410,4 +413,9 @@ impl Session {
     fn backend_owes(&self) -> bool {
         self.pipeline.awaits_backend() || self.backend.is_opening()
     }
+}
+
+/// Whether what a client said too early is more than a monitor says, which greets and leaves: it means to send mail.
+fn brings_mail(input: &[u8]) -> bool {
+    input.split(|&byte| byte == b'\n').any(|line| line.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"MAIL ")))
 }
