@@ -199,7 +199,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a client that has just connected. Nothing is said until [`Session::greet`].
+    /// A session for a client that has just connected. Nothing is said until [`Session::begin`].
     pub fn new(settings: Arc<Settings>, dialect: Arc<Dialect>, client_addr: ClientAddr, now: Millis) -> Self {
         let client_deadline = now.after(settings.timeouts.command);
         Self {
