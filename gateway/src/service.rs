@@ -28,6 +28,7 @@ use crate::accept::{Admission, BindError, BoundListener, Listener, Workers, bind
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
+use crate::identity::host::HostNetworks;
 use crate::identity::names::Names;
 use crate::kernel::Attachment;
 use crate::metrics::MetricsSocket;
@@ -183,7 +184,7 @@ impl Bound {
             warn!("{problem}");
         }
         let mut backends = Backends::watch(&config).await;
-        let verdicts = Arc::new(Verdicts::new(&config));
+        let verdicts = Arc::new(Verdicts::new(&config, &HostNetworks::read()));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         let journal = state.map(|directory| Journal::new(&directory));
         // Behind the kernel side, which then hears of them.

@@ -199,6 +199,16 @@ fn a_mail_server_is_not_banned_for_its_users() {
     assert!(said(&setting.run(&["status"]).stdout).contains("mail.example.com, 15×"));
 }
 
+/// A monitor that says all it has to say when it connects is refused, and never banned for it.
+#[test]
+fn a_monitor_that_does_not_wait_is_not_banned() {
+    let setting = Balanced::start("");
+    for _ in 0..12 {
+        assert_eq!(setting.connect("203.0.113.9", "EHLO monitor\r\nQUIT\r\n").reply().code, 554);
+    }
+    setting.client("203.0.113.9").quit();
+}
+
 /// Mail that comes in abundance speaks against nobody.
 #[test]
 fn who_has_much_mail_is_not_banned() {

@@ -3,7 +3,7 @@
 //! Nothing here opens a socket or starts anything. The rest of the program sees only [`Config`], in which no impossible
 //! value exists: names are resolved to indices, networks and durations are parsed, limits are within bounds.
 //!
-//! A key is declared once ([`declare`]), in the file of its table; `config/gateway.toml` explains it to administrators, and
+//! A key is declared once (`declare`), in the file of its table; `config/gateway.toml` explains it to administrators, and
 //! `tests/every-key.toml` gives it a value that is not its default. The tests miss whichever of the two is forgotten.
 //! What a value leads to is other rooms' matter: they know this one, and it knows none of them but the codecs.
 

@@ -40,7 +40,6 @@ impl SessionTask {
             Action::EarlyTalk => {
                 counters.early_talkers_total.increment();
                 self.worker.refused(RefusalCause::EarlyTalk, self.session.client_addr().ip());
-                self.charge(Offence::EarlyTalk);
             }
             Action::ProxyHeader => {
                 self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());

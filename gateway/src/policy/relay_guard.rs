@@ -9,6 +9,7 @@ use crate::config::Relay;
 use crate::identity::ClientAddr;
 use crate::smtp::address::ForwardPath;
 use crate::smtp::domains::{DomainSet, Membership};
+use crate::smtp::labels::folds_onto;
 
 /// Whose mail may go where.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,11 +46,8 @@ pub enum RelayVerdict {
 }
 
 /// Characters that have separated a user from a second destination: RFC 733's percent, UUCP's bang, an `@` in quotes, the
-/// colon and comma of source routes; and every character that compatibility normalisation (NFKC) turns into one of them.
-const ROUTING: [char; 18] = [
-    '%', '!', '@', ':', '％', '！', '＠', '：', '\u{fe6a}', '\u{fe6b}', '\u{fe55}', '\u{fe57}', '\u{fe13}', '\u{fe15}',
-    '\u{203c}', '\u{2048}', '\u{2049}', '\u{2a74}',
-];
+/// colon of source routes. Forms that fold onto them count as well.
+const ROUTING: [char; 4] = ['%', '!', '@', ':'];
 
 impl RelayGuard {
     /// As it is configured.
@@ -79,7 +77,7 @@ impl RelayGuard {
             Membership::Invalid => RelayVerdict::BadDomain,
             _ if self.may_relay(client) => RelayVerdict::Pass,
             Membership::Foreign => RelayVerdict::RelayDenied,
-            Membership::Local if mailbox.local_part.contains(ROUTING) => RelayVerdict::RoutedLocalPart,
+            Membership::Local if folds_onto(mailbox.local_part, &ROUTING) => RelayVerdict::RoutedLocalPart,
             Membership::Local => RelayVerdict::Pass,
         }
     }

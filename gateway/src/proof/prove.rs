@@ -60,7 +60,7 @@ impl Prover {
         // And what the strangers try that it plays bans nobody.
         let mut lenient = Config::clone(&config);
         lenient.bans.enabled = false;
-        let verdicts = Arc::new(Verdicts::new(&lenient));
+        let verdicts = Arc::new(Verdicts::new(&lenient, &HostNetworks::default()));
         let parts = Parts {
             acceptor: None,
             config: &config,

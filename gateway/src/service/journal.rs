@@ -233,7 +233,7 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     fn verdicts() -> Verdicts {
-        Verdicts::new(&config::parse(CONFIG, "gateway.toml").unwrap())
+        Verdicts::new(&config::parse(CONFIG, "gateway.toml").unwrap(), &crate::identity::host::HostNetworks::default())
     }
 
     fn net(text: &str) -> IpNet {

@@ -61,9 +61,16 @@ pub(super) struct DataState {
     rate: RateWindow,
     /// Octets read, stuffed dots included.
     taken: u64,
+    /// When the client, which may believe that it has ended its message, will have been silent for long enough to be told.
+    told_at: Option<Millis>,
     report: Box<MessageReport>,
 }
 
+/// How long a client may be silent behind what looks like an end of its message and is none: it waits for an answer.
+const UNENDED_WAIT: Duration = Duration::from_secs(5);
+
+const UNENDED: Words =
+    Words(550, EnhancedCode(5, 6, 0), "A message ends in CRLF . CRLF, and only LF or CR came around the dot");
 const LOOPING: Words = Words(554, EnhancedCode(5, 4, 6), "Too many Received fields: the message loops");
 const HEADER_TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The header section is larger than may be");
 pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
@@ -142,6 +149,7 @@ impl DataState {
             fate: Fate::Forward,
             rate,
             taken: 0,
+            told_at: None,
             report,
         }
     }
@@ -192,6 +200,7 @@ impl Session {
             }
         }
         if !step.ends() {
+            state.told_at = state.transcoder.seems_over().then(|| now.after(UNENDED_WAIT));
             self.client = Client::Data(state);
             return taken;
         }
@@ -280,10 +289,30 @@ impl Session {
         }
     }
 
-    /// When the minimum rate is checked next; `None` outside a body.
+    /// Refuses a message whose end the client seems to have sent in its own way, if it has waited for the answer for long
+    /// enough. What follows cannot be told from content, so the session ends with it. False if that is not so.
+    pub(super) fn refuse_unended(&mut self, now: Millis, out: &mut Output) -> bool {
+        let Client::Data(state) = &self.client else { return false };
+        if state.told_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        let Client::Data(state) = std::mem::replace(&mut self.client, Client::Commands { skipping: 0 }) else {
+            return false;
+        };
+        self.drop_backend(out);
+        let Words(code, _, text) = UNENDED;
+        let mut report = state.report;
+        report.size = state.transcoder.content_octets();
+        report.ended = now;
+        self.message_answered(now, report, code, text, out);
+        self.finish_with(End::ClientTimeout, UNENDED, out);
+        true
+    }
+
+    /// When the minimum rate is checked next, or a client is told that its message has not ended; `None` outside a body.
     pub(super) fn rate_check_at(&self) -> Option<Millis> {
         match &self.client {
-            Client::Data(state) => Some(state.rate.due),
+            Client::Data(state) => Some(state.told_at.map_or(state.rate.due, |at| at.min(state.rate.due))),
             Client::Chunk(state) => Some(state.rate.due),
             _ => None,
         }

@@ -235,6 +235,7 @@ impl Session {
     /// The client sent something behind DATA before the backend's 354. True if the session goes on at once.
     pub(super) fn early_body(&mut self, out: &mut Output) -> bool {
         out.actions.push(Action::EarlyTalk);
+        self.offend(Offence::EarlyTalk, out);
         match self.settings.early_talk {
             EarlyTalk::Reject => {
                 self.reject_early_talk(out);

@@ -227,8 +227,7 @@ impl Session {
     fn count_relay_denied(&mut self, path: &ForwardPath<'_>, out: &mut Output) {
         self.totals.relay_denied += 1;
         if let ForwardPath::Mailbox(mailbox) = path {
-            let domain = mailbox.text.get(mailbox.local_part.len() + 1..).unwrap_or_default();
-            out.actions.push(Action::RelayDenied(domain.into()));
+            out.actions.push(Action::RelayDenied(mailbox.domain_text().into()));
         }
         if let Some(open) = self.transaction.open_mut()
             && !std::mem::replace(&mut open.relay_denied, true)

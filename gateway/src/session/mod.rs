@@ -211,7 +211,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session for a client that has just connected. Nothing is said until [`Session::greet`].
+    /// A session for a client that has just connected. Nothing is said until [`Session::begin`].
     pub fn new(settings: Arc<Settings>, dialect: Arc<Dialect>, client_addr: ClientAddr, now: Millis) -> Self {
         let client_deadline = now.after(settings.timeouts.command);
         Self {
@@ -266,6 +266,9 @@ impl Session {
             return self.refuse_proxy_header(out);
         }
         out.actions.push(Action::EarlyTalk);
+        if brings_mail(input) {
+            self.offend(Offence::EarlyTalk, out);
+        }
         match self.settings.early_talk {
             EarlyTalk::Reject => self.reject_early_talk(out),
             EarlyTalk::Log => {
@@ -427,4 +430,9 @@ impl Session {
     fn backend_owes(&self) -> bool {
         self.pipeline.awaits_backend() || self.backend.is_opening()
     }
+}
+
+/// Whether what a client said too early is more than a monitor says, which greets and leaves: it means to send mail.
+fn brings_mail(input: &[u8]) -> bool {
+    input.split(|&byte| byte == b'\n').any(|line| line.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"MAIL ")))
 }

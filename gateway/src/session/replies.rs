@@ -376,6 +376,9 @@ impl Session {
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;
         }
+        if !backend_stalled && self.refuse_unended(now, out) {
+            return;
+        }
         if !self.rate_holds(now) {
             if backend_stalled {
                 self.backend_failed(now, SILENT, out);

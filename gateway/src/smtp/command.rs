@@ -176,7 +176,7 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
 
 fn known_verb(verb: &str) -> Option<&'static str> {
     const VERBS: [&str; 17] = [
-        "MAIL", "RCPT", "DATA", "EHLO", "QUIT", "RSET", "NOOP", "BDAT", "HELO", "VRFY", "EXPN", "HELP", "STARTTLS",
+        "MAIL", "RCPT", "DATA", "EHLO", "HELO", "QUIT", "RSET", "NOOP", "BDAT", "VRFY", "EXPN", "HELP", "STARTTLS",
         "AUTH", "XCLIENT", "XFORWARD", "PROXY",
     ];
     VERBS.into_iter().find(|known| verb.eq_ignore_ascii_case(known))
@@ -272,17 +272,19 @@ impl Param<'_> {
 
 /// Appends MAIL with these parameters, CRLF included.
 pub fn encode_mail<'a>(path: &ReversePath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    encode_path(b"MAIL FROM:<", path.as_str(), params, out);
+    out.extend_from_slice(b"MAIL FROM:<");
+    path.write_to(out);
+    encode_params(params, out);
 }
 
 /// Appends RCPT with these parameters, CRLF included.
 pub fn encode_rcpt<'a>(path: &ForwardPath<'_>, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    encode_path(b"RCPT TO:<", path.as_str(), params, out);
+    out.extend_from_slice(b"RCPT TO:<");
+    path.write_to(out);
+    encode_params(params, out);
 }
 
-fn encode_path<'a>(head: &[u8], path: &str, params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
-    out.extend_from_slice(head);
-    out.extend_from_slice(path.as_bytes());
+fn encode_params<'a>(params: impl Iterator<Item = Param<'a>>, out: &mut Vec<u8>) {
     out.push(b'>');
     for Param { keyword, value } in params {
         out.push(b' ');

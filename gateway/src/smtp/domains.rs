@@ -1,15 +1,14 @@
 //! Sets of mail domains, such as those the backend receives mail for.
 //!
-//! Names are compared as lower-case A-labels (RFC 5890). An internationalised name is a member only if it is written the
-//! way IDNA writes it, letter case aside: a name that must first be folded (fullwidth letters, an ideographic full stop)
-//! is no domain here, even if it folds onto a local one, because the next server may fold it onto something else.
+//! Names are compared as [`labels`](super::labels) says: a name that must first be folded is no domain here, even if it folds
+//! onto a local one.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::smtp::address::{Domain, parse_literal};
+use super::address::{Domain, parse_literal};
+use super::labels::a_labels;
 
 /// Exact domains, `.suffix` entries and address literals.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +74,7 @@ impl DomainSet {
             Some(suffix) => (suffix, &mut self.suffixes),
             None => (entry, &mut self.exact),
         };
-        let name = normalize(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
+        let name = a_labels(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
         names.insert(name.into());
         Ok(())
     }
@@ -87,7 +86,7 @@ impl DomainSet {
             Domain::Literal(address) if self.literals.contains(&address.to_canonical()) => return Membership::Local,
             Domain::Literal(_) | Domain::GeneralLiteral(_) => return Membership::Foreign,
         };
-        let Some(name) = normalize(name) else { return Membership::Invalid };
+        let Some(name) = a_labels(name) else { return Membership::Invalid };
         if self.exact.contains(&*name) || parents(&name).any(|parent| self.suffixes.contains(parent)) {
             Membership::Local
         } else {
@@ -107,29 +106,6 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
         && !label.starts_with('-')
         && !label.ends_with('-')
-}
-
-/// Lower-case A-labels, borrowed where the name is that already; `None` if it is no domain name.
-fn normalize(name: &str) -> Option<Cow<'_, str>> {
-    if name.split('.').any(str::is_empty) {
-        return None;
-    }
-    if name.is_ascii() {
-        let lower = name.bytes().any(|byte| byte.is_ascii_uppercase());
-        return Some(if lower { name.to_ascii_lowercase().into() } else { name.into() });
-    }
-    if name.chars().any(folds) {
-        return None;
-    }
-    let ascii = idna::domain_to_ascii(name).ok()?;
-    let (unicode, valid) = idna::domain_to_unicode(&ascii);
-    (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
-}
-
-/// Whether a letter stands for another one: the Kelvin sign is no k, though it becomes one in lower case.
-fn folds(c: char) -> bool {
-    let lower = c.to_lowercase();
-    !c.is_ascii() && !lower.clone().eq([c]) && !lower.flat_map(char::to_uppercase).eq([c])
 }
 
 #[cfg(test)]
@@ -163,6 +139,7 @@ mod tests {
             ("ｌｏcal.test", Membership::Invalid),
             ("local。test", Membership::Invalid),
             ("lo\u{ad}cal.test", Membership::Invalid),
+            ("loca\u{212a}.test", Membership::Invalid),
             ("\u{212a}ocal.test", Membership::Invalid),
             ("loc\u{e5}l.\u{212b}.test", Membership::Invalid),
             ("b\u{85}.test", Membership::Invalid),

@@ -9,6 +9,7 @@ pub mod body;
 pub mod command;
 pub mod domains;
 pub mod ehlo;
+pub mod labels;
 pub mod line;
 pub mod reply;
 pub mod starttls;

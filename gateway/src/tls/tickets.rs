@@ -89,7 +89,7 @@ impl TicketKeys {
     /// With a fresh key.
     ///
     /// # Errors
-    /// [`NoRandom`].
+    /// `NoRandom`.
     pub fn new() -> Result<Self, NoRandom> {
         Ok(Self(RwLock::new(Arc::new(Ring(vec![Key::fresh(now())?])))))
     }
@@ -97,7 +97,7 @@ impl TicketKeys {
     /// With the keys of the process that this one takes over from.
     ///
     /// # Errors
-    /// [`NoRandom`].
+    /// `NoRandom`.
     pub fn import(keys: &ExportedKeys) -> Result<Self, NoRandom> {
         let known = keys.0.iter().take(2).filter(|(.., since)| now().saturating_sub(*since) < 2 * PERIOD);
         let mut ring =

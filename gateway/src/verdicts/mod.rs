@@ -19,10 +19,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockRea
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use tracing::{info, warn};
 
 use crate::config::Config;
+use crate::identity::host::{Forwarder, HostNetworks};
 use crate::identity::{ClientAddr, PeerAddr, Source};
 use crate::observe::events::{self, EventKind};
 use crate::policy::bans::{Ban, BanBook, Cause, Full};
@@ -48,6 +49,8 @@ pub struct Verdicts {
     /// Hosts that may send out: banned by hand only, for their offences are mostly their users' mistakes.
     trusted: ArcSwap<Vec<IpNet>>,
     protected: Protected,
+    /// Addresses of this host and its routers, behind which a forwarder may hide everybody: told of, and banned by hand only.
+    forwarders: Box<[(IpAddr, Forwarder)]>,
     reputation: Mutex<Reputation>,
     refused_domains: Mutex<RefusedDomains>,
     book: RwLock<BanBook>,
@@ -130,12 +133,13 @@ fn trusted(config: &Config) -> Vec<IpNet> {
 }
 
 impl Verdicts {
-    /// Nobody is banned.
-    pub fn new(config: &Config) -> Self {
+    /// Nobody is banned. `networks` are those of this host.
+    pub fn new(config: &Config, networks: &HostNetworks) -> Self {
         Self {
             enabled: AtomicBool::new(config.bans.enabled),
             trusted: ArcSwap::from_pointee(trusted(config)),
             protected: Protected::new(config),
+            forwarders: networks.forwarders_in(&[IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]).into(),
             reputation: Mutex::new(Reputation::new(&config.bans)),
             refused_domains: Mutex::default(),
             book: RwLock::default(),
@@ -212,6 +216,17 @@ impl Verdicts {
         }
         let Some(sentence) = charge(&mut self.reputation(), Source::of(ip)) else { return };
         let Sentence { network, length, cause, reason, count } = sentence;
+        if let Some((_, forwarder)) = self.forwarders.iter().find(|(address, _)| *address == ip.to_canonical()) {
+            warn!(
+                client = %ip,
+                reason,
+                "not banned: it is {}, and whoever is hidden behind it would be banned with it; have what forwards \
+                 connections hand on the client's address (no masquerading, or the PROXY protocol and \
+                 `proxy_protocol_from`), or ban it by hand",
+                forwarder.as_str()
+            );
+            return;
+        }
         // A client behind a load balancer sends no packets here: its address in the kernel's hands would help nobody.
         let in_kernel = ip == peer.ip();
         let ban = Ban::new(network, Cause::Offences(cause), &reason, now, length, in_kernel);

@@ -22,7 +22,8 @@ allow = ["192.0.2.128/25", "2001:db8:a::/48"]
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn verdicts(more: &str) -> Verdicts {
-    Verdicts::new(&crate::config::parse(&format!("{CONFIG}{more}"), "gateway.toml").unwrap())
+    let networks = HostNetworks { own: vec![ip("10.1.0.2")], routers: vec![ip("10.1.0.1")] };
+    Verdicts::new(&crate::config::parse(&format!("{CONFIG}{more}"), "gateway.toml").unwrap(), &networks)
 }
 
 fn ip(text: &str) -> IpAddr {
@@ -103,6 +104,20 @@ fn who_may_never_be_banned_is_not() {
     assert!(verdicts.bans(Millis(1)).is_empty());
     verdicts.ban(network("192.168.1.7/32"), HOUR, "by hand", Millis(1)).unwrap();
     assert!(verdicts.refuses(ip("192.168.1.7"), Millis(1)));
+}
+
+/// A container's proxy, a router that masquerades: everybody comes from there.
+#[test]
+fn who_may_hide_others_is_banned_by_hand_only() {
+    let verdicts = verdicts("");
+    for forwarder in ["10.1.0.1", "10.1.0.2", "::ffff:10.1.0.1"] {
+        misbehave(&verdicts, forwarder, forwarder, 0);
+        assert!(!verdicts.refuses(ip(forwarder), Millis(1)), "{forwarder}");
+    }
+    misbehave(&verdicts, "10.1.0.3", "10.1.0.3", 0);
+    assert!(verdicts.refuses(ip("10.1.0.3"), Millis(1)));
+    verdicts.ban(ip("10.1.0.1").into(), HOUR, "by hand", Millis(1)).unwrap();
+    assert!(verdicts.refuses(ip("10.1.0.1"), Millis(1)));
 }
 
 #[test]

@@ -32,6 +32,8 @@ const SOURCES: [&str; 5] = [
     "gateway-ebpf/Cargo.toml",
     "gateway-ebpf/src",
 ];
+/// Where the sources are copied to be built.
+const STAGE: &str = "/var/tmp/smtp-gateway-ebpf";
 const PREBUILT: &str = "gateway-ebpf/prebuilt";
 const SUMS: &str = "SHA256SUMS";
 const COMPILER: &str = "COMPILER";
@@ -109,12 +111,41 @@ fn recorded() -> Result<String, String> {
     fs::read_to_string(&path).map_err(|error| said(&path, &error))
 }
 
+/// A copy of the sources at a path that is the same everywhere: cargo makes the path of `gateway-common`, which lies outside
+/// the program's own workspace, a part of symbols' names, and so of the object.
+fn stage() -> Result<PathBuf, String> {
+    let top = repository();
+    let stage = PathBuf::from(STAGE);
+    if stage.exists() {
+        fs::remove_dir_all(&stage).map_err(|error| said(&stage, &error))?;
+    }
+    let mut files = Vec::new();
+    for source in SOURCES {
+        collect(&top.join(source), &mut files)?;
+    }
+    for file in files {
+        let to = stage.join(file.strip_prefix(&top).unwrap_or(&file));
+        let folder = to.parent().unwrap_or(&stage);
+        fs::create_dir_all(folder).map_err(|error| said(folder, &error))?;
+        fs::copy(&file, &to).map_err(|error| said(&to, &error))?;
+    }
+    // Of the workspace, what `gateway-common` inherits.
+    let manifest = fs::read_to_string(top.join("Cargo.toml")).map_err(|error| said(&top.join("Cargo.toml"), &error))?;
+    let of_members = |line: &str| match line.split_once('=').map(|(key, _)| key.trim()) {
+        Some("members") => "members = [\"gateway-common\"]\n".to_owned(),
+        Some("default-members") => String::new(),
+        _ => format!("{line}\n"),
+    };
+    write(&stage.join("Cargo.toml"), &manifest.lines().map(of_members).collect::<String>())?;
+    Ok(stage)
+}
+
 /// Builds, and says where the binaries are.
 fn compile(toolchain: &Toolchain) -> Result<PathBuf, String> {
     let folder = target().join("ebpf/build");
     let mut cargo = bounded(900, "cargo");
     cargo.args(["build", "--release", "--locked", "-Z", "build-std=core", "--target", "bpfel-unknown-none"]);
-    cargo.current_dir(repository().join("gateway-ebpf")).env("CARGO_TARGET_DIR", &folder);
+    cargo.current_dir(stage()?.join("gateway-ebpf")).env("CARGO_TARGET_DIR", &folder);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", FLAGS.replace(" -C ", "\u{1f}-C\u{1f}").replacen("-C ", "-C\u{1f}", 1));
     toolchain.apply(&mut cargo)?;
     output(&mut cargo)?;

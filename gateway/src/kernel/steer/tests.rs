@@ -9,6 +9,7 @@ use std::time::Instant;
 use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason, source_bit};
 
 use super::*;
+use crate::identity::host::HostNetworks;
 use crate::time::Millis;
 
 const CONFIG: &str = r#"
@@ -72,7 +73,7 @@ fn create(map: &Map) -> Result<OwnedFd, MapError> {
 }
 
 fn verdicts() -> Arc<Verdicts> {
-    Arc::new(Verdicts::new(&crate::config::parse(CONFIG, "gateway.toml").unwrap()))
+    Arc::new(Verdicts::new(&crate::config::parse(CONFIG, "gateway.toml").unwrap(), &HostNetworks::default()))
 }
 
 fn steer(maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
