@@ -32,16 +32,17 @@ pub(super) fn cert(arguments: &CertArguments) -> Result<(), Failure> {
     }
     let SelfSigned { certificate, key } = self_signed(names, *days).map_err(Failure::new)?;
     // The key first: a certificate without one is of no use.
-    create(&key_file, &key)?;
-    create(out, &certificate)?;
+    create(&key_file, &key, 0o600)?;
+    // A certificate is no secret, and whoever checks it by this file may be another user.
+    create(out, &certificate, 0o644)?;
     println!("{} and {}, good for {days} days; under [tls] write:", out.display(), key_file.display());
     println!("certificates = [{{ certificate = \"{}\", key = \"{}\" }}]", out.display(), key_file.display());
     Ok(())
 }
 
 /// Never over what is there: it may be the only copy of a key.
-fn create(path: &Path, content: &str) -> Result<(), Failure> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|error| {
+fn create(path: &Path, content: &str, mode: u32) -> Result<(), Failure> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(path).map_err(|error| {
         Failure::new(match error.kind() {
             io::ErrorKind::AlreadyExists => format!("{} exists; move it away, or name another file", path.display()),
             _ => format!("cannot write {}: {error}", path.display()),
