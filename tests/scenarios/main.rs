@@ -31,5 +31,6 @@ mod proof_standing;
 mod readme;
 mod reload;
 mod split;
+mod tls;
 mod trace_header;
 mod transparent;
