@@ -166,11 +166,7 @@ impl Session {
             return true;
         }
         // A new name is a new session for the backend too: the next MAIL opens it.
-        if matches!(self.backend, Backend::Ready(_)) {
-            out.to_backend.extend_from_slice(b"QUIT\r\n");
-        }
-        self.drop_backend(out);
-        self.transaction = Transaction::None;
+        self.leave_backend(out);
         self.hello = Some(Hello { name: name.into(), esmtp });
         if esmtp {
             self.answer_ehlo(out);
@@ -178,6 +174,15 @@ impl Session {
             encode_reply(250, None, &self.settings.hostname, &mut out.to_client);
         }
         true
+    }
+
+    /// Ends the backend's session and the transaction, between commands; the next MAIL opens another.
+    pub(super) fn leave_backend(&mut self, out: &mut Output) {
+        if matches!(self.backend, Backend::Ready(_)) {
+            out.to_backend.extend_from_slice(b"QUIT\r\n");
+        }
+        self.drop_backend(out);
+        self.transaction = Transaction::None;
     }
 
     fn data(&mut self, now: Millis, out: &mut Output) -> bool {

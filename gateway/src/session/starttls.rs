@@ -8,8 +8,6 @@ use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 
 use super::end::{End, Words};
-use super::handshake::Backend;
-use super::transaction::Transaction;
 use super::{Action, Client, Output, Session};
 
 const LAST_LINE: &[u8] = b"250 STARTTLS\r\n";
@@ -73,11 +71,7 @@ impl Session {
         if !self.spend_idle(out) {
             return true;
         }
-        if matches!(self.backend, Backend::Ready(_)) {
-            out.to_backend.extend_from_slice(b"QUIT\r\n");
-        }
-        self.drop_backend(out);
-        self.transaction = Transaction::None;
+        self.leave_backend(out);
         self.hello = None;
         Words(220, EnhancedCode(2, 0, 0), "Ready to start TLS").encode(&mut out.to_client);
         self.client = Client::Securing;
