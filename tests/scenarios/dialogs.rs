@@ -38,7 +38,7 @@ fn every_transcript_says_what_it_is_for() {
 #[test]
 fn the_pages_on_the_wire_name_transcripts_that_exist() {
     let transcripts = transcripts();
-    for page in ["smuggling.md", "wire.md"] {
+    for page in ["newlines.md", "smuggling.md", "wire.md"] {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs").join(page);
         let text = fs::read_to_string(path).unwrap();
         let named = text.split('`').filter(|word| word.ends_with(".txt") && !word.contains(' '));
