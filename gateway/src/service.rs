@@ -116,7 +116,7 @@ impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
     pub fn new(config: Config) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
-        let acceptor = certificates::acceptor(&config).map_err(StartError::Certificates)?;
+        let acceptor = certificates::acceptor(&config, None).map_err(StartError::Certificates)?;
         let control = ControlSocket::bind(&config.control)?;
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers)?;
@@ -175,9 +175,6 @@ impl Bound {
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
         let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor } = self;
-        if let Some(acceptor) = &acceptor {
-            certificates::watch(acceptor.certificates().clone());
-        }
         let mut told = reload::risks(&config);
         let names = reload::spawn_names(&config, &mut told);
         for problem in &told {
@@ -207,7 +204,7 @@ impl Bound {
             reloads,
             counters,
             verdicts,
-            acceptor: Mutex::new(acceptor),
+            acceptor: Mutex::new(acceptor.map(view::watched)),
             admission,
             kernel,
             kernel_problem,

@@ -6,6 +6,7 @@
 
 mod bans;
 mod cert;
+mod certificates;
 mod check;
 mod demo;
 mod events;
@@ -32,7 +33,7 @@ use std::process::ExitCode;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::{self, Config};
-use crate::service::{certificates, risks};
+use crate::service;
 
 /// Where the configuration is unless `-c` says otherwise.
 const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
@@ -90,6 +91,8 @@ enum Verb {
     Sink(sink::SinkArguments),
     /// Make a self-signed certificate for a first start; never over an existing file
     Cert(cert::CertArguments),
+    /// Show the certificates in use: names, issuer, days left, what a DANE record holds
+    Certificates(certificates::CertificatesArguments),
     /// Gateway and sink on loopback, one message through
     Demo(demo::DemoArguments),
 }
@@ -148,6 +151,7 @@ pub fn main() -> ExitCode {
         Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Cert(arguments) => cert::cert(&arguments),
+        Verb::Certificates(arguments) => certificates::certificates(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };
     match done {
@@ -167,8 +171,8 @@ fn load(path: &Path) -> Result<Config, Failure> {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
-    certificates::check(&config).map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
-    for risk in risks(&config) {
+    service::certificates::check(&config).map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
+    for risk in service::risks(&config) {
         eprintln!("warning: {risk}");
     }
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());

@@ -5,6 +5,7 @@
 //! knows nothing of sessions: what it shows is a snapshot that it is given.
 
 mod ban_table;
+mod certificates;
 mod client;
 mod live;
 mod problems;
@@ -17,8 +18,11 @@ use std::time::Duration;
 
 pub(crate) use ban_table::span;
 pub use ban_table::{render_bans, render_top};
+pub use certificates::{
+    CertificateFacts, CertificateList, CertificateStatus, RenewAnswer, Renewal, Secret, render_certificates,
+};
 pub use client::{
-    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_sessions, ask_status, ask_top,
+    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_renew, ask_sessions, ask_status, ask_top,
     ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
@@ -49,3 +53,5 @@ pub const BAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const REASON_MAX: usize = 500;
 /// Longest request line in bytes.
 const REQUEST_MAX: usize = 4096;
+/// Longest request line in bytes of whoever may hand a certificate over: two PEM files of a size that any has.
+const RENEWAL_MAX: usize = 3 << 20;

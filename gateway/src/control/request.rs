@@ -3,6 +3,8 @@
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use super::Renewal;
+
 /// A request.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "verb", rename_all = "kebab-case", deny_unknown_fields)]
@@ -29,4 +31,6 @@ pub(super) enum Request {
     Trace { network: IpNet, after: Option<u64> },
     /// For a `LogStatus`, as it then is.
     Log { level: String, seconds: Option<u64> },
+    /// For a `RenewAnswer`.
+    Renew(Renewal),
 }

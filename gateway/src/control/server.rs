@@ -26,8 +26,8 @@ use crate::observe::{events, trace};
 
 use super::request::Request;
 use super::{
-    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer,
-    SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer,
+    RenewAnswer, Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -59,6 +59,8 @@ pub trait Answers: Send + Sync + 'static {
     fn kill(&self, session: u64) -> Result<SessionStatus, String>;
     /// Has another level logged, for a time; the error is a sentence that says why not.
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String>;
+    /// Takes a renewed certificate from somebody who may read it; the error is a sentence that says why not.
+    fn renew(&self, renewal: &Renewal) -> Result<RenewAnswer, String>;
 }
 
 /// The socket; its file goes with it.
@@ -219,10 +221,15 @@ async fn converse(
     let uid = stream.peer_cred()?.uid();
     let answer = if uids.contains(&uid) {
         let mut line = String::new();
-        let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
+        // Who may ask may not for that say which key the gateway uses.
+        let may_renew = uid == 0 || uid == rustix::process::geteuid().as_raw();
+        let limit = u64::try_from(if may_renew { RENEWAL_MAX } else { REQUEST_MAX }).unwrap_or(u64::MAX);
         timeout(REQUEST_TIMEOUT, BufReader::new((&mut stream).take(limit)).read_line(&mut line)).await??;
         drop(unasked);
         match serde_json::from_str(&line) {
+            Ok(Request::Renew(_)) if !may_renew => {
+                json!({ "refused": "only root and the gateway's own user hand certificates over" }).to_string()
+            }
             // The kernel's tables may be large, and the log and the health checks live on this thread.
             Ok(request) => {
                 let permit = answering.acquire_owned().await.map_err(io::Error::other)?;
@@ -257,6 +264,7 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
         Request::Kill { session } => or_refusal(answers.kill(session)),
         Request::Trace { network, after } => or_refusal(canonical(network).and_then(|network| follow(network, after))),
+        Request::Renew(renewal) => or_refusal(answers.renew(&renewal)),
         Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }
 }

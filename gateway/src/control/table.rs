@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 
 use crate::observe::show::printable;
 
-use super::{BackendStatus, Problem, Proof, ProofState, Status, XdpMode};
+use super::certificates::days;
+use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status, XdpMode};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -16,7 +17,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     let Status {
         version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
     } = status;
-    let Status { backends, xdp, refused_domains, .. } = status;
+    let Status { backends, certificates, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -77,10 +78,16 @@ pub fn render(status: &Status, colour: bool) -> String {
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
-        [listener.address.to_string(), from.to_owned(), listener.backend.clone()]
+        [listener.address.to_string(), from.to_owned(), listener.tls.clone(), listener.backend.clone()]
     });
-    for row in columns(["LISTENER", "TAKES", "BACKEND"], rows.collect()) {
+    for row in columns(["LISTENER", "TAKES", "TLS", "BACKEND"], rows.collect()) {
         line(format_args!("{row}"));
+    }
+    if !certificates.is_empty() {
+        line(format_args!(""));
+        for row in columns(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], certificates.iter().map(certificate).collect()) {
+            line(format_args!("{row}"));
+        }
     }
     line(format_args!(""));
     let rows = backends.iter().map(|backend| {
@@ -115,6 +122,14 @@ fn is_alarming(backend: &BackendStatus) -> bool {
     !backend.healthy
         || matches!(&*backend.identity, "none" | "trace-header")
         || matches!(backend.proof.state, ProofState::Open | ProofState::Latent)
+}
+
+fn certificate(status: &CertificateStatus) -> [String; 4] {
+    let file = printable(&status.certificate).into_owned();
+    match &status.in_use {
+        Some(facts) => [file, printable(&facts.names.join(", ")).into_owned(), facts.key_type.clone(), days(facts.days_left)],
+        None => [file, "none in use".to_owned(), String::new(), String::new()],
+    }
 }
 
 /// The verdict, and how old it is.
@@ -163,6 +178,7 @@ pub(crate) fn uptime(seconds: u64) -> String {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::certificates::tests::certificate;
     use super::super::{
         ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, XdpStatus,
     };
@@ -191,6 +207,7 @@ pub(super) mod tests {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),
                 proxy_protocol: false,
+                tls: "starttls".into(),
             }],
             sessions: SessionTotals { active: 1, limit: 20_000, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
@@ -201,6 +218,7 @@ pub(super) mod tests {
                 backend("exchange", "xclient", None),
                 backend("old", "none", Some("greets with 554 \x1b[2Jgo away")),
             ],
+            certificates: vec![certificate(89)],
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
             refused_domains: vec![RefusedDomainStatus {
@@ -224,8 +242,11 @@ bans       0
 refused    mail.example.com, 10×
            is one of these domains yours? then add it to relay.local_domains
 
-LISTENER  TAKES    BACKEND
-[::]:25   clients  exchange
+LISTENER  TAKES    TLS       BACKEND
+[::]:25   clients  starttls  exchange
+
+CERTIFICATE  NAMES                            KEY          EXPIRES
+/etc/mx.pem  mx.example.com, mx2.example.com  ECDSA P-256  89 days left
 
 BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
 exchange  192.0.2.25:25  xclient   healthy    never run

@@ -89,6 +89,10 @@ impl SessionTask {
     /// Whether this client is offered STARTTLS, or gets TLS at once; then it is greeted behind it.
     pub(super) fn prepare_tls(&mut self) {
         let Some(ClientTls { acceptor, implicit, not_offered_to }) = &self.worker.tls else { return };
+        // While there is no certificate, a client that may do without TLS does.
+        if acceptor.certificates().is_empty() && !implicit {
+            return;
+        }
         if *implicit {
             self.session.begin_secured(now());
             self.tls = acceptor.accept().ok().map(Box::new);

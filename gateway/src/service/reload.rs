@@ -78,7 +78,8 @@ impl Gateway {
             }
         }
         if config.tls != old.config.tls {
-            match certificates::acceptor(&config) {
+            let known = self.view.acceptor();
+            match certificates::acceptor(&config, known.as_ref().map(|known| &**known.certificates())) {
                 Ok(acceptor) => self.view.set_acceptor(acceptor),
                 Err(faults) => kept.push(format!("clients are shown the certificates that they were: {faults}")),
             }
