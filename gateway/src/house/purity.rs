@@ -47,6 +47,7 @@ const ALLOWED: [&str; 41] = [
     "ipnet",
     "mail_parser",
     "memchr",
+    "multiversion",
     "thiserror",
 ];
 /// Words of the language, and macros, that lead out.
