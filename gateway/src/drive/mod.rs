@@ -10,6 +10,7 @@
 mod actions;
 mod backend_side;
 mod buffers;
+mod client_side;
 mod client_tls;
 mod closing;
 mod holding;
@@ -18,6 +19,7 @@ mod questions;
 mod roll;
 mod shown;
 mod task;
+mod timer;
 mod worker;
 
 pub use roll::{Question, Roll, SessionLine, ask_sessions};
