@@ -7,7 +7,7 @@ use clap::Args;
 use crate::control::{ReloadAnswer, ask_reload};
 
 use super::socket::SocketArguments;
-use super::{BAD_CONFIG, Failure};
+use super::failure::{BAD_CONFIG, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArguments {

@@ -13,7 +13,7 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 
 use crate::control::{AskError, TOP_MAX, ask_ban, ask_events, ask_status, ask_top};
 
-use super::Failure;
+use super::failure::Failure;
 use super::bans::target;
 use model::{Asked, Model};
 
