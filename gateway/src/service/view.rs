@@ -40,7 +40,7 @@ use super::certificates;
 use super::generation::Generation;
 use super::journal::Journal;
 use super::kernel_side::KernelSide;
-use super::live::LogLevels;
+use super::log_levels::LogLevels;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
