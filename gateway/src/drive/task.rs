@@ -23,9 +23,8 @@ use crate::tls::Channel;
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
-use super::client_tls;
 use super::closing::Closing;
-use super::holding::Holding;
+use super::encrypted;
 use super::questions::Questions;
 use super::roll;
 use super::worker::{Drain, Notice, Worker, register};
@@ -114,12 +113,6 @@ impl SessionTask {
             self.timer_at = deadline;
             self.timer.as_mut().reset(instant(deadline));
         }
-    }
-
-    /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
-    /// captured and as what it awaits.
-    pub(super) fn holding<H: Send + 'static>(self, held: H) -> impl Future<Output = ()> + Send + 'static {
-        Holding::new(self, held)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
@@ -366,7 +359,7 @@ impl SessionTask {
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         if let Some(channel) = &mut self.tls {
             // Who cannot be written to shows itself when it is read from.
-            let _ = client_tls::send(channel, &mut self.client, cx, &[bytes], false, &mut self.to_client);
+            let _ = encrypted::send(channel, &mut self.client, cx, &[bytes], false, &mut self.to_client);
             return;
         }
         let mut sent = 0;
