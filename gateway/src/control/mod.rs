@@ -7,6 +7,7 @@
 mod ban_table;
 mod client;
 mod live;
+mod not_done;
 mod problems;
 mod request;
 mod server;
@@ -25,6 +26,7 @@ pub(crate) use live::render_event_short;
 pub use live::{
     EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_sessions, render_trace,
 };
+pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{

@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::LogFilter;
-use crate::control::LogStatus;
+use crate::control::{LogStatus, NotDone};
 use crate::observe::events::{self, EventKind};
 use crate::observe::log::{self, LogError};
 
@@ -30,16 +30,16 @@ impl LogLevels {
     }
 
     /// Logs as much as this; `length` says for how long.
-    pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+    pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone> {
         let filter = if level == "configured" {
             lock(&self.configured).clone()
         } else {
-            level.parse::<LogFilter>().map_err(|error| format!("the level {error}"))?
+            level.parse::<LogFilter>().map_err(|error| NotDone::new(format!("the level {error}")))?
         };
         // Later than any clock shows is for ever.
         let until = length.and_then(|length| Instant::now().checked_add(length));
         let mut ends = lock(&self.until);
-        log::set_filter(&filter).map_err(|error| error.to_string())?;
+        log::set_filter(&filter).map_err(NotDone::new)?;
         *ends = until;
         events::emit(EventKind::Log, "log", format_args!("the level is {filter}"));
         Ok(LogStatus { level: filter.to_string(), seconds: length.map(|length| length.as_secs()) })

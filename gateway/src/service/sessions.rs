@@ -1,6 +1,6 @@
 //! What the running gateway says of its sessions, and how an administrator ends one.
 
-use crate::control::{SessionList, SessionStatus};
+use crate::control::{NotDone, SessionList, SessionStatus};
 use crate::drive::{Question, SessionLine};
 use crate::observe::events::{self, EventKind};
 
@@ -14,12 +14,16 @@ impl View {
         SessionList { sessions: roll.lines.drain(..kept).map(session_status).collect(), more }
     }
 
-    pub(super) fn end_session(&self, session: u64) -> Result<SessionStatus, String> {
+    pub(super) fn end_session(&self, session: u64) -> Result<SessionStatus, NotDone> {
         let found = self.caller.ask(Question::End { session }).lines.pop();
-        let line = found.ok_or_else(|| format!("there is no session {session}; `sessions` lists those there are"))?;
+        let line = found.ok_or_else(|| no_session(session))?;
         events::emit(EventKind::Gateway, line.client, format_args!("an administrator ended session {session}"));
         Ok(session_status(line))
     }
+}
+
+fn no_session(session: u64) -> NotDone {
+    NotDone::new(format!("there is no session {session}; `sessions` lists those there are"))
 }
 
 fn session_status(line: SessionLine) -> SessionStatus {
