@@ -32,7 +32,7 @@ pub enum AskError {
     #[error("no permission to use the control socket {}; be root, or have your uid in `control.allowed_uids`", .0.display())]
     NoPermission(PathBuf),
     /// The system's word.
-    #[error("the control socket {} does not work: {1}", .0.display())]
+    #[error("the control socket {path} does not work: {1}", path = .0.display())]
     System(PathBuf, #[source] io::Error),
     /// The gateway does not talk about this, or not with us: its word.
     #[error("the gateway refuses: {0}")]

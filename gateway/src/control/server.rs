@@ -95,8 +95,8 @@ pub enum SocketError {
     NoSocket(PathBuf),
     /// The system's word.
     #[error(
-        "cannot make the control socket {}: {1}; name a file in a directory that the gateway may write, in `control.socket`",
-        .0.display()
+        "cannot make the control socket {path}: {1}; name a file in a directory that the gateway may write, in `control.socket`",
+        path = .0.display()
     )]
     System(PathBuf, #[source] io::Error),
 }

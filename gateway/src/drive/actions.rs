@@ -4,7 +4,7 @@ use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
-use crate::session::{Action, End, MessageOutcome, MessageReport};
+use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
 use crate::time::clock::now;
 
 use super::backend_side::BackendSide;
@@ -29,23 +29,9 @@ impl SessionTask {
                 if let Some(cause) = self.session.end().and_then(cause_of) {
                     counters.refusals_total.increment(cause);
                 }
-                if let Some(offence) = self.session.offence_at_end() {
-                    self.charge(offence);
-                }
             }
             Action::Message(report) => self.message_over(&report),
-            Action::RelayDenied(domain) => {
-                counters.relay_denied_total.increment();
-                self.worker.refused(RefusalCause::Relay, self.session.client_addr().ip());
-                self.worker.verdicts.count_refused_domain(&domain, now());
-            }
-            Action::EarlyTalk => {
-                counters.early_talkers_total.increment();
-                self.worker.refused(RefusalCause::EarlyTalk, self.session.client_addr().ip());
-            }
-            Action::ProxyHeader => {
-                self.worker.refused(RefusalCause::UnexpectedProxyHeader, self.session.client_addr().ip());
-            }
+            Action::Refused(refused) => self.count_refused(&refused),
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
@@ -64,6 +50,23 @@ impl SessionTask {
             }
             Action::DialectStale => backend.ask_refresh(),
         }
+    }
+
+    fn count_refused(&self, refused: &Refused) {
+        let Worker { counters, verdicts, .. } = &*self.worker;
+        let cause = match refused {
+            Refused::Relay(domain) => {
+                counters.relay_denied_total.increment();
+                verdicts.count_refused_domain(domain, now());
+                RefusalCause::Relay
+            }
+            Refused::EarlyTalk => {
+                counters.early_talkers_total.increment();
+                RefusalCause::EarlyTalk
+            }
+            Refused::ProxyHeader => RefusalCause::UnexpectedProxyHeader,
+        };
+        self.worker.refused(cause, self.session.client_addr().ip());
     }
 
     /// Counts a message, tells the log of it, and the verdicts if it was delivered.

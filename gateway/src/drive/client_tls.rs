@@ -12,7 +12,6 @@ use crate::observe::refusals::RefusalCause;
 use crate::session::Output;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
-use crate::time::clock::now;
 use crate::tls::TlsFault;
 
 use super::buffers::Scratch;
@@ -21,29 +20,26 @@ use super::task::SessionTask;
 use super::worker::ClientTls;
 
 impl SessionTask {
-    /// Whether this client is offered STARTTLS, or gets TLS at once; then it is greeted behind it.
-    pub(super) fn prepare_tls(&mut self) {
-        let Some(ClientTls { acceptor, implicit, not_offered_to }) = &self.worker.tls else { return };
-        if *implicit {
-            self.session.begin_secured(now());
-            self.tls = acceptor.accept().ok().map(Box::new);
-        } else if !not_offered_to.iter().any(|network| network.contains(&self.session.client_addr().ip())) {
-            self.session.offer_starttls();
+    /// Begins TLS with a client that begins with it.
+    pub(super) fn begin_tls(&mut self) {
+        if let Some(ClientTls { acceptor, implicit: true, .. }) = &self.worker.tls {
+            self.client.tls = acceptor.accept().ok().map(Box::new);
         }
     }
 
     /// The client has asked for TLS.
     pub(super) fn secure_client(&mut self, _nothing: NothingBuffered) {
         if let Some(ClientTls { acceptor, .. }) = &self.worker.tls {
-            self.tls = acceptor.accept().ok().map(Box::new);
+            self.client.tls = acceptor.accept().ok().map(Box::new);
         }
     }
 
     /// What a client says over TLS, and the end of its handshake.
     pub(super) fn move_client_tls(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
-        let Some(channel) = &mut self.tls else { return false };
-        let held = self.unread.len();
-        let received = poll_receive(channel, &mut self.client, cx, &mut scratch.read[held..], &mut self.to_client);
+        let Some(channel) = &mut self.client.tls else { return false };
+        let held = self.client.unread.len();
+        let received =
+            poll_receive(channel, &mut self.client.stream, cx, &mut scratch.read[held..], &mut self.client.pending);
         let received = match received {
             Poll::Pending => return false,
             Poll::Ready(Err(error)) if self.session.is_securing() => {
@@ -56,7 +52,7 @@ impl SessionTask {
             }
             // Whether the end was announced matters to nobody: inside a message either end loses it.
             Poll::Ready(Ok(Read::End)) => {
-                self.client_eof = true;
+                self.client.eof = true;
                 return true;
             }
             Poll::Ready(Ok(Read::Fault(fault))) if self.session.is_securing() => {
@@ -70,17 +66,17 @@ impl SessionTask {
         if received.established {
             self.client_secured(cx, now, &mut scratch.out);
         }
-        self.client_eof |= received.closed;
+        self.client.eof |= received.closed;
         if received.plain > 0 {
-            self.bytes_in += received.plain as u64;
-            scratch.read[..held].copy_from_slice(&self.unread);
+            self.client.bytes_in += received.plain as u64;
+            scratch.read[..held].copy_from_slice(&self.client.unread);
             self.hand_in(cx, now, held + received.plain, scratch);
         }
         true
     }
 
     fn client_secured(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output) {
-        if let Some(facts) = self.tls.as_ref().and_then(|channel| channel.facts()) {
+        if let Some(facts) = self.client.tls.as_ref().and_then(|channel| channel.facts()) {
             debug!(session = self.id, tls = %facts, resumed = facts.resumed, "client's TLS stands");
         }
         self.session.client_secured(now, out);

@@ -10,6 +10,7 @@
 mod actions;
 mod backend_side;
 mod buffers;
+mod client_side;
 mod client_tls;
 mod closing;
 mod encrypted;
@@ -20,6 +21,7 @@ mod questions;
 mod roll;
 mod shown;
 mod task;
+mod timer;
 mod worker;
 
 pub use roll::{Question, Roll, SessionLine, ask_sessions};

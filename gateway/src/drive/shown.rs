@@ -14,7 +14,7 @@ use super::worker::unregister;
 impl SessionTask {
     /// Counts replies that are about to be sent, and tells whoever follows the client of them.
     pub(super) fn replied(&mut self, replies: &[u8]) {
-        self.last_reply = self.worker.counters.count_replies(replies);
+        self.client.last_reply = self.worker.counters.count_replies(replies);
         let client = self.session.client_addr().ip();
         if trace::follows(client) {
             trace::tell(self.id, client, Speaker::Gateway, replies);
@@ -39,9 +39,9 @@ impl SessionTask {
             backend: self.worker.backend.name.clone(),
             state: if self.closing == Closing::No { self.session.state() } else { "ending" },
             age_ms: now.since(self.started),
-            bytes_in: self.bytes_in,
+            bytes_in: self.client.bytes_in,
             accepted: self.session.totals().accepted,
-            last_reply: self.last_reply,
+            last_reply: self.client.last_reply,
         }
     }
 }
@@ -61,12 +61,12 @@ impl Drop for SessionTask {
             deferred: totals.deferred,
             relay_denied: totals.relay_denied,
             errors: totals.errors,
-            bytes_in: self.bytes_in,
+            bytes_in: self.client.bytes_in,
             duration_ms: now().since(self.started),
             end: self.session.end().map_or("gateway stopped", End::as_str),
         };
         counters.sessions_closed_total.increment();
-        counters.client_bytes_total.add(self.bytes_in);
+        counters.client_bytes_total.add(self.client.bytes_in);
         counters.session_seconds.observe(record.duration_ms);
         if record.is_empty() {
             counters.sessions_empty_total.increment();

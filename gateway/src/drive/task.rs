@@ -11,22 +11,23 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::Sleep;
 use tracing::debug;
 
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
-use crate::session::{Action, End, Output, Session};
+use crate::policy::relay_guard::Hold;
+use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
-use crate::time::clock::{instant, now, wall_clock};
-use crate::tls::Channel;
+use crate::time::clock::{now, wall_clock};
 
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
+use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
 use super::questions::Questions;
 use super::roll;
+use super::timer::Timer;
 use super::worker::{Drain, Notice, Worker, register};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -37,28 +38,19 @@ pub(crate) struct SessionTask {
     pub(super) worker: Arc<Worker>,
     pub(super) session: Session,
     pub(super) peer: PeerAddr,
-    pub(super) client: TcpStream,
-    /// Read from the client, not yet used by the core.
-    pub(super) unread: Vec<u8>,
-    pub(super) to_client: Pending,
-    /// Once the client speaks TLS.
-    pub(super) tls: Option<Box<Channel>>,
-    pub(super) client_eof: bool,
+    /// The client's view of the gateway, where it is not the socket's.
     destination: Option<SocketAddr>,
+    pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
     pub(super) questions: Questions,
-    pub(super) timer: Pin<Box<Sleep>>,
-    pub(super) timer_at: Millis,
+    pub(super) timer: Timer,
     pub(super) heeded: Notice,
-    /// Code of the last reply to the client; 0 for none.
-    pub(super) last_reply: u16,
     pub(super) closing: Closing,
     pub(super) started: Millis,
-    pub(super) bytes_in: u64,
 }
 
 impl SessionTask {
-    /// A session with a client that was already greeted. `destination` is the client's view of the gateway, where it is
+    /// A session with a client that was already let in. `destination` is the client's view of the gateway, where it is
     /// known from a PROXY header; `unread` was read behind that header.
     pub(crate) fn new(
         worker: Arc<Worker>,
@@ -69,36 +61,34 @@ impl SessionTask {
         unread: Vec<u8>,
     ) -> Self {
         let started = now();
-        let mut session = Session::new(worker.settings.clone(), worker.backend.dialect(), client_addr, started);
-        session.write_ipv6(worker.backend.ipv6_form());
-        let timer_at = session.deadline();
+        let start = Start {
+            settings: worker.settings.clone(),
+            dialect: worker.backend.dialect(),
+            client_addr,
+            tls: worker.tls_offer(client_addr),
+            ipv6_form: worker.backend.ipv6_form(),
+        };
+        let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
         Self {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            timer: Timer::new(session.deadline()),
             worker,
             session,
             peer,
-            client,
-            unread,
-            to_client: Pending::default(),
-            tls: None,
-            client_eof: false,
             destination,
+            client: ClientSide::new(client, unread),
             backend: BackendSide::None,
             questions: Questions::default(),
-            timer: Box::pin(tokio::time::sleep_until(instant(timer_at))),
-            timer_at,
             heeded: Notice::default(),
-            last_reply: 0,
             closing: Closing::No,
             started,
-            bytes_in: 0,
         }
     }
 
     /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
     pub(crate) fn begin(&mut self, delay: Duration, early: bool) {
-        self.prepare_tls();
+        self.begin_tls();
         let mut out = Output::default();
         self.session.begin(self.started, delay, early, &mut out);
         for action in out.actions {
@@ -106,13 +96,9 @@ impl SessionTask {
         }
         self.replied(&out.to_client);
         // A fresh socket has room. What cannot be sent now is sent when the session is polled, and an error shows then.
-        let sent = self.client.try_write(&out.to_client).unwrap_or(0);
-        self.to_client.push(&out.to_client[sent..]);
-        let deadline = self.session.deadline();
-        if deadline < self.timer_at {
-            self.timer_at = deadline;
-            self.timer.as_mut().reset(instant(deadline));
-        }
+        let sent = self.client.stream.try_write(&out.to_client).unwrap_or(0);
+        self.client.pending.push(&out.to_client[sent..]);
+        self.timer.pull(self.session.deadline());
     }
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
@@ -160,7 +146,7 @@ impl SessionTask {
             return true;
         }
         // Replies are not read faster than the client takes them.
-        if !self.to_client.is_empty() {
+        if !self.client.pending.is_empty() {
             return moved;
         }
         let held = connection.unread.len();
@@ -190,7 +176,7 @@ impl SessionTask {
     fn dialed(&mut self, now: Millis, dialed: io::Result<u64>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
-            None => self.client.local_addr(),
+            None => self.client.stream.local_addr(),
         };
         match dialed.and_then(|took| Ok((took, destination?))) {
             Ok((took, destination)) => {
@@ -217,7 +203,7 @@ impl SessionTask {
 
     /// What the client still has to take, and what it says.
     fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
-        if !self.to_client.is_empty() {
+        if !self.client.pending.is_empty() {
             match self.poll_flush_client(cx) {
                 Poll::Pending => return false,
                 // The backend's replies were held back meanwhile, and are next.
@@ -229,9 +215,9 @@ impl SessionTask {
         if self.closing != Closing::No || !self.session.wants_client() || !self.backend.is_flushed() {
             return false;
         }
-        if !self.unread.is_empty() {
-            let held = self.unread.len();
-            scratch.read[..held].copy_from_slice(&self.unread);
+        if !self.client.unread.is_empty() {
+            let held = self.client.unread.len();
+            scratch.read[..held].copy_from_slice(&self.client.unread);
             if self.hand_in(cx, now, held, scratch) {
                 return true;
             }
@@ -240,33 +226,33 @@ impl SessionTask {
                 return false;
             }
         }
-        if self.client_eof {
+        if self.client.eof {
             // A command that stands before the end may have to wait for the backend.
             if !self.session.wants_client() {
                 return false;
             }
-            self.client_eof = false;
+            self.client.eof = false;
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             return true;
         }
-        if self.tls.is_some() {
+        if self.client.tls.is_some() {
             return self.move_client_tls(cx, now, scratch);
         }
-        let held = self.unread.len();
+        let held = self.client.unread.len();
         let mut buffer = ReadBuf::new(&mut scratch.read[held..held + READ_MAX]);
-        match Pin::new(&mut self.client).poll_read(cx, &mut buffer) {
+        match Pin::new(&mut self.client.stream).poll_read(cx, &mut buffer) {
             Poll::Pending => return false,
             Poll::Ready(Err(error)) => return self.client_lost(cx, now, &error, scratch),
             Poll::Ready(Ok(())) => {}
         }
         let count = buffer.filled().len();
         if count == 0 {
-            self.client_eof = true;
+            self.client.eof = true;
             return true;
         }
-        self.bytes_in += count as u64;
-        scratch.read[..held].copy_from_slice(&self.unread);
+        self.client.bytes_in += count as u64;
+        scratch.read[..held].copy_from_slice(&self.client.unread);
         self.hand_in(cx, now, held + count, scratch);
         true
     }
@@ -276,13 +262,11 @@ impl SessionTask {
         let Scratch { read, out } = scratch;
         let mut used = 0;
         let followed = trace::follows(self.session.client_addr().ip());
-        if self.worker.heeds_hold {
-            self.session.hold(self.worker.backend.hold());
-        }
+        let hold = if self.worker.heeds_hold { self.worker.backend.hold() } else { Hold::None };
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
             out.heard = followed.then(Vec::new);
-            let taken = self.session.client_bytes(now, input, out);
+            let taken = self.session.client_bytes(now, hold, input, out);
             if let Some(heard) = out.heard.take() {
                 trace::tell(self.id, self.session.client_addr().ip(), Speaker::Client, &heard);
             }
@@ -293,11 +277,11 @@ impl SessionTask {
                 break;
             }
         }
-        self.unread.clear();
+        self.client.unread.clear();
         if used == length {
-            self.unread = Vec::new();
+            self.client.unread = Vec::new();
         } else {
-            self.unread.extend_from_slice(&read[used..length]);
+            self.client.unread.extend_from_slice(&read[used..length]);
         }
         used > 0
     }
@@ -310,7 +294,7 @@ impl SessionTask {
         scratch: &mut Scratch,
     ) -> bool {
         debug!(session = self.id, %error, "client lost");
-        self.to_client = Pending::default();
+        self.client.pending = Pending::default();
         self.session.client_closed(now, true, &mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
         true
@@ -357,41 +341,36 @@ impl SessionTask {
     }
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        if let Some(channel) = &mut self.tls {
+        if let Some(channel) = &mut self.client.tls {
             // Who cannot be written to shows itself when it is read from.
-            let _ = encrypted::send(channel, &mut self.client, cx, &[bytes], false, &mut self.to_client);
+            let _ = encrypted::send(channel, &mut self.client.stream, cx, &[bytes], false, &mut self.client.pending);
             return;
         }
         let mut sent = 0;
-        if self.to_client.is_empty() {
+        if self.client.pending.is_empty() {
             let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
             let written = if quit {
-                poll_send_last(&self.client, bytes, cx)
+                poll_send_last(&self.client.stream, bytes, cx)
             } else {
-                Pin::new(&mut self.client).poll_write(cx, bytes)
+                Pin::new(&mut self.client.stream).poll_write(cx, bytes)
             };
             // A broken connection shows itself when the rest is flushed.
             if let Poll::Ready(Ok(count)) = written {
                 sent = count;
             }
         }
-        self.to_client.push(&bytes[sent..]);
+        self.client.pending.push(&bytes[sent..]);
     }
 
-    /// The timer is moved only towards the present; one that goes off too early is set anew then.
     fn arm_timer(&mut self, cx: &mut Context<'_>) {
-        let deadline = self.session.deadline();
-        if deadline < self.timer_at {
-            self.timer_at = deadline;
-            self.timer.as_mut().reset(instant(deadline));
-        }
-        if self.timer.as_mut().poll(cx).is_ready() {
+        self.timer.pull(self.session.deadline());
+        if self.timer.poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
     }
 
     fn check_timer(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if now < self.timer_at || self.closing != Closing::No {
+        if !self.timer.is_due(now) || self.closing != Closing::No {
             return;
         }
         if now >= self.session.deadline() {
@@ -399,13 +378,12 @@ impl SessionTask {
             self.session.tick(now, stalled, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
         }
-        self.timer_at = self.session.deadline().max(Millis(now.0 + 1));
-        self.timer.as_mut().reset(instant(self.timer_at));
+        self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));
     }
 
     /// Heeds what every session must: the way down, and calls.
     fn check_notice(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if self.heeded == Notice::default() && self.bytes_in == 0 {
+        if self.heeded == Notice::default() && self.client.bytes_in == 0 {
             register(self.id, cx.waker());
         }
         let notice = self.worker.drain.notice();

@@ -10,10 +10,11 @@ use std::task::Waker;
 use ipnet::IpNet;
 
 use crate::backend::BackendState;
+use crate::identity::ClientAddr;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
-use crate::session::Settings;
+use crate::session::{Settings, TlsOffer};
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
@@ -54,6 +55,16 @@ pub struct ClientTls {
 }
 
 impl Worker {
+    /// How this client may come to TLS.
+    pub(super) fn tls_offer(&self, client: ClientAddr) -> TlsOffer {
+        match &self.tls {
+            None => TlsOffer::None,
+            Some(ClientTls { implicit: true, .. }) => TlsOffer::Implicit,
+            Some(tls) if tls.not_offered_to.iter().any(|network| network.contains(&client.ip())) => TlsOffer::None,
+            Some(_) => TlsOffer::StartTls,
+        }
+    }
+
     /// Counts what was refused to this source, and tells of it unless the relay proof had asked for it.
     pub fn refused(&self, cause: RefusalCause, source: IpAddr) {
         self.counters.refusals_total.increment(cause);

@@ -12,115 +12,22 @@
 use std::ops::Range;
 
 use crate::policy::offences::Offence;
-use crate::smtp::body::{BareNewlineRule, BodyFault, BodyRules, BodyTranscoder, Framing, UNDECIDED_MAX};
+use crate::smtp::body::{BareNewlineRule, BodyFault, BodyRules, UNDECIDED_MAX};
 use crate::smtp::command::encode_bdat;
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
+use crate::time::Millis;
 
-use super::body::{Content, Fate, RateWindow, TOO_LARGE, fault_words};
-use super::commands::{LOST, NO_MAIL, NO_RECIPIENTS};
-use super::end::Words;
-use super::handshake::{Backend, STALE};
+use super::action::{Output, Taken};
+use super::backend::Backend;
+use super::chunks::{Announced, ChunkState, Chunks, Started, Text};
+use super::client::{Client, HURRIED_COMMAND};
+use super::machine::Session;
+use super::message::{Content, Fate, RateWindow, fault_words};
 use super::pipeline::Expect;
-use super::replies::Refusal;
 use super::report::MessageReport;
-use super::transaction::{Chunks, Started, Transaction};
-use super::{Client, HURRIED_COMMAND, Millis, Output, Session, Taken};
-
-/// Inside the octets of one BDAT.
-#[derive(Debug)]
-pub(super) struct ChunkState {
-    /// Octets that have not come, or were not taken yet.
-    remaining: u64,
-    last: bool,
-    announced: Announced,
-    pub(super) fate: Fate,
-    pub(super) rate: RateWindow,
-    discarded: u64,
-    /// Of a message that was given up before or inside this chunk; the chunk's answer is its own.
-    pub(super) report: Option<Box<MessageReport>>,
-}
-
-/// What the backend was told of a chunk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Announced {
-    /// Nothing: it hears of it with the first octet.
-    No,
-    /// That octets come, this many more of them, and whether the message ends with them.
-    Yes { room: u64, last: bool },
-}
-
-/// The text of a message in chunks.
-#[derive(Debug)]
-pub(super) struct Text {
-    transcoder: BodyTranscoder,
-    /// The end of the last chunk, which only the next one decides.
-    undecided: Vec<u8>,
-}
-
-impl Text {
-    pub(super) fn new() -> Self {
-        Self { transcoder: BodyTranscoder::new(Framing::Octets), undecided: Vec::new() }
-    }
-
-    /// Takes the head of `piece`; `ends` if it is the end of its chunk, `last` if of the message. How much of it was used,
-    /// how much of it stands at its head to be sent on, unless that is in `spill`, and what is wrong with it.
-    fn take(
-        &mut self,
-        piece: &mut [u8],
-        (ends, last): (bool, bool),
-        rules: &BodyRules,
-        spill: &mut Vec<u8>,
-    ) -> (usize, usize, Option<BodyFault>) {
-        if self.undecided.is_empty() {
-            let (used, in_place, fault) = self.transcode(piece, last, rules, spill);
-            if !ends || fault.is_some() {
-                return (used, in_place, fault);
-            }
-            self.undecided.extend_from_slice(&piece[used..]);
-            return (piece.len(), in_place, None);
-        }
-        // Rare: a chunk ended inside a newline.
-        let mut whole = std::mem::take(&mut self.undecided);
-        whole.extend_from_slice(piece);
-        let (used, in_place, fault) = self.transcode(&mut whole, last, rules, spill);
-        spill.extend_from_slice(&whole[..in_place]);
-        self.undecided.extend_from_slice(&whole[used..]);
-        (piece.len(), 0, fault)
-    }
-
-    /// Steps through `input` as far as it is decided: in place if nothing in it must be written anew.
-    fn transcode(
-        &mut self,
-        input: &mut [u8],
-        last: bool,
-        rules: &BodyRules,
-        spill: &mut Vec<u8>,
-    ) -> (usize, usize, Option<BodyFault>) {
-        let mut step = |input: &mut [u8], spill: &mut Vec<u8>| match last {
-            true => self.transcoder.last_step(input, rules, spill),
-            false => self.transcoder.step(input, rules, spill),
-        };
-        let mark = spill.len();
-        let first = step(input, spill);
-        let (mut used, in_place) = (first.used, first.content);
-        let mut fault = first.fault;
-        while used < input.len() && fault.is_none() {
-            let next = step(&mut input[used..], spill);
-            fault = next.fault;
-            if next.used == 0 {
-                break;
-            }
-            if used == first.used {
-                spill.splice(mark..mark, input[in_place.clone()].iter().copied());
-            }
-            spill.extend_from_slice(&input[used..][next.content]);
-            used += next.used;
-        }
-        let in_place = if used == first.used { in_place.len() } else { 0 };
-        (used, in_place, fault)
-    }
-}
+use super::transaction::Transaction;
+use super::words::{NO_MAIL, NO_RECIPIENTS, Refusal, STALE, TOO_LARGE, TRANSACTION_LOST, Words};
 
 /// What is left of a chunk of text, if it is no longer than this, is taken only as a whole: then its length is known, and
 /// short chunks are the client's own.
@@ -132,13 +39,13 @@ const BROKEN: Words = Words(503, EnhancedCode(5, 5, 1), "An earlier BDAT failed;
 impl Session {
     /// BDAT. False if it must wait until the backend's session is open.
     pub(super) fn bdat(&mut self, now: Millis, length: u64, last: bool, out: &mut Output) -> bool {
-        if self.backend.is_opening() {
+        if self.backend.state.is_opening() {
             return false;
         }
         if length == 0 && !last && !self.spend_idle(out) {
             return true;
         }
-        let rate = RateWindow::new(now, self.flags.hurried);
+        let rate = RateWindow::new(now, self.client.hurried);
         let mut state = Box::new(ChunkState {
             remaining: length,
             last,
@@ -156,8 +63,8 @@ impl Session {
             }
             None => self.begin_chunk(now),
         };
-        self.client_deadline = begun.unwrap_or_else(|| now.after(self.settings.timeouts.body));
-        self.client = Client::Chunk(state);
+        self.client.deadline = begun.unwrap_or_else(|| now.after(self.settings.timeouts.body));
+        self.client.state = Client::Chunk(state);
         if length == 0 {
             self.take_chunk(now, &mut [], out);
         }
@@ -167,7 +74,7 @@ impl Session {
     fn bdat_refusal(&self, length: u64) -> Option<Words> {
         let open = match &self.transaction {
             Transaction::None => return Some(NO_MAIL),
-            Transaction::Lost => return Some(LOST),
+            Transaction::Lost => return Some(TRANSACTION_LOST),
             Transaction::Open(open) => open,
         };
         let so_far = match &open.chunks {
@@ -175,11 +82,11 @@ impl Session {
             Chunks::Started(started) => started.size,
             Chunks::None => 0,
         };
-        let esmtp = self.hello.as_ref().is_some_and(|hello| hello.esmtp);
+        let esmtp = self.client.hello.as_ref().is_some_and(|hello| hello.esmtp);
         if !esmtp || !self.dialect.offered.contains(Extensions::CHUNKING) {
             return Some(NOT_OFFERED);
         }
-        if !matches!(self.backend, Backend::Ready(offered) if offered.contains(Extensions::CHUNKING)) {
+        if !matches!(self.backend.state, Backend::Ready(offered) if offered.contains(Extensions::CHUNKING)) {
             return Some(STALE);
         }
         if open.forwarded == 0 || (self.pipeline.is_empty() && open.accepted == 0) {
@@ -208,7 +115,7 @@ impl Session {
     /// Until when the client must have sent its next whole command: a message in chunks has one deadline for all of them.
     pub(super) fn command_deadline(&self, now: Millis) -> Millis {
         let mut deadline = now.after(self.settings.timeouts.command);
-        if self.flags.hurried && self.totals.accepted == 0 {
+        if self.client.hurried && !self.conduct.has_brought_mail() {
             deadline = deadline.min(now.after(HURRIED_COMMAND));
         }
         match &self.transaction {
@@ -222,7 +129,7 @@ impl Session {
 
     /// Takes octets of a chunk.
     pub(super) fn take_chunk(&mut self, now: Millis, input: &mut [u8], out: &mut Output) -> Taken {
-        let Client::Chunk(state) = &mut self.client else { return Taken::default() };
+        let Client::Chunk(state) = &mut self.client.state else { return Taken::default() };
         let length = usize::try_from(state.remaining).unwrap_or(usize::MAX).min(input.len());
         let ends = state.remaining == length as u64;
         let is_text = matches!(self.transaction.started_mut(), Some(Started { text: Some(_), .. }));
@@ -238,10 +145,10 @@ impl Session {
             (Fate::Forward | Fate::Discard(_), _) => (length, length, None),
         };
         state.remaining -= used as u64;
-        state.rate.bytes += used as u64;
+        state.rate.count(used);
         let (done, discards) = (state.remaining == 0, matches!(state.fate, Fate::Discard(_)));
         if fault == Some(BodyFault::Smuggling) {
-            self.offend(Offence::SmugglingAttempt, out);
+            self.conduct.offend(Offence::SmugglingAttempt, out);
         }
         let forward = if discards {
             None
@@ -269,7 +176,7 @@ impl Session {
     /// Judges octets before they are sent on: what to answer if the message cannot be taken. Then the backend is let go of
     /// before it has the last of them.
     fn judge_chunk(&mut self, octets: &[u8], done: bool) -> Option<Words> {
-        let Client::Chunk(state) = &self.client else { return None };
+        let Client::Chunk(state) = &self.client.state else { return None };
         let ends_message = done && state.last;
         let open = self.transaction.open_mut()?;
         let Chunks::Started(started) = &mut open.chunks else { return None };
@@ -289,7 +196,7 @@ impl Session {
         spilled_from: usize,
         out: &mut Output,
     ) -> Range<usize> {
-        let Client::Chunk(state) = &mut self.client else { return 0..0 };
+        let Client::Chunk(state) = &mut self.client.state else { return 0..0 };
         let Some(started) = self.transaction.started_mut() else { return 0..0 };
         let octets = (in_place.len() + out.to_backend.len() - spilled_from) as u64;
         let room = match &mut state.announced {
@@ -321,7 +228,7 @@ impl Session {
 
     /// A client may not make the gateway read without end what will be refused.
     fn count_discarded(&mut self, now: Millis, octets: usize, out: &mut Output) {
-        let Client::Chunk(state) = &mut self.client else { return };
+        let Client::Chunk(state) = &mut self.client.state else { return };
         state.discarded += octets as u64;
         if state.discarded > self.settings.limits.message_size {
             let report = state.report.take();
@@ -331,10 +238,10 @@ impl Session {
 
     /// The chunk's last octet was taken.
     fn end_chunk(&mut self, now: Millis, out: &mut Output) {
-        let state = match std::mem::replace(&mut self.client, Client::Commands { skipping: 0 }) {
+        let state = match std::mem::replace(&mut self.client.state, Client::Commands { skipping: 0 }) {
             Client::Chunk(state) => state,
             other => {
-                self.client = other;
+                self.client.state = other;
                 return;
             }
         };
@@ -364,7 +271,7 @@ impl Session {
                 None => self.refuse_chunk(&refusal, out),
             },
         }
-        self.client_deadline = self.command_deadline(now);
+        self.client.deadline = self.command_deadline(now);
     }
 
     /// Refuses a BDAT that no message hung on. The backend's faults are not the client's errors, and yet not free.

@@ -14,12 +14,15 @@ use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::time::Millis;
 
-use super::end::{End, Words};
-use super::handshake::Backend;
+use super::action::{Action, Output, Refused};
+use super::backend::Backend;
+use super::chunks::Chunks;
+use super::client::{Client, Hello, Wait};
+use super::end::End;
+use super::machine::Session;
 use super::pipeline::Expect;
-use super::question::Wait;
-use super::transaction::{Chunks, Transaction};
-use super::{Action, Client, Hello, Output, Session};
+use super::transaction::Transaction;
+use super::words::{NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
 
 /// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
 const COMMAND_LINE_MAX: usize = 512;
@@ -33,35 +36,31 @@ const SKIP_MAX: usize = 256 * 1024;
 /// Commands held for a backend that is not open yet, in bytes; a client that pipelines more waits.
 const HELD_MAX: usize = 16 * 1024;
 
-pub(super) const NO_MAIL: Words = Words(503, EnhancedCode(5, 5, 1), "MAIL first");
-pub(super) const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
-pub(super) const LOST: Words =
-    Words(451, EnhancedCode(4, 4, 2), "The mail server's connection was lost; start the transaction again");
 const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "Line without end");
 
 impl Session {
     /// Takes at most one command from `input`; how many bytes it was, 0 if it must wait or is incomplete.
     pub(super) fn take_command(&mut self, now: Millis, input: &[u8], out: &mut Output) -> usize {
-        if !self.wait.is_nothing() {
+        if !self.client.wait.is_nothing() {
             return 0;
         }
         let in_step = self.pipelines() || !self.pipeline.awaits_backend();
-        if !in_step || self.pipeline.is_full() || self.backend.held() > HELD_MAX {
-            self.wait = Wait::Backend;
+        if !in_step || self.pipeline.is_full() || self.backend.state.held() > HELD_MAX {
+            self.client.wait = Wait::Backend;
             return 0;
         }
-        if let Client::Commands { skipping: skipped @ 1.. } = self.client {
+        if let Client::Commands { skipping: skipped @ 1.. } = self.client.state {
             return self.skip_rest(skipped, input, out);
         }
-        if self.hello.is_none() && self.client_addr.is_direct() && resumes_header(input) {
+        if self.client.hello.is_none() && self.client_addr.is_direct() && resumes_header(input) {
             self.refuse_proxy_header(out);
             return input.len();
         }
         match split_line(input, ENVELOPE_LINE_MAX) {
             Line::Incomplete => {
-                if !self.flags.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
-                    self.flags.unended = true;
-                    self.client_deadline = self.client_deadline.min(now.after(UNENDED_WAIT));
+                if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
+                    self.client.unended = true;
+                    self.client.deadline = self.client.deadline.min(now.after(UNENDED_WAIT));
                 }
                 0
             }
@@ -91,16 +90,16 @@ impl Session {
                     }
                 };
                 if !handled {
-                    self.wait = Wait::Backend;
+                    self.client.wait = Wait::Backend;
                     return 0;
                 }
                 if let Some(heard) = &mut out.heard {
                     heard.extend_from_slice(&input[..used]);
                 }
-                if matches!(self.client, Client::Commands { .. }) {
-                    self.client_deadline = self.command_deadline(now);
+                if matches!(self.client.state, Client::Commands { .. }) {
+                    self.client.deadline = self.command_deadline(now);
                 }
-                self.flags.unended = false;
+                self.client.unended = false;
                 used
             }
         }
@@ -117,10 +116,10 @@ impl Session {
         if length > SKIP_MAX {
             self.finish_with(End::Flood, FLOOD, out);
         } else if ended {
-            self.client = Client::Commands { skipping: 0 };
+            self.client.state = Client::Commands { skipping: 0 };
             self.refuse_line(LineFault::TooLong, out);
         } else {
-            self.client = Client::Commands { skipping: length };
+            self.client.state = Client::Commands { skipping: length };
         }
     }
 
@@ -135,7 +134,7 @@ impl Session {
             Command::Bdat { length, last } => return self.bdat(now, length, last, out),
             Command::Rset => return self.rset(now, out),
             Command::Quit => return self.quit(out),
-            Command::Noop => self.idle(Words(250, EnhancedCode(2, 0, 0), "Ok"), out),
+            Command::Noop => self.idle(OK, out),
             Command::Vrfy => {
                 self.idle(Words(252, EnhancedCode(2, 5, 0), "Cannot VRFY, but will accept and attempt delivery"), out);
             }
@@ -150,7 +149,7 @@ impl Session {
             Command::StartTls => {}
             Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
             Command::IdentityClaim => {
-                self.offend(Offence::IdentityClaim, out);
+                self.conduct.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
             }
             Command::Unknown => self.error(Words(500, EnhancedCode(5, 5, 2), "Command not recognised"), out),
@@ -167,7 +166,7 @@ impl Session {
         }
         // A new name is a new session for the backend too: the next MAIL opens it.
         self.leave_backend(out);
-        self.hello = Some(Hello { name: name.into(), esmtp });
+        self.client.hello = Some(Hello { name: name.into(), esmtp });
         if esmtp {
             self.answer_ehlo(out);
         } else {
@@ -178,7 +177,7 @@ impl Session {
 
     /// Ends the backend's session and the transaction, between commands; the next MAIL opens another.
     pub(super) fn leave_backend(&mut self, out: &mut Output) {
-        if matches!(self.backend, Backend::Ready(_)) {
+        if matches!(self.backend.state, Backend::Ready(_)) {
             out.to_backend.extend_from_slice(b"QUIT\r\n");
         }
         self.drop_backend(out);
@@ -188,7 +187,7 @@ impl Session {
     fn data(&mut self, now: Millis, out: &mut Output) -> bool {
         match &self.transaction {
             Transaction::None => self.error(NO_MAIL, out),
-            Transaction::Lost => self.idle(LOST, out),
+            Transaction::Lost => self.idle(TRANSACTION_LOST, out),
             Transaction::Open(open) => {
                 if !matches!(open.chunks, Chunks::None) {
                     self.error(Words(503, EnhancedCode(5, 5, 1), "DATA after BDAT; RSET first"), out);
@@ -199,7 +198,7 @@ impl Session {
                 } else {
                     self.toward_backend(out).extend_from_slice(b"DATA\r\n");
                     self.expect(Expect::Data, now);
-                    self.client = Client::AwaitGoAhead { early: false };
+                    self.client.state = Client::AwaitGoAhead { early: false };
                 }
             }
         }
@@ -215,11 +214,11 @@ impl Session {
             return true;
         }
         self.transaction = Transaction::None;
-        if matches!(self.backend, Backend::Ready(_)) {
+        if matches!(self.backend.state, Backend::Ready(_)) {
             self.toward_backend(out).extend_from_slice(b"RSET\r\n");
             self.expect(Expect::Rset, now);
         } else {
-            self.reply(Words(250, EnhancedCode(2, 0, 0), "Ok"), out);
+            self.reply(OK, out);
         }
         true
     }
@@ -234,20 +233,20 @@ impl Session {
 
     /// Whether the backend takes a command before it has answered the last (RFC 2920).
     fn pipelines(&self) -> bool {
-        self.dialect.pipelines() && self.hello.as_ref().is_some_and(|hello| hello.esmtp)
+        self.dialect.pipelines() && self.client.hello.as_ref().is_some_and(|hello| hello.esmtp)
     }
 
     /// The client sent something behind DATA before the backend's 354. True if the session goes on at once.
     pub(super) fn early_body(&mut self, out: &mut Output) -> bool {
-        out.actions.push(Action::EarlyTalk);
-        self.offend(Offence::EarlyTalk, out);
+        out.actions.push(Action::Refused(Refused::EarlyTalk));
+        self.conduct.offend(Offence::EarlyTalk, out);
         match self.settings.early_talk {
             EarlyTalk::Reject => {
                 self.reject_early_talk(out);
                 true
             }
             EarlyTalk::Log => {
-                self.client = Client::AwaitGoAhead { early: true };
+                self.client.state = Client::AwaitGoAhead { early: true };
                 false
             }
         }
@@ -256,7 +255,7 @@ impl Session {
     /// A PROXY header came before anything else. It is a load balancer that this listener does not list, or a stranger
     /// who would like to be somebody else; either gets no further. Of a version 2 header nothing is read as a command.
     pub(super) fn refuse_proxy_header(&mut self, out: &mut Output) {
-        out.actions.push(Action::ProxyHeader);
+        out.actions.push(Action::Refused(Refused::ProxyHeader));
         let words = Words(554, EnhancedCode(5, 7, 1), "PROXY headers are not taken here; list the load balancer");
         self.finish_with(End::ProxyHeader, words, out);
     }
@@ -300,8 +299,7 @@ impl Session {
 
     /// Charges for a refused command; past the budget the session ends.
     pub(super) fn charge_error(&mut self, out: &mut Output) {
-        self.totals.errors += 1;
-        if self.budget.error(&self.settings.limits) == Spent::Exhausted {
+        if self.conduct.refused(&self.settings.limits) == Spent::Exhausted {
             self.give_up(End::TooManyErrors, "Too many errors", out);
         }
     }
@@ -314,7 +312,7 @@ impl Session {
     }
 
     pub(super) fn spend_idle(&mut self, out: &mut Output) -> bool {
-        let within = self.budget.idle_command(&self.settings.limits) == Spent::Within;
+        let within = self.conduct.idle(&self.settings.limits) == Spent::Within;
         if !within {
             self.give_up(End::TooManyCommands, "Too many commands without mail", out);
         }
@@ -327,13 +325,13 @@ impl Session {
 
     /// Where bytes for the backend go: out, or held until its session is open.
     pub(super) fn toward_backend<'a>(&'a mut self, out: &'a mut Output) -> &'a mut Vec<u8> {
-        self.backend.held_mut().unwrap_or(&mut out.to_backend)
+        self.backend.state.held_mut().unwrap_or(&mut out.to_backend)
     }
 
     /// Queues an expectation; the backend's clock starts with the first.
     pub(super) fn expect(&mut self, expect: Expect, now: Millis) {
         if !self.backend_owes() {
-            self.backend_deadline = now.after(self.settings.timeouts.reply);
+            self.backend.deadline = now.after(self.settings.timeouts.reply);
         }
         self.pipeline.expect(expect);
     }

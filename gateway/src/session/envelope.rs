@@ -16,14 +16,17 @@ use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::smtp::xtext;
 use crate::time::Millis;
 
-use super::commands::{LOST, NO_MAIL};
-use super::end::{End, Words};
-use super::handshake::{Backend, NO_IDENTITY};
+use super::action::{Action, Output, Refused};
+use super::backend::Backend;
+use super::chunks::Chunks;
+use super::client::{Asked, Client, Wait};
+use super::end::End;
+use super::machine::Session;
 use super::pipeline::Expect;
-use super::question::{Asked, Question, RecipientVerdict, Wait};
+use super::question::{Question, RecipientVerdict};
 use super::report::MessageReport;
-use super::transaction::{Chunks, Open, Transaction};
-use super::{Action, Client, Output, Session};
+use super::transaction::{Open, Transaction};
+use super::words::{NO_IDENTITY, NO_MAIL, TOO_LARGE, TRANSACTION_LOST, Words};
 
 /// Recipients named in the log for one message.
 const RECIPIENTS_REPORTED: usize = 10;
@@ -40,7 +43,6 @@ const UNKNOWN_PARAMETER: Words =
     Words(555, EnhancedCode(5, 5, 4), "Parameter not recognised, or its extension was not offered");
 const BAD_VALUE: Words = Words(501, EnhancedCode(5, 5, 4), "Parameter value not understood");
 const TWICE: Words = Words(501, EnhancedCode(5, 5, 4), "A parameter was given twice");
-const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
 const NEEDS_UTF8: Words = Words(553, EnhancedCode(5, 6, 7), "An address with non-ASCII characters needs SMTPUTF8");
 const BAD_DOMAIN: Words = Words(501, EnhancedCode(5, 1, 3), "That is no domain name");
 const RELAY_DENIED: Words = Words(550, EnhancedCode(5, 7, 1), "Relaying denied");
@@ -65,11 +67,11 @@ impl Session {
         params: Params<'_>,
         out: &mut Output,
     ) -> Result<(), Words> {
-        let esmtp = self.hello.as_ref().ok_or(NO_HELLO)?.esmtp;
+        let esmtp = self.client.hello.as_ref().ok_or(NO_HELLO)?.esmtp;
         if let Transaction::Open(_) = self.transaction {
             return Err(NESTED);
         }
-        if self.flags.draining {
+        if self.client.draining {
             self.settle_end(out);
             return Ok(());
         }
@@ -79,7 +81,7 @@ impl Session {
             return Err(BAD_DOMAIN);
         }
         let needs = self.mail_needs(esmtp, path, params)?;
-        if self.hold == Hold::Defer {
+        if self.client.hold == Hold::Defer {
             self.reply(HELD, out);
             return Ok(());
         }
@@ -87,7 +89,7 @@ impl Session {
             self.reply(NO_IDENTITY, out);
             return Ok(());
         }
-        if self.budget.message(&self.settings.limits) == Spent::Exhausted {
+        if self.conduct.message_begins(&self.settings.limits) == Spent::Exhausted {
             self.finish_with(End::TooManyCommands, TOO_MANY_MESSAGES, out);
             return Ok(());
         }
@@ -105,7 +107,7 @@ impl Session {
             chunks: Chunks::None,
             report,
         }));
-        if matches!(self.backend, Backend::None) {
+        if matches!(self.backend.state, Backend::None) {
             self.dial(now, out);
         }
         encode_mail(path, params.iter(), self.toward_backend(out));
@@ -163,7 +165,7 @@ impl Session {
     pub(super) fn rcpt(&mut self, path: &ForwardPath<'_>, params: Params<'_>, now: Millis, out: &mut Output) {
         match self.transaction {
             Transaction::None => return self.error(NO_MAIL, out),
-            Transaction::Lost => return self.idle(LOST, out),
+            Transaction::Lost => return self.idle(TRANSACTION_LOST, out),
             Transaction::Open(_) => {}
         }
         if let Err(words) = self.rcpt_allowed(path, params) {
@@ -189,7 +191,7 @@ impl Session {
             let mut command = Vec::new();
             encode_rcpt(path, params.iter(), &mut command);
             let ticket = self.tickets.next();
-            self.wait = Wait::Recipient(Box::new(Asked { ticket, until: now.after(ANSWER_WAIT), command }));
+            self.client.wait = Wait::Recipient(Box::new(Asked { ticket, until: now.after(ANSWER_WAIT), command }));
             out.actions.push(Action::Ask(ticket, Question::Recipient(path.as_str().into())));
             return;
         }
@@ -200,10 +202,10 @@ impl Session {
 
     /// A recipient that was asked about passes, or does not. Its reply has its place: nothing was taken behind it.
     pub(super) fn recipient_judged(&mut self, now: Millis, verdict: RecipientVerdict, out: &mut Output) {
-        let Wait::Recipient(asked) = std::mem::take(&mut self.wait) else { return };
+        let Wait::Recipient(asked) = std::mem::take(&mut self.client.wait) else { return };
         let Some(open) = self.transaction.open_mut() else {
             // The backend was lost meanwhile.
-            return self.idle(LOST, out);
+            return self.idle(TRANSACTION_LOST, out);
         };
         match verdict {
             RecipientVerdict::Pass => {
@@ -216,8 +218,8 @@ impl Session {
                 self.charge_error(out);
             }
         }
-        if matches!(self.client, Client::Commands { .. }) {
-            self.client_deadline = self.command_deadline(now);
+        if matches!(self.client.state, Client::Commands { .. }) {
+            self.client.deadline = self.command_deadline(now);
             self.settle_end(out);
         }
     }
@@ -225,14 +227,14 @@ impl Session {
     /// Counts a recipient that the guard refused. Its transaction is one attempt, however many there are: a stranger writes
     /// as many into one message as he likes, and whoever relays it is not to blame for each.
     fn count_relay_denied(&mut self, path: &ForwardPath<'_>, out: &mut Output) {
-        self.totals.relay_denied += 1;
+        self.conduct.relay_denied();
         if let ForwardPath::Mailbox(mailbox) = path {
-            out.actions.push(Action::RelayDenied(mailbox.domain_text().into()));
+            out.actions.push(Action::Refused(Refused::Relay(mailbox.domain_text().into())));
         }
         if let Some(open) = self.transaction.open_mut()
             && !std::mem::replace(&mut open.relay_denied, true)
         {
-            self.offend(Offence::RelayAttempt, out);
+            self.conduct.offend(Offence::RelayAttempt, out);
         }
     }
 
@@ -242,7 +244,7 @@ impl Session {
             return Err(NEEDS_UTF8);
         }
         let guard = &self.settings.relay;
-        let verdict = match self.hold {
+        let verdict = match self.client.hold {
             Hold::None => guard.judge(self.client_addr, path),
             Hold::Plain | Hold::Defer => guard.judge_plain(self.client_addr, path),
         };
@@ -252,7 +254,7 @@ impl Session {
             RelayVerdict::RelayDenied => return Err(RELAY_DENIED),
             RelayVerdict::RoutedLocalPart => return Err(ROUTED),
         }
-        let dsn = self.dialect.offered.contains(Extensions::DSN) && self.hello.as_ref().is_some_and(|h| h.esmtp);
+        let dsn = self.dialect.offered.contains(Extensions::DSN) && self.client.hello.as_ref().is_some_and(|h| h.esmtp);
         let mut seen = Seen::default();
         for param in params.iter() {
             let keyword = param.keyword.to_ascii_uppercase();

@@ -12,73 +12,28 @@ use crate::smtp::ehlo::{Extensions, Offer};
 use crate::smtp::reply::{EnhancedCode, ReplyParse, parse_reply};
 use crate::time::{Millis, WallClock};
 
-use super::end::Words;
+use super::action::{Action, Output};
+use super::backend::{Backend, BackendHalf, Held, Name};
+use super::machine::Session;
 use super::question::Question;
-use super::replies::{CONFUSED, Refusal};
-use super::{Action, Name, Output, Session};
-
-/// The backend's session, as far as it has come.
-#[derive(Debug)]
-pub(super) enum Backend {
-    /// No connection, and none under way.
-    None,
-    /// On the way to a session.
-    Opening(Box<Held>),
-    /// Commands may flow.
-    Ready(Extensions),
-}
-
-/// A session that is being opened, and what waits for it.
-#[derive(Debug)]
-pub(super) struct Held {
-    opening: Opening,
-    /// Commands, encoded.
-    commands: Vec<u8>,
-}
+use super::words::{CONFUSED, NO_IDENTITY, Refusal, STALE, Words};
 
 const UNREACHABLE: Words = Words(451, EnhancedCode(4, 4, 1), "The mail server cannot be reached now; try again later");
-pub(super) const NO_IDENTITY: Words =
-    Words(451, EnhancedCode(4, 3, 5), "The mail server cannot be told who you are; try again later");
 const NO_TLS: Words = Words(
     451,
     EnhancedCode(4, 7, 5),
     "The mail server cannot be reached over a secure connection now; try again later",
 );
-pub(super) const STALE: Words =
-    Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
-
-impl Backend {
-    /// Whether the session is on its way.
-    pub(super) fn is_opening(&self) -> bool {
-        matches!(self, Self::Opening(_))
-    }
-
-    /// Where commands wait while the session opens.
-    pub(super) fn held_mut(&mut self) -> Option<&mut Vec<u8>> {
-        match self {
-            Self::Opening(held) => Some(&mut held.commands),
-            Self::None | Self::Ready(_) => None,
-        }
-    }
-
-    /// Bytes that wait.
-    pub(super) fn held(&self) -> usize {
-        match self {
-            Self::Opening(held) => held.commands.len(),
-            Self::None | Self::Ready(_) => 0,
-        }
-    }
-}
 
 impl Session {
     /// Asks for a connection.
     pub(super) fn dial(&mut self, now: Millis, out: &mut Output) {
-        self.backend = Backend::Opening(Box::new(Held { opening: Opening::new(), commands: Vec::new() }));
-        self.backend_deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
+        self.backend.state = Backend::Opening(Box::new(Held { opening: Opening::new(), commands: Vec::new() }));
+        self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
-        if self.settings.identity.tells_name() && matches!(self.name, Name::Unasked) {
+        if self.settings.identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
             let ticket = self.tickets.next();
-            self.name = Name::Asked(ticket);
+            self.backend.name = Name::Asked(ticket);
             out.actions.push(Action::Ask(ticket, Question::ClientName));
         }
     }
@@ -91,18 +46,18 @@ impl Session {
     /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
     /// client connected to.
     pub fn backend_connected(&mut self, clock: WallClock, destination: SocketAddr, out: &mut Output) {
-        if !self.backend.is_opening() {
+        if !self.backend.state.is_opening() {
             return;
         }
-        self.destination = Some(destination);
-        self.clock = Some(clock);
-        self.backend_deadline = clock.at.after(self.settings.timeouts.handshake);
+        self.backend.destination = Some(destination);
+        self.backend.clock = Some(clock);
+        self.backend.deadline = clock.at.after(self.settings.timeouts.handshake);
         self.advance(clock.at, out, Opening::connected);
     }
 
     /// No address of the backend could be connected to.
     pub fn backend_unreachable(&mut self, now: Millis, out: &mut Output) {
-        self.backend = Backend::None;
+        self.backend.state = Backend::None;
         self.fail_owed(now, &Refusal::from(UNREACHABLE), out);
     }
 
@@ -113,25 +68,25 @@ impl Session {
 
     /// TLS with the backend did not come about; why, for an administrator.
     pub fn backend_not_secured(&mut self, now: Millis, why: String, out: &mut Output) {
-        if self.backend.is_opening() {
+        if self.backend.state.is_opening() {
             self.tls_failed(now, why, out);
         }
     }
 
     /// The client's name was looked up, or will not be known.
     pub(super) fn client_name(&mut self, now: Millis, name: ClientName, out: &mut Output) {
-        self.name = Name::Known(name);
+        self.backend.name = Name::Known(name);
         self.advance(now, out, Opening::named);
     }
 
     /// DNS may delay a client, and not hold it: what was not looked up when the backend's session should have been open is
     /// done without. False if that is not what is awaited.
     pub(super) fn give_up_name(&mut self, now: Millis, out: &mut Output) -> bool {
-        let Backend::Opening(held) = &self.backend else { return false };
+        let Backend::Opening(held) = &self.backend.state else { return false };
         if !held.opening.awaits_name() {
             return false;
         }
-        self.backend_deadline = now.after(self.settings.timeouts.handshake);
+        self.backend.deadline = now.after(self.settings.timeouts.handshake);
         self.advance(now, out, Opening::named);
         true
     }
@@ -154,19 +109,21 @@ impl Session {
         out: &mut Output,
         step: impl FnOnce(&mut Opening, &Script<'_>, &mut Vec<u8>) -> Progress,
     ) {
-        let Self { backend: Backend::Opening(held), hello: Some(hello), settings, client_addr, destination, .. } = self
+        let Self { client, backend, settings, client_addr, .. } = self;
+        let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
+            backend
         else {
             return;
         };
-        let Some(destination) = *destination else { return };
-        let name = match &self.name {
-            Name::Known(name) => Some(name),
+        let Some(hello) = &client.hello else { return };
+        let name = match name {
+            Name::Known(name) => Some(&*name),
             Name::Unasked | Name::Asked(_) => None,
         };
         let script = Script {
             hostname: &settings.hostname,
             tls: settings.backend_tls,
-            identity: Identity::by(settings.identity, *client_addr, destination, name, self.ipv6_form),
+            identity: Identity::by(settings.identity, *client_addr, *destination, name, *ipv6_form),
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
@@ -186,7 +143,7 @@ impl Session {
     fn opened(&mut self, now: Millis, offer: &Offer, out: &mut Output) {
         out.actions.push(Action::IdentityAccepted);
         let offered = offer.extensions;
-        let esmtp = self.hello.as_ref().is_some_and(|h| h.esmtp);
+        let esmtp = self.client.hello.as_ref().is_some_and(|h| h.esmtp);
         let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);
         if self.pipeline.len() > 1 {
             needs = needs.union(Extensions::PIPELINING);
@@ -202,10 +159,10 @@ impl Session {
             self.drop_backend(out);
             return self.fail_owed(now, &Refusal::from(STALE), out);
         }
-        if let Backend::Opening(held) = std::mem::replace(&mut self.backend, Backend::Ready(offered)) {
+        if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);
         }
-        self.backend_deadline = now.after(self.settings.timeouts.reply);
+        self.backend.deadline = now.after(self.settings.timeouts.reply);
     }
 
     /// Whether the backend may have reason to offer XCLIENT to this client itself: programs of this host and of the networks
@@ -213,7 +170,7 @@ impl Session {
     fn may_be_a_proxy(&self) -> bool {
         let ip = self.client_addr.ip();
         ip.is_loopback()
-            || self.destination.is_some_and(|own| own.ip().to_canonical() == ip)
+            || self.backend.destination.is_some_and(|own| own.ip().to_canonical() == ip)
             || self.settings.relay.allowed_networks.iter().any(|network| network.contains(&ip))
     }
 

@@ -7,7 +7,6 @@
 
 use crate::identity::xclient::ClientName;
 use crate::smtp::reply::EnhancedCode;
-use crate::time::Millis;
 
 /// What an answer is to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,48 +55,5 @@ impl Tickets {
     pub(super) fn next(&mut self) -> Ticket {
         self.0 = self.0.wrapping_add(1);
         Ticket(self.0)
-    }
-}
-
-/// What must come before the client's next command is taken.
-#[derive(Debug, Default)]
-pub(super) enum Wait {
-    /// Nothing.
-    #[default]
-    Nothing,
-    /// The backend, which owes replies or is not open yet.
-    Backend,
-    /// An answer about a recipient, whose reply comes next.
-    Recipient(Box<Asked>),
-}
-
-/// A recipient that was asked about.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) ticket: Ticket,
-    /// Until when; then it passes.
-    pub(super) until: Millis,
-    /// RCPT as the backend is to get it.
-    pub(super) command: Vec<u8>,
-}
-
-impl Wait {
-    pub(super) fn is_nothing(&self) -> bool {
-        matches!(self, Self::Nothing)
-    }
-
-    /// The backend has spoken, or is gone.
-    pub(super) fn end_for_backend(&mut self) {
-        if let Self::Backend = self {
-            *self = Self::Nothing;
-        }
-    }
-
-    /// When whatever is waited for is waited for no longer.
-    pub(super) fn until(&self) -> Option<Millis> {
-        match self {
-            Self::Recipient(asked) => Some(asked.until),
-            Self::Nothing | Self::Backend => None,
-        }
     }
 }

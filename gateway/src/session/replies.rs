@@ -4,54 +4,23 @@ use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, read_reply};
 use crate::time::Millis;
 
-use super::body::{DataState, RateWindow};
-use super::end::{End, Words};
-use super::handshake::Backend;
+use super::action::{Action, Output};
+use super::backend::Backend;
+use super::client::Client;
+use super::end::End;
+use super::machine::Session;
+use super::message::{DataState, RateWindow};
 use super::pipeline::{Expect, Owed};
 use super::question::RecipientVerdict;
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::{Action, Client, Output, Session};
+use super::words::{CONFUSED, OK, Refusal, Words};
 
 const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
-pub(super) const CONFUSED: Words =
-    Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
-
 /// Said to who falls silent on what is no whole line.
 const UNENDED: Words =
     Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
-
-const RESET: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
-
-/// A refusal in words that are the backend's, or the gateway's own about the backend.
-#[derive(Debug, Clone)]
-pub(super) struct Refusal {
-    code: u16,
-    text: String,
-    pub(super) encoded: Box<[u8]>,
-}
-
-impl Refusal {
-    pub(super) fn from_reply(reply: &Reply<'_>) -> Self {
-        let mut encoded = Vec::new();
-        reply.encode_into(false, &mut encoded);
-        Self { code: reply.code, text: reply.text().into_owned(), encoded: encoded.into() }
-    }
-
-    pub(super) fn is_permanent(&self) -> bool {
-        self.code / 100 == 5
-    }
-}
-
-impl From<Words> for Refusal {
-    fn from(words: Words) -> Self {
-        let mut encoded = Vec::new();
-        words.encode(&mut encoded);
-        let Words(code, enhanced, text) = words;
-        Self { code, text: format!("{enhanced} {text}"), encoded: encoded.into() }
-    }
-}
 
 impl Session {
     /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
@@ -59,10 +28,10 @@ impl Session {
     pub fn backend_bytes(&mut self, now: Millis, input: &[u8], unsent: bool, out: &mut Output) -> usize {
         let mut used = 0;
         while used < input.len() {
-            if let Backend::None = self.backend {
+            if let Backend::None = self.backend.state {
                 return input.len();
             }
-            if self.backend.is_opening() {
+            if self.backend.state.is_opening() {
                 match self.opening_bytes(now, &input[used..], out) {
                     0 => break,
                     taken => used += taken,
@@ -87,7 +56,7 @@ impl Session {
 
     /// The backend closed or reset its connection.
     pub fn backend_closed(&mut self, now: Millis, out: &mut Output) {
-        if !matches!(self.backend, Backend::None) {
+        if !matches!(self.backend.state, Backend::None) {
             self.backend_failed(now, LOST, out);
             self.after_backend(now, out);
         }
@@ -101,7 +70,7 @@ impl Session {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            match self.backend {
+            match self.backend.state {
                 Backend::Opening(_) => {
                     self.opening_bytes(now, rest, out);
                 }
@@ -115,14 +84,14 @@ impl Session {
     }
 
     fn after_backend(&mut self, now: Millis, out: &mut Output) {
-        self.wait.end_for_backend();
+        self.client.wait.end_for_backend();
         if self.pipeline.is_empty() {
-            if let Client::Ending(end, words) = self.client {
-                self.client = Client::Commands { skipping: 0 };
+            if let Client::Ending(end, words) = self.client.state {
+                self.client.state = Client::Commands { skipping: 0 };
                 return self.finish_with(end, words, out);
             }
-            if matches!(self.client, Client::Commands { .. }) {
-                self.client_deadline = self.command_deadline(now);
+            if matches!(self.client.state, Client::Commands { .. }) {
+                self.client.deadline = self.command_deadline(now);
             }
             self.settle_end(out);
         }
@@ -160,7 +129,7 @@ impl Session {
                 }
             }
             Expect::Rcpt if class == 5 => {
-                self.count_unknown_recipient(out);
+                self.conduct.unknown_recipient(out);
                 self.charge_error(out);
             }
             Expect::Data => self.data_answered(now, reply.code == 354, out),
@@ -191,7 +160,7 @@ impl Session {
         if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
-            self.backend_deadline = now.after(span);
+            self.backend.deadline = now.after(span);
         }
     }
 
@@ -206,8 +175,8 @@ impl Session {
 
     /// The answer to DATA. Without 354 the client is back among commands, and what it sent early must not become some.
     fn data_answered(&mut self, now: Millis, go_ahead: bool, out: &mut Output) {
-        let Client::AwaitGoAhead { early } = self.client else { return };
-        self.client = Client::Commands { skipping: 0 };
+        let Client::AwaitGoAhead { early } = self.client.state else { return };
+        self.client.state = Client::Commands { skipping: 0 };
         if !go_ahead {
             if early {
                 self.reject_early_talk(out);
@@ -218,11 +187,12 @@ impl Session {
             return;
         }
         if let Some(open) = self.transaction.take() {
-            self.client_deadline = now.after(self.settings.timeouts.body);
-            let trace = self.trace(now, open.needs);
-            let rate = RateWindow::new(now, self.flags.hurried);
-            let state = DataState::new(*open, rate, trace, self.settings.header_keeps());
-            self.client = Client::Data(Box::new(state));
+            let needs = open.needs;
+            self.client.deadline = now.after(self.settings.timeouts.body);
+            let trace = self.trace(now, needs);
+            let rate = RateWindow::new(now, self.client.hurried);
+            let state = DataState::new(open.into_report(), rate, trace, self.settings.header_keeps());
+            self.client.state = Client::Data(Box::new(state));
         }
     }
 
@@ -236,15 +206,14 @@ impl Session {
         out: &mut Output,
     ) {
         report.answer(code, text, now);
-        self.totals.count(report.outcome);
-        self.budget.message_done(code / 100 == 2);
+        self.conduct.message_answered(report.outcome);
         out.actions.push(Action::Message(report));
     }
 
     /// A reply with nothing owed: the verdict on a message that is still coming, a farewell, or a backend out of step.
     fn unasked_reply(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
         let refuses = reply.class() >= 4;
-        match &self.client {
+        match &self.client.state {
             Client::Data(_) | Client::Chunk(_) if refuses => self.refuse_body(now, Refusal::from_reply(reply), out),
             Client::Commands { .. } if reply.code == 421 => {
                 reply.encode_into(false, &mut out.to_client);
@@ -260,7 +229,7 @@ impl Session {
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
         let idle = !self.backend_owes();
         self.drop_backend(out);
-        match &self.client {
+        match &self.client.state {
             Client::Commands { .. } if idle => {
                 let Words(_, enhanced, text) = words;
                 self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
@@ -283,17 +252,17 @@ impl Session {
     /// Gives every reply that the backend owes to the client in the words of `refusal`.
     pub(super) fn fail_owed(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
         let mut early_body = false;
-        if let Client::AwaitGoAhead { early } = self.client {
-            self.client = Client::Commands { skipping: 0 };
+        if let Client::AwaitGoAhead { early } = self.client.state {
+            self.client.state = Client::Commands { skipping: 0 };
             early_body = early;
         }
-        self.wait.end_for_backend();
+        self.client.wait.end_for_backend();
         let mut rest = self.pipeline.take();
         while let Some(owed) = rest.pop_front() {
             match owed {
                 Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
                 // With the backend's session, its transaction is gone: that is all RSET asks for.
-                Owed::Backend(Expect::Rset) => RESET.encode(&mut out.to_client),
+                Owed::Backend(Expect::Rset) => OK.encode(&mut out.to_client),
                 Owed::Backend(Expect::Part) => {}
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
@@ -321,7 +290,7 @@ impl Session {
     /// A message of which some chunks were taken is lost: it is answered with the chunk that is still coming, or was just
     /// now.
     fn lose_started(&mut self, now: Millis, report: Box<MessageReport>, refusal: &Refusal, out: &mut Output) {
-        match &mut self.client {
+        match &mut self.client.state {
             Client::Chunk(state) => state.report = Some(report),
             _ => self.message_answered(now, report, refusal.code, &refusal.text, out),
         }
@@ -344,7 +313,7 @@ impl Session {
 
     /// A deadline or rate check is due. `backend_stalled`: the backend takes no bytes, so the client cannot be blamed.
     pub fn tick(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) {
-        match &self.client {
+        match &self.client.state {
             Client::Closed => return,
             Client::Greeting(until) => {
                 if now >= *until {
@@ -354,22 +323,22 @@ impl Session {
             }
             _ => {}
         }
-        if self.wait.until().is_some_and(|until| now >= until) {
+        if self.client.wait.until().is_some_and(|until| now >= until) {
             self.recipient_judged(now, RecipientVerdict::Pass, out);
         }
-        if self.wait.until().is_some() {
+        if self.client.wait.until().is_some() {
             return;
         }
         if self.backend_owes() {
-            if now >= self.backend_deadline && !self.give_up_name(now, out) {
+            if now >= self.backend.deadline && !self.give_up_name(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
                 return;
             }
-        } else if now >= self.client_deadline && self.is_securing() {
+        } else if now >= self.client.deadline && self.is_securing() {
             return self.client_not_secured(out);
-        } else if now >= self.client_deadline {
-            if self.flags.unended {
+        } else if now >= self.client.deadline {
+            if self.client.unended {
                 return self.finish_with(End::ClientTimeout, UNENDED, out);
             }
             self.abort_message(now, out);

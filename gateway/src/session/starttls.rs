@@ -7,32 +7,22 @@ use crate::smtp::reply::EnhancedCode;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 
-use super::end::{End, Words};
-use super::{Action, Client, Output, Session};
+use super::action::{Action, Output};
+use super::client::{Client, TlsOffer};
+use super::end::End;
+use super::machine::Session;
+use super::words::Words;
 
 const LAST_LINE: &[u8] = b"250 STARTTLS\r\n";
 
 impl Session {
-    /// This client is offered STARTTLS.
-    pub fn offer_starttls(&mut self) {
-        self.flags.offers_starttls = true;
-    }
-
-    /// This client begins with TLS; it is greeted behind it.
-    pub fn begin_secured(&mut self, now: Millis) {
-        self.flags.greets_secured = true;
-        self.client = Client::Securing;
-        self.client_deadline = now.after(self.settings.timeouts.tls_handshake);
-    }
-
     /// TLS stands.
     pub fn client_secured(&mut self, now: Millis, out: &mut Output) {
         if self.is_securing() {
-            self.flags.secured = true;
-            self.flags.offers_starttls = false;
-            self.client = Client::Commands { skipping: 0 };
-            self.client_deadline = now.after(self.settings.timeouts.command);
-            if self.flags.greets_secured {
+            self.client.secured = true;
+            self.client.state = Client::Commands { skipping: 0 };
+            self.client.deadline = now.after(self.settings.timeouts.command);
+            if self.client.tls == TlsOffer::Implicit {
                 self.greet(now, out);
             }
         }
@@ -47,13 +37,13 @@ impl Session {
 
     /// Whether TLS is being begun.
     pub fn is_securing(&self) -> bool {
-        matches!(self.client, Client::Securing)
+        matches!(self.client.state, Client::Securing)
     }
 
     /// STARTTLS; `rest` was read behind it. False if it must wait for the backend first.
     pub(super) fn starttls(&mut self, now: Millis, rest: &[u8], out: &mut Output) -> bool {
-        if !self.flags.offers_starttls {
-            let words = match self.flags.secured {
+        if !self.offers_starttls() {
+            let words = match self.client.secured {
                 true => Words(503, EnhancedCode(5, 5, 1), "TLS is active already"),
                 false => Words(502, EnhancedCode(5, 5, 1), "STARTTLS is not offered"),
             };
@@ -72,12 +62,16 @@ impl Session {
             return true;
         }
         self.leave_backend(out);
-        self.hello = None;
+        self.client.hello = None;
         Words(220, EnhancedCode(2, 0, 0), "Ready to start TLS").encode(&mut out.to_client);
-        self.client = Client::Securing;
-        self.client_deadline = now.after(self.settings.timeouts.tls_handshake);
+        self.client.state = Client::Securing;
+        self.client.deadline = now.after(self.settings.timeouts.tls_handshake);
         out.actions.push(Action::SecureClient(nothing));
         true
+    }
+
+    fn offers_starttls(&self) -> bool {
+        self.client.tls == TlsOffer::StartTls && !self.client.secured
     }
 
     /// The answer to EHLO, with STARTTLS where this client is offered it.
@@ -85,7 +79,7 @@ impl Session {
         let reply = &self.dialect.ehlo_reply;
         let start = out.to_client.len();
         out.to_client.extend_from_slice(reply);
-        if !self.flags.offers_starttls {
+        if !self.offers_starttls() {
             return;
         }
         let lines = reply.strip_suffix(b"\r\n").unwrap_or(reply);

@@ -7,20 +7,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use mail_parser::DateTime;
-
-use crate::identity::xclient::ClientName;
-use crate::smtp::address::is_domain;
-use crate::smtp::ehlo::Extensions;
-use crate::time::Millis;
-
-use super::{Name, Session};
-
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]
 pub(super) struct Trace(Box<[u8]>);
 
 impl Trace {
+    pub(super) fn new(field: String) -> Self {
+        Self(field.into_bytes().into())
+    }
+
     /// What stands before a message that begins with these octets, if with any.
     pub(super) fn before(self, head: &[u8]) -> Vec<u8> {
         let mut field = self.0.into_vec();
@@ -29,34 +24,6 @@ impl Trace {
             field.extend_from_slice(b"\r\n");
         }
         field
-    }
-}
-
-impl Session {
-    /// For a message that begins now and uses these extensions; `None` for backends that are told otherwise.
-    pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<Trace> {
-        if !self.settings.identity.is_trace_header() {
-            return None;
-        }
-        let hello = self.hello.as_ref()?;
-        let name = match &self.name {
-            Name::Known(ClientName::Verified(name)) => format!("{name} "),
-            _ => String::new(),
-        };
-        let protocol = match hello.esmtp {
-            _ if used.contains(Extensions::SMTPUTF8) => "UTF8SMTP",
-            true => "ESMTP",
-            false => "SMTP",
-        };
-        let date = DateTime::from_timestamp(self.clock?.unix_seconds(now)).to_rfc822();
-        let client = literal(self.client_addr.socket_addr());
-        // Clients name themselves in many ways, and not each is a word that this field may have there.
-        let named = if is_domain(&hello.name) { &*hello.name } else { &*client };
-        let field = format!(
-            "Received: from {named} ({name}{client})\r\n\tby {} with {protocol};\r\n\t{date}\r\n",
-            self.settings.hostname
-        );
-        Some(Trace(field.into_bytes().into()))
     }
 }
 

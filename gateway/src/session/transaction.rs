@@ -1,10 +1,8 @@
 //! The mail transaction as the client has asked for it: what was said, not yet what was granted.
 
 use crate::smtp::ehlo::Extensions;
-use crate::time::Millis;
 
-use super::body::Content;
-use super::chunk::Text;
+use super::chunks::{Chunks, Started};
 use super::report::MessageReport;
 
 /// MAIL to end of data.
@@ -39,35 +37,12 @@ pub(super) struct Open {
     pub(super) report: Box<MessageReport>,
 }
 
-/// BDAT within one transaction (RFC 3030 section 2).
-#[derive(Debug)]
-pub(super) enum Chunks {
-    /// None yet: DATA is still possible.
-    None,
-    /// A BDAT went to the backend.
-    Started(Box<Started>),
-    /// A chunk failed: only RSET helps.
-    Broken,
-}
-
-/// A message that comes in chunks.
-#[derive(Debug)]
-pub(super) struct Started {
-    pub(super) content: Content,
-    /// None: BODY=BINARYMIME, which is nobody's to look at.
-    pub(super) text: Option<Text>,
-    /// Octets so far.
-    pub(super) size: u64,
-    /// When the last of them must have come.
-    pub(super) until: Millis,
-}
-
-impl Started {
-    /// What stands before the message, if it begins with this or is over without an octet.
-    pub(super) fn take_trace(&mut self, head: &[u8]) -> Vec<u8> {
-        // Whether an LF follows a CR is not looked at in binary content, so a CR is never taken for an empty line there.
-        let known = if self.text.is_some() { head } else { &head[..head.len().min(1)] };
-        self.content.take_trace(known)
+impl Open {
+    /// What was gathered until the message itself comes.
+    pub(super) fn into_report(self: Box<Self>) -> Box<MessageReport> {
+        let Self { mut report, accepted, .. } = *self;
+        report.recipients_accepted = accepted;
+        report
     }
 }
 

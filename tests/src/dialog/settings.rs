@@ -5,8 +5,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode};
+use smtp_gateway::identity::xclient::Ipv6Form;
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
-use smtp_gateway::session::{Dialect, Session, Settings};
+use smtp_gateway::session::{Dialect, Session, Settings, Start, TlsOffer};
 use smtp_gateway::smtp::domains::DomainSet;
 use smtp_gateway::smtp::ehlo::{Keywords, Offer};
 use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
@@ -42,11 +43,14 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
     let client = if settings.contains_key("unnamed") { ClientAddr::unnamed(peer) } else { ClientAddr::direct(peer) };
     let mut session_settings = Settings::new(&config, 0, true);
     session_settings.asks_recipients = settings.contains_key("asks_recipients");
-    let mut session = Session::new(Arc::new(session_settings), Arc::new(dialect), client, now);
-    if settings.contains_key("starttls") {
-        session.offer_starttls();
-    }
-    Ok(session)
+    let start = Start {
+        settings: Arc::new(session_settings),
+        dialect: Arc::new(dialect),
+        client_addr: client,
+        tls: if settings.contains_key("starttls") { TlsOffer::StartTls } else { TlsOffer::None },
+        ipv6_form: Ipv6Form::default(),
+    };
+    Ok(Session::new(start, now))
 }
 
 fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {

@@ -4,7 +4,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use smtp_gateway::identity::xclient::ClientName;
-use smtp_gateway::session::{Action, Answer, MessageReport, Output, Question, RecipientVerdict, Session, Ticket};
+use smtp_gateway::policy::relay_guard::Hold;
+use smtp_gateway::session::{
+    Action, Answer, MessageReport, Output, Question, RecipientVerdict, Refused, Session, Ticket,
+};
 use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
 
@@ -309,7 +312,7 @@ impl Stage {
             if !self.session.wants_client() {
                 break;
             }
-            let taken = self.session.client_bytes(self.now, &mut self.client_in, &mut self.out);
+            let taken = self.session.client_bytes(self.now, Hold::None, &mut self.client_in, &mut self.out);
             let forward = self.client_in[taken.forward.clone()].to_vec();
             self.to_backend.append(&mut self.out.to_backend);
             self.to_backend.extend_from_slice(&forward);
@@ -349,8 +352,8 @@ impl Stage {
                     self.events.push_back(format!("{:?} {}", report.outcome, report.code).to_lowercase());
                     self.reports.push(*report);
                 }
-                Action::RelayDenied(_) => self.events.push_back("relay denied".to_owned()),
-                Action::EarlyTalk => self.events.push_back("early talk".to_owned()),
+                Action::Refused(Refused::Relay(_)) => self.events.push_back("relay denied".to_owned()),
+                Action::Refused(Refused::EarlyTalk) => self.events.push_back("early talk".to_owned()),
                 Action::SecureClient(_) => self.securing_client = true,
                 Action::SecureBackend(_) => self.securing = true,
                 Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
@@ -359,7 +362,7 @@ impl Stage {
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
                 Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
-                Action::ProxyHeader => self.events.push_back("PROXY header".to_owned()),
+                Action::Refused(Refused::ProxyHeader) => self.events.push_back("PROXY header".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

@@ -1,0 +1,78 @@
+//! What comes out of a session: bytes for either side, and what its driver shall do.
+
+use std::ops::Range;
+
+use crate::opening::IdentityFault;
+use crate::policy::offences::Offence;
+use crate::smtp::starttls::NothingBuffered;
+
+use super::question::{Question, Ticket};
+use super::report::MessageReport;
+
+/// What the driver shall do, in order, after it has written what [`Output`] holds.
+#[derive(Debug)]
+pub enum Action {
+    /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
+    Dial,
+    /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`] or
+    /// [`Session::client_not_secured`].
+    SecureClient(NothingBuffered),
+    /// Find this out, then call [`Session::answer`] with the same ticket.
+    Ask(Ticket, Question),
+    /// Close the backend's connection; what was written before may still be delivered.
+    CloseBackend,
+    /// Write what is left for the client, then close its connection.
+    CloseClient,
+    /// A message is over, one way or another: for the log and the counters.
+    Message(Box<MessageReport>),
+    /// The gateway refused a client for this: for the counters and the log.
+    Refused(Refused),
+    /// A client did something that speaks against it.
+    Offence(Offence),
+    /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
+    /// [`Session::backend_not_secured`].
+    SecureBackend(NothingBuffered),
+    /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
+    IdentityFailed(IdentityFault),
+    /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.
+    BackendTlsFailed(String),
+    /// The backend took the client's identity, and offers it XCLIENT as if it had not.
+    IdentityDoubted,
+    /// The backend took the client's identity, and its session is open.
+    IdentityAccepted,
+    /// The backend's session does not offer what clients were told: learn it anew.
+    DialectStale,
+}
+
+/// Why a client was refused, where the reply alone does not say it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused {
+    /// By the relay guard: a recipient in this domain.
+    Relay(Box<str>),
+    /// It talked before it was asked.
+    EarlyTalk,
+    /// A PROXY header came where none is taken: perhaps a load balancer's that is not listed. No offence.
+    ProxyHeader,
+}
+
+/// What one call produced. The driver owns it, empties it by writing, and hands it in again.
+#[derive(Debug, Default)]
+pub struct Output {
+    /// Bytes for the client.
+    pub to_client: Vec<u8>,
+    /// Bytes for the backend; they precede the forwarded range of the same call.
+    pub to_backend: Vec<u8>,
+    /// In order.
+    pub actions: Vec<Action>,
+    /// While somebody follows the client: its command lines, as they came, one behind the other.
+    pub heard: Option<Vec<u8>>,
+}
+
+/// How much of the client's bytes a call used up.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Bytes consumed from the head of the input. The rest must be handed in again, with more behind it.
+    pub used: usize,
+    /// Part of the consumed input that goes to the backend as it now stands in the buffer, behind `to_backend`.
+    pub forward: Range<usize>,
+}

@@ -1,0 +1,83 @@
+//! The backend's side of a session: how far its own session has come, and what is told to open it.
+
+use std::net::SocketAddr;
+
+use crate::identity::xclient::{ClientName, Ipv6Form};
+use crate::opening::Opening;
+use crate::smtp::ehlo::Extensions;
+use crate::time::{Millis, WallClock};
+
+use super::question::Ticket;
+
+/// The backend half.
+#[derive(Debug)]
+pub(super) struct BackendHalf {
+    pub(super) state: Backend,
+    /// The client's host name, which some backends are told.
+    pub(super) name: Name,
+    /// The gateway's address that the client connected to; known from the first connection on.
+    pub(super) destination: Option<SocketAddr>,
+    /// The date, as of the first connection.
+    pub(super) clock: Option<WallClock>,
+    /// How it wants IPv6 addresses written in XCLIENT.
+    pub(super) ipv6_form: Ipv6Form,
+    /// When it must have answered; meaningful while it owes something.
+    pub(super) deadline: Millis,
+}
+
+/// The backend's session, as far as it has come.
+#[derive(Debug)]
+pub(super) enum Backend {
+    /// No connection, and none under way.
+    None,
+    /// On the way to a session.
+    Opening(Box<Held>),
+    /// Commands may flow.
+    Ready(Extensions),
+}
+
+/// A session that is being opened, and what waits for it.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) opening: Opening,
+    /// Commands, encoded.
+    pub(super) commands: Vec<u8>,
+}
+
+/// The client's host name.
+#[derive(Debug, Default)]
+pub(super) enum Name {
+    #[default]
+    Unasked,
+    Asked(Ticket),
+    Known(ClientName),
+}
+
+impl BackendHalf {
+    pub(super) fn new(ipv6_form: Ipv6Form, now: Millis) -> Self {
+        Self { state: Backend::None, name: Name::Unasked, destination: None, clock: None, ipv6_form, deadline: now }
+    }
+}
+
+impl Backend {
+    /// Whether the session is on its way.
+    pub(super) fn is_opening(&self) -> bool {
+        matches!(self, Self::Opening(_))
+    }
+
+    /// Where commands wait while the session opens.
+    pub(super) fn held_mut(&mut self) -> Option<&mut Vec<u8>> {
+        match self {
+            Self::Opening(held) => Some(&mut held.commands),
+            Self::None | Self::Ready(_) => None,
+        }
+    }
+
+    /// Bytes that wait.
+    pub(super) fn held(&self) -> usize {
+        match self {
+            Self::Opening(held) => held.commands.len(),
+            Self::None | Self::Ready(_) => 0,
+        }
+    }
+}

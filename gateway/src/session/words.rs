@@ -1,0 +1,57 @@
+//! The gateway's own words, and refusals in anybody's.
+
+use crate::smtp::reply::{EnhancedCode, Reply, encode_reply};
+
+/// A reply of the gateway's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Words(pub(super) u16, pub(super) EnhancedCode, pub(super) &'static str);
+
+pub(super) const OK: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
+pub(super) const NO_MAIL: Words = Words(503, EnhancedCode(5, 5, 1), "MAIL first");
+pub(super) const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
+pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
+pub(super) const NO_IDENTITY: Words =
+    Words(451, EnhancedCode(4, 3, 5), "The mail server cannot be told who you are; try again later");
+pub(super) const CONFUSED: Words =
+    Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
+pub(super) const STALE: Words =
+    Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+/// To what belongs to a transaction that was lost with the backend.
+pub(super) const TRANSACTION_LOST: Words =
+    Words(451, EnhancedCode(4, 4, 2), "The mail server's connection was lost; start the transaction again");
+
+impl Words {
+    pub(super) fn encode(self, out: &mut Vec<u8>) {
+        let Self(code, enhanced, text) = self;
+        encode_reply(code, Some(enhanced), text, out);
+    }
+}
+
+/// A refusal in words that are the backend's, or the gateway's own about the backend.
+#[derive(Debug, Clone)]
+pub(super) struct Refusal {
+    pub(super) code: u16,
+    pub(super) text: String,
+    pub(super) encoded: Box<[u8]>,
+}
+
+impl Refusal {
+    pub(super) fn from_reply(reply: &Reply<'_>) -> Self {
+        let mut encoded = Vec::new();
+        reply.encode_into(false, &mut encoded);
+        Self { code: reply.code, text: reply.text().into_owned(), encoded: encoded.into() }
+    }
+
+    pub(super) fn is_permanent(&self) -> bool {
+        self.code / 100 == 5
+    }
+}
+
+impl From<Words> for Refusal {
+    fn from(words: Words) -> Self {
+        let mut encoded = Vec::new();
+        words.encode(&mut encoded);
+        let Words(code, enhanced, text) = words;
+        Self { code, text: format!("{enhanced} {text}"), encoded: encoded.into() }
+    }
+}
