@@ -1,10 +1,14 @@
 //! The one look at content: newlines that are not CRLF, and lines that begin with a dot which was not stuffed.
 //!
 //! Blocks are compared with themselves shifted by one and by two, a loop without branches that the compiler turns into
-//! vectors; only a block with something in it is looked at byte by byte.
+//! vectors, as wide as the processor has them; only a piece of a block with something in it is looked at byte by byte.
 
-/// Bytes a block has: dots are counted in a byte.
-const BLOCK: usize = 240;
+use multiversion::multiversion;
+
+/// Bytes looked at together. Stuffed dots, of which each begins a line, are counted in a byte.
+const BLOCK: usize = 512;
+/// Bytes that one step of the loop compares, and a piece of a block has.
+const LANES: usize = 64;
 
 /// Goes through content, from one thing to be looked at to the next.
 #[derive(Debug)]
@@ -50,11 +54,12 @@ impl Scanner {
         while self.at < limit {
             if self.at >= self.odd_until {
                 // The last byte of all has none behind it, and is looked at by itself.
-                let end = limit.min(self.at + BLOCK).min(content.len() - 1);
-                if self.at < end && self.skip_if_plain(content, end) {
+                let end = limit.min(content.len() - 1);
+                let piece = end.min(self.at + LANES);
+                if self.skip_if_plain(content, end.min(self.at + BLOCK)) || self.skip_if_plain(content, piece) {
                     continue;
                 }
-                self.odd_until = end.max(self.at + 1);
+                self.odd_until = piece.max(self.at + 1);
             }
             let at = self.at;
             self.at += 1;
@@ -69,10 +74,11 @@ impl Scanner {
     }
 
     fn skip_if_plain(&mut self, content: &[u8], end: usize) -> bool {
-        let before = &content[self.at - 1..end - 1];
-        let block = &content[self.at..end];
-        let behind = &content[self.at + 1..=end];
-        let (odd, stuffed) = if self.dots { survey(before, block, behind) } else { (pairs(before, block), 0) };
+        if self.at >= end {
+            return false;
+        }
+        let (odd, stuffed) =
+            survey(&content[self.at - 1..end - 1], &content[self.at..end], &content[self.at + 1..=end], self.dots);
         if !odd {
             self.stuffed += usize::from(stuffed);
             self.at = end;
@@ -97,23 +103,37 @@ impl Scanner {
     }
 }
 
-/// Whether anything in a block must be looked at, and how many stuffed dots begin its lines.
-fn survey(before: &[u8], block: &[u8], behind: &[u8]) -> (bool, u8) {
-    let (mut odd, mut stuffed) = (0u8, 0u8);
-    for ((&before, &byte), &behind) in before.iter().zip(block).zip(behind) {
-        let dot = u8::from(before == b'\n') & u8::from(byte == b'.');
-        odd |= u8::from(before == b'\r') ^ u8::from(byte == b'\n');
-        odd |= dot & u8::from(behind != b'.');
-        stuffed = stuffed.wrapping_add(dot);
+/// Whether anything in a block must be looked at, and how many stuffed dots begin its lines, if dots matter.
+#[multiversion(targets("x86_64+avx2"))]
+fn survey(before: &[u8], block: &[u8], behind: &[u8], dots: bool) -> (bool, u8) {
+    let (mut odd, mut stuffed) = ([0u8; LANES], [0u8; LANES]);
+    let (before, before_rest) = before.as_chunks::<LANES>();
+    let (block, block_rest) = block.as_chunks::<LANES>();
+    let (behind, behind_rest) = behind.as_chunks::<LANES>();
+    for ((before, block), behind) in before.iter().zip(block).zip(behind) {
+        for lane in 0..LANES {
+            let (is_odd, is_stuffed) = judge(before[lane], block[lane], behind[lane], dots);
+            odd[lane] |= is_odd;
+            stuffed[lane] += is_stuffed;
+        }
     }
-    (odd != 0, stuffed)
+    for (lane, ((&before, &byte), &behind)) in before_rest.iter().zip(block_rest).zip(behind_rest).enumerate() {
+        let (is_odd, is_stuffed) = judge(before, byte, behind, dots);
+        odd[lane] |= is_odd;
+        stuffed[lane] += is_stuffed;
+    }
+    (
+        odd.iter().fold(0, |all, odd| all | odd) != 0,
+        stuffed.iter().fold(0, |all: u8, stuffed| all.wrapping_add(*stuffed)),
+    )
 }
 
-/// Whether any CR of a block is not followed by an LF, or any LF not preceded by a CR.
-fn pairs(before: &[u8], block: &[u8]) -> bool {
-    let mut odd = 0u8;
-    for (&before, &byte) in before.iter().zip(block) {
-        odd |= u8::from(before == b'\r') ^ u8::from(byte == b'\n');
-    }
-    odd != 0
+/// 1 where a byte is a bare newline or behind one, or a dot that begins a line and no other follows; 1 where it is one that is
+/// followed.
+#[inline(always)]
+fn judge(before: u8, byte: u8, behind: u8, dots: bool) -> (u8, u8) {
+    let bare = u8::from(before == b'\r') ^ u8::from(byte == b'\n');
+    let dot = u8::from(before == b'\n') & u8::from(byte == b'.') & u8::from(dots);
+    let alone = dot & u8::from(behind != b'.');
+    (bare | alone, dot)
 }
