@@ -36,10 +36,9 @@ impl From<AskError> for Failure {
         let code = match error {
             AskError::NotRunning(_) => NOT_RUNNING,
             AskError::Refused(_) => REFUSED,
-            AskError::NoPermission(_)
-            | AskError::System(..)
-            | AskError::NotAnswered(_)
-            | AskError::Garbled(_) => FAILED,
+            AskError::NoPermission(_) | AskError::System(..) | AskError::NotAnswered(_) | AskError::Garbled(_) => {
+                FAILED
+            }
         };
         Self { code, message: error.to_string() }
     }

@@ -8,8 +8,8 @@ use ipnet::IpNet;
 
 use crate::control::{ask_trace, render_trace};
 
-use super::failure::Failure;
 use super::bans::target;
+use super::failure::Failure;
 use super::socket::{SocketArguments, Stdout, shown};
 
 /// Between two questions; a trace that nobody renews ends after five seconds.

@@ -244,7 +244,9 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
     match request {
         Request::Status => serde_json::to_string(&answers.status()),
         Request::Ban { network, seconds, reason } => or_refusal(ban(answers, network, seconds, &reason)),
-        Request::Unban { network } => or_refusal(canonical(network).map_err(NotDone::new).and_then(|network| answers.unban(network))),
+        Request::Unban { network } => {
+            or_refusal(canonical(network).map_err(NotDone::new).and_then(|network| answers.unban(network)))
+        }
         Request::Bans => serde_json::to_string(&answers.bans()),
         Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),

@@ -15,9 +15,9 @@ use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, NotDone, Proof, ProofTotals,
-    RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpMode,
-    XdpStatus, find_problems, recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, NotDone, Proof,
+    ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList,
+    TopSource, XdpMode, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
