@@ -115,6 +115,10 @@ impl StartError {
 
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
+    ///
+    /// # Errors
+    /// Certificates cannot be used, or a socket cannot be had; what was taken is given back. Without a kernel side, or a
+    /// directory for bans, the gateway works: those are warnings.
     pub fn new(config: Config) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
         let acceptor = certificates::acceptor(&config).map_err(StartError::Certificates)?;
@@ -173,6 +177,9 @@ impl Bound {
 
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
+    ///
+    /// # Errors
+    /// The system has no more threads or files. A backend that does not answer is no error.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
         let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor } = self;

@@ -126,6 +126,10 @@ const BDAT_SYNTAX: CommandError =
     CommandError { is_bdat: true, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: BDAT octets [LAST]") };
 
 /// Parses one line without its CRLF.
+///
+/// # Errors
+/// A known verb with an argument that it does not take, or bytes that no command may hold; an unknown verb is
+/// [`Command::Unknown`].
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
     let Ok(text) = std::str::from_utf8(line) else { return hello_in_another_charset(line) };
     if text.chars().any(|c| is_control(c) && c != '\t') {
