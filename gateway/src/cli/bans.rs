@@ -12,7 +12,7 @@ use crate::config::parse_duration;
 use crate::control::{BAN_MAX, BanStatus, REASON_MAX, ask_ban, ask_bans, ask_unban, render_bans, span};
 use crate::identity::Source;
 
-use super::Failure;
+use super::failure::Failure;
 use super::socket::{SocketArguments, shown};
 
 #[derive(Debug, Args)]

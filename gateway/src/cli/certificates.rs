@@ -11,8 +11,9 @@ use crate::control::{CertificateList, RenewAnswer, Renewal, Secret, ask_renew, a
 use crate::observe::show::printable;
 use crate::tls::{PairFiles, PairText};
 
+use super::failure::{DEFAULT_CONFIG, Failure, load};
 use super::socket::{SocketArguments, shown};
-use super::{DEFAULT_CONFIG, Failure, load};
+
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::config::parse_duration;
 use crate::control::{ask_log, span};
 
-use super::Failure;
+use super::failure::Failure;
 use super::socket::{SocketArguments, shown};
 
 #[derive(Debug, Args)]

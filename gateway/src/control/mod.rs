@@ -8,6 +8,7 @@ mod ban_table;
 mod certificates;
 mod client;
 mod live;
+mod not_done;
 mod problems;
 mod request;
 mod server;
@@ -29,6 +30,7 @@ pub(crate) use live::render_event_short;
 pub use live::{
     EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_sessions, render_trace,
 };
+pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{

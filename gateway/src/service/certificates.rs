@@ -10,7 +10,7 @@ use tracing::{error, warn};
 
 use crate::backend::connector;
 use crate::config::{self, Config, MinimumVersion};
-use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, RenewAnswer, Renewal};
+use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, NotDone, RenewAnswer, Renewal};
 use crate::tls::{
     Acceptor, CertificateState, Certificates, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys, TlsVersion,
     Watch,
@@ -164,7 +164,7 @@ pub(super) fn statuses(certificates: &Certificates, listeners: &[ListenerStatus]
 }
 
 /// Takes a pair that root has read, if it is one that is listed.
-pub(super) fn hand_over(certificates: &Certificates, renewal: &Renewal) -> Result<RenewAnswer, String> {
+pub(super) fn hand_over(certificates: &Certificates, renewal: &Renewal) -> Result<RenewAnswer, NotDone> {
     let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let is_meant = |files: &PairFiles| {
         absolute(&files.certificate) == absolute(&renewal.certificate) && absolute(&files.key) == absolute(&renewal.key)
@@ -175,11 +175,11 @@ pub(super) fn hand_over(certificates: &Certificates, renewal: &Renewal) -> Resul
         Some(HandOver::Exchanged) => Ok(RenewAnswer::Exchanged),
         Some(HandOver::Unchanged) => Ok(RenewAnswer::Unchanged),
         Some(HandOver::Refused(why)) => Ok(RenewAnswer::Kept { why }),
-        Some(HandOver::Unlisted) | None => Err(format!(
+        Some(HandOver::Unlisted) | None => Err(NotDone::new(format!(
             "the running gateway has no certificate {} with the key {} in `tls.certificates`; `smtp-gateway reload` takes a changed \
              configuration",
             renewal.certificate.display(),
             renewal.key.display()
-        )),
+        ))),
     }
 }

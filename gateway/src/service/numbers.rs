@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::control::{Answers as _, ProofState, Severity};
 use crate::metrics::Shown;
 use crate::observe::counters::Totals;
-use crate::observe::gauges::{self, Sample};
+use crate::observe::gauges::{self, Sample, number};
 use crate::observe::{events, log};
 use crate::time::clock::{now, since_1970};
 
@@ -123,10 +123,5 @@ fn size(count: usize) -> f64 {
 
 #[expect(clippy::cast_precision_loss, reason = "no certificate lasts that long")]
 fn days(count: i64) -> f64 {
-    count as f64
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^53 is enough")]
-pub(super) fn number(count: u64) -> f64 {
     count as f64
 }
