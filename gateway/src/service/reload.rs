@@ -12,6 +12,7 @@ use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, 
 use crate::config::{self, Config};
 use crate::identity::host::HostNetworks;
 use crate::identity::names::Names;
+use crate::observe::events::{self, EventKind};
 use crate::observe::log;
 use crate::policy::forwarders::risky_grants;
 
@@ -89,6 +90,7 @@ impl Gateway {
         let listeners = listener_statuses(&config, addresses);
         self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
         info!(digest = reloaded.digest, "reloaded");
+        events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
         for sentence in &reloaded.kept {
             warn!("{sentence}");
         }
