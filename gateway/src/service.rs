@@ -8,9 +8,11 @@ pub mod certificates;
 mod generation;
 mod journal;
 mod kernel_side;
-mod live;
+mod log_levels;
 mod numbers;
+mod parts;
 mod reload;
+mod sessions;
 mod view;
 
 use std::io;
@@ -29,13 +31,11 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::host::HostNetworks;
-use crate::identity::names::Names;
 use crate::kernel::Attachment;
 use crate::metrics::MetricsSocket;
-use crate::observe::counters::{CounterSet, Counters, MessageOutcome};
+use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::events::{self, EventKind};
 use crate::observe::{log, refusals, trace};
-use crate::proof::{Prover, Schedule};
 use crate::time::clock::{now, since_1970};
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
@@ -44,8 +44,9 @@ pub(crate) use backends::Backends;
 use generation::{Generation, Origin};
 use journal::Journal;
 use kernel_side::{KernelSide, attach};
-use live::LogLevels;
-pub(crate) use reload::risks;
+use log_levels::LogLevels;
+pub(crate) use parts::risks;
+use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
 use view::View;
 
@@ -114,6 +115,10 @@ impl StartError {
 
 impl Bound {
     /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
+    ///
+    /// # Errors
+    /// Certificates cannot be used, or a socket cannot be had; what was taken is given back. Without a kernel side, or a
+    /// directory for bans, the gateway works: those are warnings.
     pub fn new(config: Config) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
         let acceptor = certificates::acceptor(&config).map_err(StartError::Certificates)?;
@@ -172,14 +177,17 @@ impl Bound {
 
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
     /// the first client already hears what they offer.
+    ///
+    /// # Errors
+    /// The system has no more threads or files. A backend that does not answer is no error.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
         let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor } = self;
         if let Some(acceptor) = &acceptor {
             certificates::watch(acceptor.certificates().clone());
         }
-        let mut told = reload::risks(&config);
-        let names = reload::spawn_names(&config, &mut told);
+        let mut told = risks(&config);
+        let names = spawn_names(&config, &mut told);
         for problem in &told {
             warn!("{problem}");
         }
@@ -217,7 +225,7 @@ impl Bound {
             journal: Mutex::new(journal),
         });
         let Generation { config, names, backends, .. } = &*view.generation();
-        let listeners = reload::place(config, &view, names, backends, &workers, (Vec::new(), listeners));
+        let listeners = place(config, &view, names, backends, &workers, (Vec::new(), listeners));
         tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
         if let Some(metrics) = metrics {
@@ -269,22 +277,6 @@ impl Gateway {
             "stopped"
         );
     }
-}
-
-/// When these backends are proven. Where port 0 was asked for, the prover is told the port that the kernel chose.
-fn schedule(
-    config: &Config,
-    addresses: &[SocketAddr],
-    backends: &Backends,
-    names: &Names,
-    counters: Arc<Counters>,
-) -> Schedule {
-    let mut config = config.clone();
-    for (listener, address) in config.listeners.iter_mut().zip(addresses) {
-        listener.address = *address;
-    }
-    let config = Arc::new(config);
-    Schedule::new(Prover::new(config.clone(), backends.states(), names), &config, counters)
 }
 
 /// The kernel side that was attached begins to follow verdicts; a gateway without one works too.

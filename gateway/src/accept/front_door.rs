@@ -44,6 +44,9 @@ impl FrontDoor {
     }
 
     /// Comes in as a client at this address would, and returns the client's end of the connection.
+    ///
+    /// # Errors
+    /// The system's, when it has no local connection to give; never the gate's, which says no on the connection itself.
     pub async fn enter(&self, client: SocketAddr) -> io::Result<TcpStream> {
         let destination = self.destination(client);
         let (mut near, far) = pair(client.is_ipv6()).await?;

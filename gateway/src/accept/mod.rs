@@ -4,6 +4,7 @@
 //! that a session lives and dies on the core that accepted it and no two cores share a queue. This room decides whether a
 //! connection becomes a session; it knows nothing of what is said on one.
 
+mod accepting;
 mod admission;
 mod bind;
 mod crowd;

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 
 use crate::drive::{Drain, DrainState, Question, Roll, ask_sessions, wake_sessions};
 
-use super::listener::Accepting;
+use super::accepting::Accepting;
 use super::pulse::{Beat, Pulse};
 
 /// After the drain's time is up, how long the last replies may take to leave.

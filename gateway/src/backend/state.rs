@@ -269,6 +269,11 @@ impl BackendState {
     }
 
     /// Connects for this client: from its own address, where that is how the backend is told.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect). Where the backend is told by the address: a client that has none to show, or whose
+    /// address is not of the backend's family or is this host's own. Five clients in a row whom the backend did not answer
+    /// make it unhealthy.
     pub async fn connect_for(&self, client: ClientAddr) -> io::Result<TcpStream> {
         if !self.identity.is_transparent() {
             return self.connect().await;
@@ -288,6 +293,9 @@ impl BackendState {
     }
 
     /// Connects to the first address that answers; each gets its own timeout.
+    ///
+    /// # Errors
+    /// No address is known and none was found, or none answered: the last one's error, `TimedOut` after the timeout.
     pub async fn connect(&self) -> io::Result<TcpStream> {
         self.connect_from(None).await
     }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::tls::{SelfSigned, self_signed};
 
-use super::Failure;
+use super::failure::Failure;
 
 #[derive(Debug, Args)]
 pub(super) struct CertArguments {

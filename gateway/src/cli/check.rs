@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::control::{AskError, Problem, Severity, Status, ask_status};
 use crate::observe::show::printable;
 
-use super::Failure;
+use super::failure::Failure;
 use super::socket::shown;
 
 /// What a monitoring system makes of it.

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::control::{ask_events, render_event};
 
-use super::Failure;
-use super::socket::{Reader, SocketArguments, shown};
+use super::failure::Failure;
+use super::socket::{SocketArguments, Stdout, shown};
 
 /// Between two questions of `--follow`.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -35,7 +35,7 @@ pub(super) fn events(EventsArguments { socket, follow, json }: &EventsArguments)
             true => writeln!(stdout, "{}", serde_json::to_string(event)?),
             false => writeln!(stdout, "{}", render_event(event)),
         });
-        if shown(written.and_then(|()| stdout.flush()))? == Reader::Gone || !follow {
+        if shown(written.and_then(|()| stdout.flush()))? == Stdout::Closed || !follow {
             return Ok(());
         }
         after = events.last().map_or(after, |event| event.number);

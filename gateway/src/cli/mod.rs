@@ -1,14 +1,14 @@
 //! The command line: arguments to an exit code. Each verb says what went wrong in one sentence on standard error.
 //!
 //! Exit codes are a contract: 0 done, 1 failed, 2 refused or bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
-//! sysexits.h); those of `selftest` and `status --check` are
-//! their verdicts.
+//! sysexits.h); those of `selftest` and `status --check` are their verdicts.
 
 mod bans;
 mod cert;
 mod check;
 mod demo;
 mod events;
+mod failure;
 mod log;
 mod network;
 mod notify;
@@ -25,22 +25,14 @@ mod trace;
 mod watch;
 mod watchdog;
 
-use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::{self, Config};
 use crate::service::{certificates, risks};
 
-/// Where the configuration is unless `-c` says otherwise.
-const DEFAULT_CONFIG: &str = "/etc/smtp-gateway/gateway.toml";
-
-const FAILED: u8 = 1;
-const REFUSED: u8 = 2;
-const NOT_RUNNING: u8 = 3;
-const BAD_CONFIG: u8 = 78;
+use failure::{BAD_CONFIG, ConfigArgument, Failure, load};
 
 /// An SMTP gateway that tells the mail server behind it who the client is.
 #[derive(Debug, Parser)]
@@ -94,26 +86,6 @@ enum Verb {
     Demo(demo::DemoArguments),
 }
 
-#[derive(Debug, Args)]
-struct ConfigArgument {
-    /// The configuration file
-    #[arg(short, long, value_name = "FILE", default_value = DEFAULT_CONFIG)]
-    config: PathBuf,
-}
-
-/// A verb that failed: what to say, and the exit code.
-#[derive(Debug)]
-struct Failure {
-    code: u8,
-    message: String,
-}
-
-impl Failure {
-    fn new(error: impl Display) -> Self {
-        Self { code: FAILED, message: error.to_string() }
-    }
-}
-
 /// The arguments' definition, for manual pages and completions.
 pub fn command() -> clap::Command {
     Arguments::command()
@@ -124,18 +96,8 @@ pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
         Verb::Run(ConfigArgument { config }) => run::run(&config),
         Verb::Check(ConfigArgument { config }) => check(&config),
-        Verb::Status(arguments) => {
-            return match status::status(&arguments) {
-                Ok(code) => ExitCode::from(code),
-                Err(failure) => complain(&failure),
-            };
-        }
-        Verb::Selftest(arguments) => {
-            return match selftest::selftest(&arguments) {
-                Ok(code) => ExitCode::from(code),
-                Err(failure) => complain(&failure),
-            };
-        }
+        Verb::Status(arguments) => return exit_code(status::status(&arguments)),
+        Verb::Selftest(arguments) => return exit_code(selftest::selftest(&arguments)),
         Verb::Ban(arguments) => bans::ban(&arguments),
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
@@ -150,19 +112,14 @@ pub fn main() -> ExitCode {
         Verb::Cert(arguments) => cert::cert(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => complain(&failure),
-    }
+    exit_code(done.map(|()| 0))
 }
 
-fn complain(Failure { code, message }: &Failure) -> ExitCode {
-    eprintln!("{}", message.trim_end());
-    ExitCode::from(*code)
-}
-
-fn load(path: &Path) -> Result<Config, Failure> {
-    config::load(path).map_err(|error| Failure { code: BAD_CONFIG, message: error.to_string() })
+fn exit_code(done: Result<u8, Failure>) -> ExitCode {
+    ExitCode::from(done.unwrap_or_else(|Failure { code, message }| {
+        eprintln!("{}", message.trim_end());
+        code
+    }))
 }
 
 fn check(path: &Path) -> Result<(), Failure> {

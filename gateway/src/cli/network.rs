@@ -13,7 +13,7 @@ use clap::{Args, Subcommand};
 
 use crate::config::{Backend, Config, HostPort};
 
-use super::{ConfigArgument, Failure, load};
+use super::failure::{ConfigArgument, Failure, load};
 use rules::{Family, Rule, TABLE};
 
 #[derive(Debug, Args)]

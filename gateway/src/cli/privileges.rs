@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::config::Config;
 use crate::service::Bound;
 
-use super::{BAD_CONFIG, Failure};
+use super::failure::{BAD_CONFIG, Failure};
 
 /// Files besides sessions': listeners, runtimes, the log, the control socket, look-ups.
 const OTHER_FILES: u64 = 256;

@@ -6,8 +6,8 @@ use clap::Args;
 
 use crate::control::{ReloadAnswer, ask_reload};
 
+use super::failure::{BAD_CONFIG, Failure};
 use super::socket::SocketArguments;
-use super::{BAD_CONFIG, Failure};
 
 #[derive(Debug, Args)]
 pub(super) struct ReloadArguments {

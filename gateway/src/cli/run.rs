@@ -13,7 +13,8 @@ use crate::observe::events::{self, EventKind};
 use crate::observe::log;
 use crate::service::{Bound, Gateway, Reloaded};
 
-use super::{BAD_CONFIG, Failure, load, notify, privileges, watchdog};
+use super::failure::{BAD_CONFIG, Failure, load};
+use super::{notify, privileges, watchdog};
 
 pub(super) fn run(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;

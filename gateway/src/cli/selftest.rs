@@ -15,7 +15,7 @@ use crate::proof::report::{BackendReport, OutcomeWord, Report};
 use crate::proof::{Progress, Prover, State, text};
 use crate::service::Backends;
 
-use super::{DEFAULT_CONFIG, Failure, load};
+use super::failure::{DEFAULT_CONFIG, Failure, load};
 
 const FOUND: u8 = 1;
 const INCONCLUSIVE: u8 = 2;

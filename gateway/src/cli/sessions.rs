@@ -7,8 +7,8 @@ use clap::{Args, Subcommand};
 
 use crate::control::{SessionList, ask_kill, ask_sessions, render_sessions};
 
-use super::Failure;
-use super::socket::{Reader, SocketArguments, shown};
+use super::failure::Failure;
+use super::socket::{SocketArguments, Stdout, shown};
 
 /// Between two pages of `--watch`.
 const INTERVAL: Duration = Duration::from_secs(2);
@@ -64,7 +64,7 @@ fn show_all(arguments: &ListArguments) -> Result<(), Failure> {
     let socket = arguments.socket.path()?;
     loop {
         let list = ask_sessions(&socket, arguments.limit)?;
-        if shown(show(&list, arguments))? == Reader::Gone || !arguments.watch {
+        if shown(show(&list, arguments))? == Stdout::Closed || !arguments.watch {
             return Ok(());
         }
         std::thread::sleep(INTERVAL);
@@ -80,6 +80,6 @@ fn show(list: &SessionList, arguments: &ListArguments) -> io::Result<()> {
         // Home, and clear what is below.
         stdout.write_all(b"\x1b[H\x1b[J")?;
     }
-    stdout.write_all(render_sessions(list).as_bytes())?;
+    stdout.write_all(render_sessions(list, stdout.is_terminal()).as_bytes())?;
     stdout.flush()
 }

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use crate::sink::{self, Fault, Options, SinkIdentity};
 
-use super::{Failure, privileges};
+use super::failure::Failure;
+use super::privileges;
 
 /// Descriptors are raised for this many sessions.
 const SESSIONS: usize = 5000;

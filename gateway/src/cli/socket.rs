@@ -8,7 +8,7 @@ use clap::Args;
 use crate::config::Control;
 use crate::control::AskError;
 
-use super::{DEFAULT_CONFIG, FAILED, Failure, NOT_RUNNING, REFUSED, load};
+use super::failure::{DEFAULT_CONFIG, FAILED, Failure, NOT_RUNNING, REFUSED, load};
 
 #[derive(Debug, Args)]
 pub(super) struct SocketArguments {
@@ -36,24 +36,27 @@ impl From<AskError> for Failure {
         let code = match error {
             AskError::NotRunning(_) => NOT_RUNNING,
             AskError::Refused(_) => REFUSED,
-            AskError::System(..) | AskError::NotAnswered(_) | AskError::Garbled(_) => FAILED,
+            AskError::NoPermission(_) | AskError::System(..) | AskError::NotAnswered(_) | AskError::Garbled(_) => {
+                FAILED
+            }
         };
         Self { code, message: error.to_string() }
     }
 }
 
-/// Whoever reads standard output.
+/// Standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
-    Reading,
-    /// It has seen enough.
-    Gone,
+pub(super) enum Stdout {
+    Open,
+    /// Whoever read it has seen enough, which is no fault.
+    Closed,
 }
 
-pub(super) fn shown(written: io::Result<()>) -> Result<Reader, Failure> {
+/// What came of writing to standard output.
+pub(super) fn shown(written: io::Result<()>) -> Result<Stdout, Failure> {
     match written {
-        Ok(()) => Ok(Reader::Reading),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(Stdout::Open),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Stdout::Closed),
         Err(error) => Err(Failure::new(error)),
     }
 }

@@ -7,8 +7,9 @@ use clap::Args;
 
 use crate::control::{Status, ask_status, render};
 
-use super::socket::{Reader, SocketArguments, shown};
-use super::{Failure, check, watch};
+use super::failure::Failure;
+use super::socket::{SocketArguments, Stdout, shown};
+use super::{check, watch};
 
 /// Between two pages of `--watch`.
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
@@ -38,8 +39,7 @@ pub(super) fn status(arguments: &StatusArguments) -> Result<u8, Failure> {
     }
     loop {
         let status = ask_status(&socket)?;
-        let reader = shown(show(&status, arguments))?;
-        if reader == Reader::Gone || !arguments.watch {
+        if shown(show(&status, arguments))? == Stdout::Closed || !arguments.watch {
             return Ok(0);
         }
         std::thread::sleep(WATCH_INTERVAL);

@@ -7,8 +7,8 @@ use clap::Args;
 
 use crate::control::{TopList, ask_top, render_top};
 
-use super::Failure;
-use super::socket::{Reader, SocketArguments, shown};
+use super::failure::Failure;
+use super::socket::{SocketArguments, Stdout, shown};
 
 /// Between two pages.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub(super) fn top(arguments: &TopArguments) -> Result<(), Failure> {
     let live = io::stdout().is_terminal() && !arguments.once && !arguments.json;
     loop {
         let list = ask_top(&socket, arguments.limit)?;
-        if shown(show(&list, arguments, live))? == Reader::Gone || !live {
+        if shown(show(&list, arguments, live))? == Stdout::Closed || !live {
             return Ok(());
         }
         std::thread::sleep(INTERVAL);

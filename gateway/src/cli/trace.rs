@@ -8,9 +8,9 @@ use ipnet::IpNet;
 
 use crate::control::{ask_trace, render_trace};
 
-use super::Failure;
 use super::bans::target;
-use super::socket::{Reader, SocketArguments, shown};
+use super::failure::Failure;
+use super::socket::{SocketArguments, Stdout, shown};
 
 /// Between two questions; a trace that nobody renews ends after five seconds.
 const INTERVAL: Duration = Duration::from_millis(300);
@@ -38,7 +38,7 @@ pub(super) fn trace(TraceArguments { socket, client, json }: &TraceArguments) ->
             true => writeln!(stdout, "{}", serde_json::to_string(line)?),
             false => writeln!(stdout, "{}", render_trace(line)),
         });
-        if shown(written.and_then(|()| stdout.flush()))? == Reader::Gone {
+        if shown(written.and_then(|()| stdout.flush()))? == Stdout::Closed {
             return Ok(());
         }
         drop(stdout);

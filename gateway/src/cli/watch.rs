@@ -13,8 +13,8 @@ use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyEventKind, Ke
 
 use crate::control::{AskError, TOP_MAX, ask_ban, ask_events, ask_status, ask_top};
 
-use super::Failure;
 use super::bans::target;
+use super::failure::Failure;
 use model::{Asked, Model};
 
 /// Between two looks at the gateway.

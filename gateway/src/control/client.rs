@@ -1,6 +1,5 @@
 //! The administrator's end of the control socket.
 
-use std::fmt;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -20,45 +19,31 @@ use super::{
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why there is no answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// Nobody listens there.
+    #[error(
+        "no gateway answers on the control socket {}; it is not running, or has another `control.socket` (name its configuration \
+         with -c, or the socket with --socket)",
+        .0.display()
+    )]
     NotRunning(PathBuf),
+    /// The socket's file may not be used.
+    #[error("no permission to use the control socket {}; be root, or have your uid in `control.allowed_uids`", .0.display())]
+    NoPermission(PathBuf),
     /// The system's word.
-    System(PathBuf, io::Error),
+    #[error("the control socket {path} does not work: {1}", path = .0.display())]
+    System(PathBuf, #[source] io::Error),
     /// The gateway does not talk about this, or not with us: its word.
+    #[error("the gateway refuses: {0}")]
     NotAnswered(String),
     /// The gateway understood, and will not: its word.
+    #[error("{0}")]
     Refused(String),
     /// The answer makes no sense.
-    Garbled(serde_json::Error),
+    #[error("the gateway's answer is not understood ({0}); is it of another version?")]
+    Garbled(#[source] serde_json::Error),
 }
-
-impl fmt::Display for AskError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotRunning(path) => write!(
-                f,
-                "no gateway answers on the control socket {}; it is not running, or has another `control.socket` (name its \
-                 configuration with -c, or the socket with --socket)",
-                path.display()
-            ),
-            Self::System(path, error) if error.kind() == io::ErrorKind::PermissionDenied => write!(
-                f,
-                "no permission to use the control socket {}; be root, or have your uid in `control.allowed_uids`",
-                path.display()
-            ),
-            Self::System(path, error) => write!(f, "the control socket {} does not work: {error}", path.display()),
-            Self::NotAnswered(why) => write!(f, "the gateway refuses: {why}"),
-            Self::Refused(why) => f.write_str(why),
-            Self::Garbled(error) => {
-                write!(f, "the gateway's answer is not understood ({error}); is it of another version?")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AskError {}
 
 #[derive(Deserialize)]
 #[serde(untagged)]
@@ -69,31 +54,49 @@ enum Answer<T> {
 }
 
 /// Asks the gateway behind this socket for its status.
+///
+/// # Errors
+/// If the gateway cannot be asked.
 pub fn ask_status(socket: &Path) -> Result<Status, AskError> {
     ask(socket, &Request::Status)
 }
 
 /// Has a network banned.
+///
+/// # Errors
+/// If the gateway cannot be asked, or will not: the network is too wide, protected, or the book is full.
 pub fn ask_ban(socket: &Path, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, AskError> {
     ask(socket, &Request::Ban { network, seconds: length.as_secs(), reason: reason.to_owned() })
 }
 
 /// Has a ban taken back.
+///
+/// # Errors
+/// If the gateway cannot be asked, or there is no ban of exactly this network.
 pub fn ask_unban(socket: &Path, network: IpNet) -> Result<BanStatus, AskError> {
     ask(socket, &Request::Unban { network })
 }
 
 /// Asks for all bans.
+///
+/// # Errors
+/// If the gateway cannot be asked.
 pub fn ask_bans(socket: &Path) -> Result<BanList, AskError> {
     ask(socket, &Request::Bans)
 }
 
 /// Asks for the busiest sources.
+///
+/// # Errors
+/// If the gateway cannot be asked.
 pub fn ask_top(socket: &Path, limit: usize) -> Result<TopList, AskError> {
     ask(socket, &Request::Top { limit })
 }
 
 /// Has the configuration read again; waits for what comes of it.
+///
+/// # Errors
+/// If the gateway cannot be asked. That nothing came of the reload is an answer.
 pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
     ask(socket, &Request::Reload)
 }
@@ -141,6 +144,7 @@ pub fn ask_log(socket: &Path, level: &str, seconds: Option<u64>) -> Result<LogSt
 fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
     let line = converse(socket, request).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
+        io::ErrorKind::PermissionDenied => AskError::NoPermission(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),
     })?;
     match serde_json::from_str(&line).map_err(AskError::Garbled)? {

@@ -4,27 +4,25 @@
 //! closes. Whoever asks is judged by the uid the kernel vouches for, not by the permissions of the file alone. This room
 //! knows nothing of sessions: what it shows is a snapshot that it is given.
 
-mod ban_table;
 mod client;
 mod live;
+mod not_done;
 mod problems;
 mod request;
 mod server;
 mod status;
-mod table;
+mod status_page;
+mod tables;
 
 use std::time::Duration;
 
-pub(crate) use ban_table::span;
-pub use ban_table::{render_bans, render_top};
 pub use client::{
     AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_sessions, ask_status, ask_top,
     ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
-pub use live::{
-    EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_sessions, render_trace,
-};
+pub use live::{EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
+pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
@@ -32,10 +30,10 @@ pub use status::{
     MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
     Status, TopList, TopSource, XdpMode, XdpStatus,
 };
-pub use table::render;
+pub use status_page::render;
 #[cfg(test)]
-pub(crate) use table::tests::status as sample_status;
-pub(crate) use table::uptime;
+pub(crate) use status_page::tests::status as sample_status;
+pub use tables::{render_bans, render_sessions, render_top};
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;

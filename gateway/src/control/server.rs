@@ -1,7 +1,6 @@
 //! The gateway's end of the control socket.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
@@ -10,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -21,13 +20,13 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use crate::config::Control;
-use crate::observe::show::printable;
 use crate::observe::{events, trace};
 
-use super::request::Request;
+use super::not_done::NotDone;
+use super::request::{Request, ban_length, ban_reason, canonical};
 use super::{
-    BAN_MAX, BanList, BanStatus, EventList, LogStatus, REASON_MAX, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer,
-    SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer, SESSIONS_MAX, SessionList,
+    SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -43,10 +42,16 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 pub trait Answers: Send + Sync + 'static {
     /// What the gateway is doing.
     fn status(&self) -> Status;
-    /// Bans a network; the error is a sentence that says why not.
-    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String>;
-    /// Takes a ban back; the error is a sentence that says why not.
-    fn unban(&self, network: IpNet) -> Result<BanStatus, String>;
+    /// Bans a network.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, NotDone>;
+    /// Takes a ban back; what it was.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn unban(&self, network: IpNet) -> Result<BanStatus, NotDone>;
     /// All bans.
     fn bans(&self) -> BanList;
     /// The busiest sources.
@@ -55,10 +60,16 @@ pub trait Answers: Send + Sync + 'static {
     fn reload(&self) -> ReloadAnswer;
     /// Who is connected.
     fn sessions(&self, limit: usize) -> SessionList;
-    /// Ends a session; the error is a sentence that says why not.
-    fn kill(&self, session: u64) -> Result<SessionStatus, String>;
-    /// Has another level logged, for a time; the error is a sentence that says why not.
-    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String>;
+    /// Ends a session; what it was doing.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn kill(&self, session: u64) -> Result<SessionStatus, NotDone>;
+    /// Has another level logged; without a time, until it is told otherwise.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone>;
 }
 
 /// The socket; its file goes with it.
@@ -72,43 +83,30 @@ pub struct ControlSocket {
 }
 
 /// A control socket that cannot be had, in one sentence with its mend.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum SocketError {
     /// Somebody answers on it.
+    #[error(
+        "another gateway answers on the control socket {}; stop it, or give this one its own `control.socket`", .0.display()
+    )]
     Running(PathBuf),
     /// Something else has its name.
+    #[error("{} exists and is no socket; remove it, or name another file in `control.socket`", .0.display())]
     NoSocket(PathBuf),
     /// The system's word.
-    System(PathBuf, io::Error),
+    #[error(
+        "cannot make the control socket {path}: {1}; name a file in a directory that the gateway may write, in `control.socket`",
+        path = .0.display()
+    )]
+    System(PathBuf, #[source] io::Error),
 }
-
-impl fmt::Display for SocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Running(path) => write!(
-                f,
-                "another gateway answers on the control socket {}; stop it, or give this one its own `control.socket`",
-                path.display()
-            ),
-            Self::NoSocket(path) => write!(
-                f,
-                "{} exists and is no socket; remove it, or name another file in `control.socket`",
-                path.display()
-            ),
-            Self::System(path, error) => write!(
-                f,
-                "cannot make the control socket {}: {error}; name a file in a directory that the gateway may write, in \
-                 `control.socket`",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for SocketError {}
 
 impl ControlSocket {
     /// Makes the socket, in place of one that a gateway left behind.
+    ///
+    /// # Errors
+    /// A gateway answers on it, its name is taken, or the system refuses; the file system is then as it was, but for a folder
+    /// that may have been made.
     pub fn bind(control: &Control) -> Result<Self, SocketError> {
         let path = &control.socket;
         let system = |error| SocketError::System(path.clone(), error);
@@ -135,7 +133,10 @@ impl ControlSocket {
         std::iter::once(&self.path).chain(&self.made).cloned().collect()
     }
 
-    /// Answers for ever, on the current runtime.
+    /// Answers for ever, on the current runtime. Called again, it does nothing.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
     pub fn serve(&mut self, answers: Arc<impl Answers>) -> io::Result<()> {
         let Some(listener) = self.listener.take() else { return Ok(()) };
         let listener = UnixListener::from_std(listener)?;
@@ -242,12 +243,10 @@ async fn converse(
 fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String> {
     match request {
         Request::Status => serde_json::to_string(&answers.status()),
-        Request::Ban { network, seconds, reason } => or_refusal(
-            ban_length(seconds)
-                .and_then(|length| Ok((canonical(network)?, length, ban_reason(&reason)?)))
-                .and_then(|(network, length, reason)| answers.ban(network, length, &reason)),
-        ),
-        Request::Unban { network } => or_refusal(canonical(network).and_then(|network| answers.unban(network))),
+        Request::Ban { network, seconds, reason } => or_refusal(ban(answers, network, seconds, &reason)),
+        Request::Unban { network } => {
+            or_refusal(canonical(network).map_err(NotDone::new).and_then(|network| answers.unban(network)))
+        }
         Request::Bans => serde_json::to_string(&answers.bans()),
         Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
@@ -256,25 +255,34 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         }
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
         Request::Kill { session } => or_refusal(answers.kill(session)),
-        Request::Trace { network, after } => or_refusal(canonical(network).and_then(|network| follow(network, after))),
+        Request::Trace { network, after } => or_refusal(follow(network, after)),
         Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }
 }
 
-fn or_refusal<T: Serialize>(done: Result<T, String>) -> serde_json::Result<String> {
+fn or_refusal<T: Serialize>(done: Result<T, NotDone>) -> serde_json::Result<String> {
     match done {
         Ok(done) => serde_json::to_string(&done),
-        Err(why) => Ok(json!({ "refused": why }).to_string()),
+        Err(why) => Ok(json!({ "refused": why.to_string() }).to_string()),
     }
+}
+
+fn ban(answers: &impl Answers, network: IpNet, seconds: u64, reason: &str) -> Result<BanStatus, NotDone> {
+    let network = canonical(network).map_err(NotDone::new)?;
+    let length = ban_length(seconds).map_err(NotDone::new)?;
+    let reason = ban_reason(reason).map_err(NotDone::new)?;
+    answers.ban(network, length, &reason)
 }
 
 /// Lines of one answer to `trace`.
 const TRACE_MAX: usize = 1000;
 
-fn follow(network: IpNet, after: Option<u64>) -> Result<TraceList, String> {
+fn follow(network: IpNet, after: Option<u64>) -> Result<TraceList, NotDone> {
+    let network = canonical(network).map_err(NotDone::new)?;
     let last = trace::last();
     if !trace::follow(network.trunc()) {
-        return Err("as many clients are followed as there may be; end another `trace` first".to_owned());
+        let why = "as many clients are followed as there may be; end another `trace` first";
+        return Err(NotDone::new(why));
     }
     let lines = trace::since(network, after.unwrap_or(last), TRACE_MAX);
     // Others' lines are skipped, unless this answer was full.
@@ -283,62 +291,9 @@ fn follow(network: IpNet, after: Option<u64>) -> Result<TraceList, String> {
     Ok(TraceList { lines, last })
 }
 
-/// IPv4 that is written as IPv6 is IPv4, or the ban would never meet anybody.
-fn canonical(network: IpNet) -> Result<IpNet, String> {
-    let IpNet::V6(mapped) = network else { return Ok(network) };
-    match (mapped.addr().to_ipv4_mapped(), mapped.prefix_len().checked_sub(96)) {
-        (None, _) => Ok(network),
-        (Some(ip), Some(prefix)) => Ok(Ipv4Net::new(ip, prefix).map_err(|error| error.to_string())?.into()),
-        (Some(_), None) => Err(format!("{network} is part of IPv4 and part of IPv6; name one of them")),
-    }
-}
-
-fn ban_length(seconds: u64) -> Result<Duration, String> {
-    let longest = BAN_MAX.as_secs();
-    match seconds {
-        0 => Err("a ban lasts at least one second".to_owned()),
-        seconds if seconds > longest => Err(format!("a ban lasts {} hours at most", longest / 3600)),
-        seconds => Ok(Duration::from_secs(seconds)),
-    }
-}
-
-fn ban_reason(reason: &str) -> Result<String, String> {
-    match reason.trim() {
-        "" => Err("a ban has a reason; say which".to_owned()),
-        reason if reason.len() > REASON_MAX => Err(format!("a reason has {REASON_MAX} bytes at most")),
-        reason => Ok(printable(reason).into_owned()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn networks_are_canonical() {
-        for (asked, expected) in [
-            ("192.0.2.0/24", Some("192.0.2.0/24")),
-            ("2001:db8::/32", Some("2001:db8::/32")),
-            ("::ffff:192.0.2.0/120", Some("192.0.2.0/24")),
-            ("::ffff:192.0.2.9/128", Some("192.0.2.9/32")),
-            ("::ffff:0:0/96", Some("0.0.0.0/0")),
-            ("::ffff:192.0.2.0/64", None),
-        ] {
-            let done = canonical(asked.parse().unwrap()).ok().map(|network| network.to_string());
-            assert_eq!(done.as_deref(), expected, "{asked}");
-        }
-    }
-
-    #[test]
-    fn bans_have_bounds() {
-        for (seconds, good) in
-            [(0, false), (1, true), (366 * 86_400, true), (366 * 86_400 + 1, false), (u64::MAX, false)]
-        {
-            assert_eq!(ban_length(seconds).is_ok(), good, "{seconds}");
-        }
-        assert!(ban_reason(" ").is_err() && ban_reason(&"x".repeat(REASON_MAX + 1)).is_err());
-        assert!(!ban_reason(" a\u{1b}b ").unwrap().contains(char::is_control));
-    }
 
     fn control(path: PathBuf) -> Control {
         Control { socket: path, allowed_uids: Vec::new() }

@@ -20,7 +20,9 @@ impl SessionTask {
                 let (backend, client) = (backend.clone(), self.session.client_addr());
                 self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
             }
-            Action::Ask(ticket, question) => self.ask(ticket, question),
+            Action::Ask(ticket, question) => {
+                self.questions.ask(&self.worker, self.session.client_addr(), ticket, question);
+            }
             Action::CloseBackend => self.backend = BackendSide::None,
             Action::CloseClient => {
                 self.closing = Closing::begin();

@@ -16,7 +16,7 @@ use crate::time::Millis;
 use crate::tls::{Channel, Received, SecuredStream, TlsFault, Wire};
 
 use super::buffers::Pending;
-use super::client_tls::{self, Read};
+use super::encrypted::{self, Read};
 
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
@@ -146,7 +146,7 @@ impl Connection {
     /// as soon as they are gone.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
         if let Some(channel) = &mut self.tls {
-            let sent = client_tls::send(channel, &mut self.stream, cx, &[head, body], last, &mut self.pending);
+            let sent = encrypted::send(channel, &mut self.stream, cx, &[head, body], last, &mut self.pending);
             return sent.map_err(io::Error::other);
         }
         let mut sent = 0;
@@ -199,7 +199,7 @@ impl Connection {
         }
         let Some(channel) = &mut self.tls else { return Poll::Pending };
         loop {
-            match ready!(client_tls::poll_receive(channel, &mut self.stream, cx, buffer, &mut self.pending))? {
+            match ready!(encrypted::poll_receive(channel, &mut self.stream, cx, buffer, &mut self.pending))? {
                 Read::End => return Poll::Ready(Err(io::Error::other(TlsFault::Truncated))),
                 Read::Fault(fault) => return Poll::Ready(Err(io::Error::other(fault))),
                 Read::Received(Received { plain: 0, closed: false, .. }) => {}

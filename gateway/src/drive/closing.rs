@@ -1,24 +1,11 @@
-//! The end of a session: its last words leave, and a client that may still be talking is heard out.
+//! How far the end of a session is.
 
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
-
-use crate::session::End;
 use crate::time::Millis;
 use crate::time::clock::now;
-
-use super::buffers::{Scratch, with_tls_scratch};
-use super::task::SessionTask;
 
 /// How long a client may take none of what is left for it, and how long one whose session was ended for it may take to
 /// read why, in milliseconds.
 const LINGER_MS: u64 = 2000;
-/// How much more it may send meanwhile, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
-
 /// How far the end is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Closing {
@@ -41,61 +28,6 @@ impl Closing {
     }
 }
 
-fn linger_end() -> Millis {
+pub(super) fn linger_end() -> Millis {
     Millis(now().0 + LINGER_MS)
-}
-
-impl SessionTask {
-    /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
-    pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        if let Some(mut channel) = self.client.tls.take() {
-            with_tls_scratch(|scratch| {
-                channel.close(&mut scratch.wire);
-                self.client.pending.push(scratch.wire.as_slice());
-            });
-        }
-        if let Closing::Flushing { until } = self.closing {
-            let left = self.client.pending.len();
-            if self.poll_flush_client(cx).is_pending() {
-                // One that goes on reading is waited for, within the deadline that it had anyway.
-                let until = if self.client.pending.len() < left { linger_end() } else { until };
-                self.closing = Closing::Flushing { until };
-                return self.poll_deadline(cx, self.session.deadline().min(until));
-            }
-            if matches!(self.session.end(), Some(End::Quit | End::ClientClosed | End::ClientLost)) {
-                return Poll::Ready(());
-            }
-            // If it cannot be shut down it is gone, and reading will say so.
-            let _ = Pin::new(&mut self.client.stream).poll_shutdown(cx);
-            self.closing = Closing::Lingering { until: linger_end(), bytes: 0 };
-        }
-        let Closing::Lingering { until, bytes } = &mut self.closing else { return Poll::Ready(()) };
-        let until = *until;
-        loop {
-            let mut buffer = ReadBuf::new(&mut scratch.read);
-            match Pin::new(&mut self.client.stream).poll_read(cx, &mut buffer) {
-                Poll::Pending => break,
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => {}
-            }
-            *bytes += buffer.filled().len();
-            if buffer.filled().is_empty() || *bytes > LINGER_BYTES {
-                return Poll::Ready(());
-            }
-        }
-        self.poll_deadline(cx, until)
-    }
-
-    pub(super) fn poll_flush_client(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.client.pending.is_empty() {
-            let count = ready!(Pin::new(&mut self.client.stream).poll_write(cx, self.client.pending.as_slice()))?;
-            self.client.pending.advance(count);
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_deadline(&mut self, cx: &mut Context<'_>, deadline: Millis) -> Poll<()> {
-        self.timer.set(deadline);
-        self.timer.poll(cx)
-    }
 }

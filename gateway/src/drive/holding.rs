@@ -7,15 +7,17 @@ use std::task::{Context, Poll};
 use super::task::SessionTask;
 
 /// A session with something that is let go when it ends.
-pub(super) struct Holding<H> {
+struct Holding<H> {
     /// Let go of first: when the log says that a session is over, its place is free.
     _held: H,
     session: SessionTask,
 }
 
-impl<H> Holding<H> {
-    pub(super) fn new(session: SessionTask, held: H) -> Self {
-        Self { _held: held, session }
+impl SessionTask {
+    /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
+    /// captured and as what it awaits.
+    pub(super) fn holding<H: Send + 'static>(self, held: H) -> impl Future<Output = ()> + Send + 'static {
+        Holding { _held: held, session: self }
     }
 }
 

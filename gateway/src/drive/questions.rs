@@ -4,22 +4,36 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use crate::identity::ClientAddr;
 use crate::session::{Answer, Question, RecipientVerdict, Ticket};
 
-use super::task::SessionTask;
+use super::worker::Worker;
 
-type Finding = Pin<Box<dyn Future<Output = Answer> + Send>>;
+type LookUp = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Questions under way; without any, no memory is held.
 #[derive(Default)]
-pub(super) struct Questions(Vec<(Ticket, Finding)>);
+pub(super) struct Questions(Vec<(Ticket, LookUp)>);
 
 impl Questions {
+    /// Begins to find out.
+    pub(super) fn ask(&mut self, worker: &Worker, client: ClientAddr, ticket: Ticket, question: Question) {
+        let look_up: LookUp = match question {
+            Question::ClientName => {
+                let (names, ip) = (worker.names.clone(), client.ip());
+                Box::pin(async move { Answer::ClientName(names.look_up(ip).await) })
+            }
+            // Nobody has a say in recipients but the guard and the backend.
+            Question::Recipient(_) => Box::pin(std::future::ready(Answer::Recipient(RecipientVerdict::Pass))),
+        };
+        self.0.push((ticket, look_up));
+    }
+
     /// An answer that has come, if one has.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Option<(Ticket, Answer)> {
         for index in 0..self.0.len() {
-            let (ticket, finding) = &mut self.0[index];
-            if let Poll::Ready(answer) = finding.as_mut().poll(cx) {
+            let (ticket, look_up) = &mut self.0[index];
+            if let Poll::Ready(answer) = look_up.as_mut().poll(cx) {
                 let ticket = *ticket;
                 drop(self.0.swap_remove(index));
                 if self.0.is_empty() {
@@ -29,20 +43,5 @@ impl Questions {
             }
         }
         None
-    }
-}
-
-impl SessionTask {
-    /// Begins to find out.
-    pub(super) fn ask(&mut self, ticket: Ticket, question: Question) {
-        let finding: Finding = match question {
-            Question::ClientName => {
-                let (names, ip) = (self.worker.names.clone(), self.session.client_addr().ip());
-                Box::pin(async move { Answer::ClientName(names.look_up(ip).await) })
-            }
-            // Nobody has a say in recipients but the guard and the backend.
-            Question::Recipient(_) => Box::pin(std::future::ready(Answer::Recipient(RecipientVerdict::Pass))),
-        };
-        self.questions.0.push((ticket, finding));
     }
 }

@@ -23,9 +23,8 @@ use crate::time::clock::{now, wall_clock};
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
-use super::client_tls;
 use super::closing::Closing;
-use super::holding::Holding;
+use super::encrypted;
 use super::questions::Questions;
 use super::roll;
 use super::timer::Timer;
@@ -100,12 +99,6 @@ impl SessionTask {
         let sent = self.client.stream.try_write(&out.to_client).unwrap_or(0);
         self.client.pending.push(&out.to_client[sent..]);
         self.timer.pull(self.session.deadline());
-    }
-
-    /// The session with something that is let go when it ends. An async block would keep the session twice: as what it
-    /// captured and as what it awaits.
-    pub(super) fn holding<H: Send + 'static>(self, held: H) -> impl Future<Output = ()> + Send + 'static {
-        Holding::new(self, held)
     }
 
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
@@ -353,7 +346,7 @@ impl SessionTask {
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         if let Some(channel) = &mut self.client.tls {
             // Who cannot be written to shows itself when it is read from.
-            let _ = client_tls::send(channel, &mut self.client.stream, cx, &[bytes], false, &mut self.client.pending);
+            let _ = encrypted::send(channel, &mut self.client.stream, cx, &[bytes], false, &mut self.client.pending);
             return;
         }
         let mut sent = 0;

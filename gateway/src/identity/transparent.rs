@@ -31,7 +31,9 @@ fn is_own(ip: IpAddr) -> bool {
 
 /// A socket that connects to `backend` from this client's address; the port is the kernel's choice.
 ///
-/// An error where the two are of different families, where the address is this host's own, or without CAP_NET_RAW.
+/// # Errors
+/// `AddrNotAvailable` where the two are of different families or the address is this host's own; `PermissionDenied` without
+/// CAP_NET_RAW.
 pub fn socket(client: IpAddr, backend: SocketAddr) -> io::Result<TcpSocket> {
     let client = client.to_canonical();
     if client.is_ipv4() != backend.is_ipv4() {

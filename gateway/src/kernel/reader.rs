@@ -37,7 +37,10 @@ impl Reader {
         })
     }
 
-    /// The counters.
+    /// The counters, of all CPUs together.
+    ///
+    /// # Errors
+    /// The map cannot be read.
     pub fn totals(&self) -> Result<Totals, KernelError> {
         let mut totals = [Counter::default(); COUNTERS as usize];
         for (number, total) in (0..).zip(&mut totals) {
@@ -51,7 +54,10 @@ impl Reader {
         Ok(Totals(totals))
     }
 
-    /// Every source that has an account.
+    /// Every source that has an account; one system call each.
+    ///
+    /// # Errors
+    /// The map cannot be read.
     pub fn sources(&self) -> Result<Vec<SourceAccount>, KernelError> {
         let accounts = self
             .sources
@@ -60,7 +66,10 @@ impl Reader {
         accounts.collect::<Result<_, _>>().map_err(|error| map_error(maps::SOURCES, &error))
     }
 
-    /// Packets dropped by the ban of exactly this network.
+    /// Packets dropped by the ban of exactly this network; 0 where there is none.
+    ///
+    /// # Errors
+    /// The map cannot be read.
     pub fn dropped(&self, network: IpNet) -> Result<u64, KernelError> {
         let deny = match SourceKey::of(network.addr()) {
             Some(source) if source.prefix_length() == network.prefix_len() => self.bans.get(source),

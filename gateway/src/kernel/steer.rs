@@ -61,6 +61,9 @@ impl Steering {
     ///
     /// Besides those that are never banned, the kernel side neither limits nor drops `xdp.allow`; where a card is outside,
     /// nobody comes from the networks that are `trusted`.
+    ///
+    /// # Errors
+    /// The maps cannot be had, the system has no more threads, or the verdicts have a follower already.
     pub fn start(
         program: &Program,
         verdicts: &Arc<Verdicts>,

@@ -15,8 +15,8 @@ use tokio::task::spawn_blocking;
 use tracing::warn;
 
 use super::exposition::{Format, expose};
+use super::host::is_known_host;
 use super::page;
-use super::server::is_known_host;
 use super::{Shown, Source};
 
 /// Who may follow the page at once.

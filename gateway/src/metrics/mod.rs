@@ -9,6 +9,7 @@
 
 mod answer;
 mod exposition;
+mod host;
 mod page;
 mod server;
 

@@ -80,6 +80,12 @@ impl Sample {
     }
 }
 
+/// A count as a sample's value.
+#[expect(clippy::cast_precision_loss, reason = "2^53 is enough")]
+pub fn number(count: u64) -> f64 {
+    count as f64
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;

@@ -92,6 +92,9 @@ impl BanBook {
 
     /// Enters a ban, in place of one of the very same network. The new word counts, but offences never shorten what an
     /// administrator or a longer ban has said.
+    ///
+    /// # Errors
+    /// The book is full for new networks of this kind; nothing is forgotten to make room.
     pub fn enter(&mut self, mut ban: Ban) -> Result<&Ban, Full> {
         let network = ban.network;
         if let Some(old) = self.bans.get(&network) {

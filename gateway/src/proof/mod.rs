@@ -18,6 +18,7 @@ mod pace;
 mod passes;
 pub mod plan;
 pub mod probe;
+mod progress;
 mod prove;
 pub mod report;
 mod run;
@@ -28,5 +29,6 @@ mod words;
 
 pub use passes::Proof;
 pub use probe::State;
-pub use prove::{Progress, Prover, Watcher};
+pub use progress::{Progress, Watcher};
+pub use prove::Prover;
 pub use schedule::{LastProof, ProofRecord, Schedule};

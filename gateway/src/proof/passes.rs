@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use crate::backend::recognise::recognise;
+use crate::identity::host::HostNetworks;
 use crate::identity::xclient::ClientName;
 
 use super::answer::Outcome;
@@ -17,9 +18,10 @@ use super::canary;
 use super::cases::{Case, is_telling, position};
 use super::judge::{Finding, Leg, judge};
 use super::pace::Pace;
-use super::plan::{LegPlan, Probe};
+use super::plan::{LegPlan, Probe, plan};
 use super::probe::{Family, ProbeKind, ProbeOutcome, ProbeResult, Problem};
-use super::prove::{Progress, Prover, Watcher};
+use super::progress::{Progress, Watcher};
+use super::prove::Prover;
 use super::report::{About, BackendReport, Sent};
 use super::run::{ProbeSettings, put, puts_off_everybody};
 
@@ -58,6 +60,22 @@ struct Asked {
     left: Vec<&'static Case>,
     /// The name that the server is told with the address, where it turns nameless clients away.
     name: ClientName,
+}
+
+impl Prover {
+    /// Proves the backend with this index, up to a verdict. Ends within the configured deadline, give or take a reply.
+    pub async fn prove(&self, backend: usize, watcher: &mut Watcher<'_>) -> BackendReport {
+        let mut proof = self.begin(backend).await;
+        proof.ask(watcher).await;
+        proof.report()
+    }
+
+    /// Begins a proof of the backend with this index; nothing is asked yet.
+    pub async fn begin(&self, backend: usize) -> Proof<'_> {
+        let addresses = self.addresses(&self.config().backends[backend].address).await;
+        let plans = addresses.map(|addresses| plan(self.config(), &HostNetworks::read(), backend, &addresses));
+        Proof::new(self, backend, plans)
+    }
 }
 
 impl<'p> Proof<'p> {

@@ -18,29 +18,13 @@ use crate::verdicts::Verdicts;
 
 use super::cases::Names;
 use super::door::Door;
-use super::passes::Proof;
-use super::plan::{Probe, plan};
+use super::plan::Probe;
 use super::probe::{Family, ProbeKind};
-use super::report::BackendReport;
 
 /// For one reply. Servers that slow strangers down do it by seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// The user that relayed mail would go to.
 const FOREIGN_USER: &str = "relay-proof";
-
-/// Where a proof stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Progress {
-    /// Cases tried.
-    pub done: usize,
-    /// Cases planned.
-    pub total: usize,
-    /// What is under way: `outsider, IPv4, A07`.
-    pub what: String,
-}
-
-/// Whoever watches a proof.
-pub type Watcher<'a> = dyn FnMut(&Progress) + Send + 'a;
 
 /// Proves backends of one configuration.
 #[derive(Debug)]
@@ -88,20 +72,6 @@ impl Prover {
         &self.backends
     }
 
-    /// Proves the backend with this index, up to a verdict. Ends within the configured deadline, give or take a reply.
-    pub async fn prove(&self, backend: usize, watcher: &mut Watcher<'_>) -> BackendReport {
-        let mut proof = self.begin(backend).await;
-        proof.ask(watcher).await;
-        proof.report()
-    }
-
-    /// Begins a proof of the backend with this index; nothing is asked yet.
-    pub async fn begin(&self, backend: usize) -> Proof<'_> {
-        let addresses = self.addresses(&self.config.backends[backend].address).await;
-        let plans = addresses.map(|addresses| plan(&self.config, &HostNetworks::read(), backend, &addresses));
-        Proof::new(self, backend, plans)
-    }
-
     pub(super) fn door<'a>(&'a self, backend: usize, probe: &'a Probe, deadline: Instant) -> Door<'a> {
         let timeouts = &self.config.timeouts;
         let configured = &self.config.backends[backend];
@@ -143,7 +113,7 @@ impl Prover {
     }
 
     /// The backend's addresses, the first of each family that this host can reach.
-    async fn addresses(&self, address: &HostPort) -> Result<Vec<SocketAddr>, String> {
+    pub(super) async fn addresses(&self, address: &HostPort) -> Result<Vec<SocketAddr>, String> {
         let all: Vec<_> = match address {
             HostPort::Address(address) => return Ok(vec![*address]),
             HostPort::Name(name, port) => {

@@ -2,6 +2,7 @@
 //! began under the old one hold what they need of it, the rest ends with it.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::config::{self, Config};
@@ -23,6 +24,20 @@ pub(super) struct Generation {
     pub(super) listeners: Vec<ListenerStatus>,
     /// What is not as the file says, and what to do, a sentence each.
     pub(super) kept: Vec<String>,
+}
+
+impl Generation {
+    /// The first one.
+    pub(super) fn first(
+        (config, origin): (Config, Origin),
+        names: Names,
+        backends: Backends,
+        addresses: Vec<SocketAddr>,
+        kept: Vec<String>,
+    ) -> Self {
+        let listeners = listener_statuses(&config, addresses);
+        Self { config, origin, names, backends, listeners, kept }
+    }
 }
 
 /// Where a configuration came from.
@@ -79,7 +94,7 @@ pub(super) fn keep_unchangeable(old: &Config, new: &mut Config) -> Vec<String> {
 /// The listeners of `config` as `status` shows them. `addresses` is where each really listens.
 pub(super) fn listener_statuses(
     config: &Config,
-    addresses: impl IntoIterator<Item = std::net::SocketAddr>,
+    addresses: impl IntoIterator<Item = SocketAddr>,
 ) -> Vec<ListenerStatus> {
     let status = |(listener, address): (&config::Listener, _)| ListenerStatus {
         address,

@@ -14,10 +14,8 @@ use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
 use crate::kernel::{
     Attachment, Card, KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals,
 };
-use crate::observe::gauges::{self, Sample};
+use crate::observe::gauges::{self, Sample, number};
 use crate::verdicts::Verdicts;
-
-use super::numbers::number;
 
 /// What is attached, and its maps.
 #[derive(Debug)]

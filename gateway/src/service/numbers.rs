@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::control::{Answers as _, ProofState, Severity};
 use crate::metrics::Shown;
 use crate::observe::counters::Totals;
-use crate::observe::gauges::{self, Sample};
+use crate::observe::gauges::{self, Sample, number};
 use crate::observe::{events, log};
 use crate::time::clock::{now, since_1970};
 
@@ -113,9 +113,4 @@ fn truth(value: bool) -> f64 {
 
 fn size(count: usize) -> f64 {
     number(u64::try_from(count).unwrap_or(u64::MAX))
-}
-
-#[expect(clippy::cast_precision_loss, reason = "2^53 is enough")]
-pub(super) fn number(count: u64) -> f64 {
-    count as f64
 }

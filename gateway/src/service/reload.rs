@@ -8,19 +8,15 @@
 
 use tracing::{info, warn};
 
-use crate::accept::{Admission, BindError, BoundListener, Entry, Gate, Listener, Parts, Workers, bind};
+use crate::accept::{BindError, BoundListener, Listener, bind};
 use crate::config::{self, Config};
-use crate::identity::host::HostNetworks;
-use crate::identity::names::Names;
 use crate::observe::events::{self, EventKind};
-use crate::observe::log;
-use crate::policy::forwarders::risky_grants;
 
+use super::Gateway;
 use super::backends::Backends;
 use super::certificates;
-use super::generation::{Generation, Origin, keep_unchangeable, listener_statuses};
-use super::view::View;
-use super::{Gateway, schedule};
+use super::generation::{Generation, keep_unchangeable, listener_statuses};
+use super::parts::{place, risks, schedule, spawn_names};
 
 /// Why a reload did not happen. The old configuration is in force as before.
 #[derive(Debug, thiserror::Error)]
@@ -98,19 +94,6 @@ impl Gateway {
     }
 }
 
-/// What of the configuration is good only as long as this host's networks are as they should be, a sentence each.
-pub(crate) fn risks(config: &Config) -> Vec<String> {
-    let host = HostNetworks::read();
-    risky_grants(&config.relay.allowed_networks, &host.own, &host.routers)
-}
-
-/// Reverse DNS as the configuration has it; without it names are unavailable.
-pub(super) fn spawn_names(config: &Config, told: &mut Vec<String>) -> Names {
-    let (names, problem) = Names::spawn(&config.dns);
-    told.extend(problem);
-    names
-}
-
 /// Where each listener of the configuration listens, in its order.
 fn addresses(config: &Config, old: &[Listener], bound: &[BoundListener]) -> Vec<std::net::SocketAddr> {
     let address = |listener: &config::Listener| {
@@ -119,58 +102,4 @@ fn addresses(config: &Config, old: &[Listener], bound: &[BoundListener]) -> Vec<
         kept.or_else(new).unwrap_or(listener.address)
     };
     config.listeners.iter().map(address).collect()
-}
-
-/// The listeners of a configuration, in its order: those that are there already get other gates, the others begin to accept.
-/// Those that it does not name close.
-pub(super) fn place(
-    config: &Config,
-    view: &View,
-    names: &Names,
-    backends: &Backends,
-    workers: &Workers,
-    (mut old, mut bound): (Vec<Listener>, Vec<BoundListener>),
-) -> Vec<Listener> {
-    let admission: &std::sync::Arc<Admission> = &view.admission;
-    let acceptor = view.acceptor();
-    let parts = Parts {
-        config,
-        acceptor: acceptor.as_ref(),
-        names,
-        counters: &view.counters,
-        verdicts: &view.verdicts,
-        admission,
-        drain: workers.drain_state(),
-        record_messages: log::records_messages(),
-    };
-    let states = backends.states();
-    let mut listeners = Vec::new();
-    for (index, configured) in config.listeners.iter().enumerate() {
-        let entry = |address| Entry::new(&parts, index, address, states[configured.backend].clone());
-        if let Some(at) = old.iter().position(|listener| listener.configured == configured.address) {
-            let listener = old.swap_remove(at);
-            let entry = entry(listener.address);
-            listener.change(|worker| Gate::new(&parts, &entry, worker, true));
-            listeners.push(listener);
-        } else if let Some(at) = bound.iter().position(|bound| bound.configured == configured.address) {
-            let bound = bound.swap_remove(at);
-            let entry = entry(bound.address);
-            listeners.push(Listener::open(workers, bound, |worker| Gate::new(&parts, &entry, worker, true)));
-        }
-    }
-    listeners
-}
-
-impl Generation {
-    /// The first one.
-    pub(super) fn first(
-        (config, origin): (Config, Origin),
-        names: Names,
-        backends: Backends,
-        addresses: Vec<std::net::SocketAddr>,
-        kept: Vec<String>,
-    ) -> Self {
-        let listeners = listener_statuses(&config, addresses);
-        Self { config, origin, names, backends, listeners, kept }
-    }
 }

@@ -15,9 +15,9 @@ use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, Proof, ProofTotals,
-    RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpMode,
-    XdpStatus, find_problems, recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, NotDone, Proof,
+    ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList,
+    TopSource, XdpMode, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -40,7 +40,7 @@ use super::certificates;
 use super::generation::Generation;
 use super::journal::Journal;
 use super::kernel_side::KernelSide;
-use super::live::LogLevels;
+use super::log_levels::LogLevels;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
@@ -98,17 +98,17 @@ impl Answers for View {
         }
     }
 
-    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, String> {
+    fn ban(&self, network: IpNet, length: Duration, reason: &str) -> Result<BanStatus, NotDone> {
         let now = now();
-        let ban = self.verdicts.ban(network, length, reason, now).map_err(|refusal| refusal.to_string())?;
+        let ban = self.verdicts.ban(network, length, reason, now).map_err(NotDone::new)?;
         Ok(BanStatus { note: self.end_of_bans().map(str::to_owned), ..self.ban_status(Calendar::new(now), &ban) })
     }
 
-    fn unban(&self, network: IpNet) -> Result<BanStatus, String> {
+    fn unban(&self, network: IpNet) -> Result<BanStatus, NotDone> {
         let now = now();
         // With the ban its count goes.
         let packets_dropped = self.kernel.as_ref().map_or(0, |kernel| kernel.dropped(network));
-        let ban = self.verdicts.unban(network, now).map_err(|refusal| refusal.to_string())?;
+        let ban = self.verdicts.unban(network, now).map_err(NotDone::new)?;
         Ok(BanStatus { packets_dropped, ..self.ban_status(Calendar::new(now), &ban) })
     }
 
@@ -136,11 +136,11 @@ impl Answers for View {
         self.session_list(limit)
     }
 
-    fn kill(&self, session: u64) -> Result<SessionStatus, String> {
+    fn kill(&self, session: u64) -> Result<SessionStatus, NotDone> {
         self.end_session(session)
     }
 
-    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+    fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone> {
         self.log_levels.set(level, length)
     }
 }

@@ -9,7 +9,7 @@ use crate::config::EarlyTalk;
 use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
-use crate::smtp::command::{Command, CommandError, Verb, parse_command};
+use crate::smtp::command::{Command, CommandError, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::time::Millis;
@@ -277,7 +277,7 @@ impl Session {
     }
 
     fn refuse_command(&mut self, now: Millis, error: &CommandError, out: &mut Output) {
-        if error.verb == Verb::Bdat {
+        if error.is_bdat {
             // How many octets follow is unknown, so no more of this message can be understood.
             if let Some(report) = self.break_chunks() {
                 self.message_answered(now, report, error.code, error.text, out);

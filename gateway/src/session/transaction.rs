@@ -39,8 +39,8 @@ pub(super) struct Open {
 
 impl Open {
     /// What was gathered until the message itself comes.
-    pub(super) fn into_report(self: Box<Self>) -> Box<MessageReport> {
-        let Self { mut report, accepted, .. } = *self;
+    pub(super) fn into_report(self) -> Box<MessageReport> {
+        let Self { mut report, accepted, .. } = self;
         report.recipients_accepted = accepted;
         report
     }

@@ -93,6 +93,9 @@ impl FromStr for SinkIdentity {
 }
 
 /// Reads a network; a plain address means that address alone.
+///
+/// # Errors
+/// A sentence for the command line.
 pub fn network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     text.parse()

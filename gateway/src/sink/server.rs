@@ -43,8 +43,10 @@ pub struct Totals {
     pub octets: u64,
 }
 
-/// Starts a sink on threads of its own. The error says what was wrong and where: the address, the host name or the
-/// Maildir.
+/// Starts a sink on threads of its own.
+///
+/// # Errors
+/// Says what was wrong and where: the address, the host name or the Maildir.
 pub fn start(options: Options) -> io::Result<Sink> {
     let workers = match options.workers {
         0 => thread::available_parallelism().map_or(1, NonZeroUsize::get),

@@ -101,28 +101,15 @@ pub struct CommandError {
     pub enhanced: EnhancedCode,
     /// What is wrong, in words for the reply line.
     pub text: &'static str,
-    /// Which command it was meant to be, where that matters to the session.
-    pub verb: Verb,
-}
-
-/// The verbs whose failure changes what the session may do next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// MAIL.
-    Mail,
-    /// RCPT.
-    Rcpt,
-    /// BDAT: the length is unknown, so the transaction cannot go on.
-    Bdat,
-    /// Any other.
-    Other,
+    /// Whether it was a BDAT: how many octets follow is unknown, so its transaction cannot go on.
+    pub is_bdat: bool,
 }
 
 /// Longest EHLO or HELO argument in bytes.
 const HELLO_MAX: usize = 255;
 
 const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
-    CommandError { code, enhanced, text, verb: Verb::Other }
+    CommandError { code, enhanced, text, is_bdat: false }
 }
 
 const BAD_BYTES: CommandError = fault(500, EnhancedCode(5, 5, 2), "Command is no UTF-8, or holds control characters");
@@ -131,18 +118,18 @@ const ARGUMENT_NEEDED: CommandError = fault(501, EnhancedCode(5, 5, 4), "This co
 const BAD_HELLO: CommandError =
     fault(501, EnhancedCode(5, 5, 4), "A name is needed, of at most 255 bytes and without control characters");
 const UTF8_ARGUMENT: CommandError = fault(553, EnhancedCode(5, 6, 7), "Non-ASCII characters need SMTPUTF8");
-const MAIL_SYNTAX: CommandError =
-    CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]") };
-const RCPT_SYNTAX: CommandError =
-    CommandError { verb: Verb::Rcpt, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: RCPT TO:<address> [parameters]") };
-const BAD_SENDER: CommandError =
-    CommandError { verb: Verb::Mail, ..fault(501, EnhancedCode(5, 1, 7), "Sender is no <local-part@domain>") };
-const BAD_RECIPIENT: CommandError =
-    CommandError { verb: Verb::Rcpt, ..fault(501, EnhancedCode(5, 1, 3), "Recipient is no <local-part@domain>") };
+const MAIL_SYNTAX: CommandError = fault(501, EnhancedCode(5, 5, 4), "Syntax: MAIL FROM:<address> [parameters]");
+const RCPT_SYNTAX: CommandError = fault(501, EnhancedCode(5, 5, 4), "Syntax: RCPT TO:<address> [parameters]");
+const BAD_SENDER: CommandError = fault(501, EnhancedCode(5, 1, 7), "Sender is no <local-part@domain>");
+const BAD_RECIPIENT: CommandError = fault(501, EnhancedCode(5, 1, 3), "Recipient is no <local-part@domain>");
 const BDAT_SYNTAX: CommandError =
-    CommandError { verb: Verb::Bdat, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: BDAT octets [LAST]") };
+    CommandError { is_bdat: true, ..fault(501, EnhancedCode(5, 5, 4), "Syntax: BDAT octets [LAST]") };
 
 /// Parses one line without its CRLF.
+///
+/// # Errors
+/// A known verb with an argument that it does not take, or bytes that no command may hold; an unknown verb is
+/// [`Command::Unknown`].
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
     let Ok(text) = std::str::from_utf8(line) else { return hello_in_another_charset(line) };
     if text.chars().any(|c| is_control(c) && c != '\t') {

@@ -63,6 +63,9 @@ impl DomainSet {
     }
 
     /// Adds `example.com`, `.example.com` (every subdomain, not itself) or `[192.0.2.1]`.
+    ///
+    /// # Errors
+    /// The entry is no domain and no address literal; the set is as it was.
     pub fn insert(&mut self, entry: &str) -> Result<(), DomainEntryError> {
         let error = || DomainEntryError(entry.to_owned());
         if let Some(content) = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -1,88 +1,62 @@
 //! EHLO keywords: what a backend offers, and what of it a client is told (RFC 5321 section 4.1.1.1).
 //!
-//! Two views of one reply: [`Offer`], bits that a session can hold without allocation, and [`Keywords`], every line in
+//! Two views of one reply: [`Offer`], sets that a session can hold without allocation, and [`Keywords`], every line in
 //! order, for `status` and for the gateway's own EHLO reply. What a client is told is an allow-list: an extension that the
 //! gateway cannot parse would let bytes pass uninterpreted.
 
+use bitflags::bitflags;
+
 use super::reply::{Reply, encode_reply};
 
-/// Extensions the gateway itself can parse, as bits; nothing else is ever offered to a client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extensions(u16);
-
-impl Extensions {
-    /// RFC 2920.
-    pub const PIPELINING: Self = Self(1);
-    /// RFC 1870.
-    pub const SIZE: Self = Self(1 << 1);
-    /// RFC 6152.
-    pub const EIGHT_BIT_MIME: Self = Self(1 << 2);
-    /// RFC 6531.
-    pub const SMTPUTF8: Self = Self(1 << 3);
-    /// RFC 3461.
-    pub const DSN: Self = Self(1 << 4);
-    /// RFC 2034.
-    pub const ENHANCED_STATUS_CODES: Self = Self(1 << 5);
-    /// RFC 3030.
-    pub const CHUNKING: Self = Self(1 << 6);
-    /// RFC 3030.
-    pub const BINARYMIME: Self = Self(1 << 7);
-    /// Postfix XCLIENT; never offered to a client.
-    pub const XCLIENT: Self = Self(1 << 8);
-    /// RFC 3207, the backend's; never passed on.
-    pub const STARTTLS: Self = Self(1 << 9);
-
-    /// Whether every bit of `other` is set.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-    /// Both.
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-    /// Those of `self` that are in `other` too.
-    pub const fn intersection(self, other: Self) -> Self {
-        Self(self.0 & other.0)
+bitflags! {
+    /// Extensions the gateway itself can parse; nothing else is ever offered to a client.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct Extensions: u16 {
+        /// RFC 2920.
+        const PIPELINING = 1;
+        /// RFC 1870.
+        const SIZE = 1 << 1;
+        /// RFC 6152.
+        const EIGHT_BIT_MIME = 1 << 2;
+        /// RFC 6531.
+        const SMTPUTF8 = 1 << 3;
+        /// RFC 3461.
+        const DSN = 1 << 4;
+        /// RFC 2034.
+        const ENHANCED_STATUS_CODES = 1 << 5;
+        /// RFC 3030.
+        const CHUNKING = 1 << 6;
+        /// RFC 3030.
+        const BINARYMIME = 1 << 7;
+        /// Postfix XCLIENT; never offered to a client.
+        const XCLIENT = 1 << 8;
+        /// RFC 3207, the backend's; never passed on.
+        const STARTTLS = 1 << 9;
     }
 }
 
-/// XCLIENT attributes offered, as bits (Postfix XCLIENT_README).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct XclientAttributes(u16);
-
-impl XclientAttributes {
-    /// Client host name.
-    pub const NAME: Self = Self(1);
-    /// Client address.
-    pub const ADDR: Self = Self(1 << 1);
-    /// Client TCP port.
-    pub const PORT: Self = Self(1 << 2);
-    /// SMTP or ESMTP.
-    pub const PROTO: Self = Self(1 << 3);
-    /// HELO argument.
-    pub const HELO: Self = Self(1 << 4);
-    /// SASL login.
-    pub const LOGIN: Self = Self(1 << 5);
-    /// Server address the client connected to.
-    pub const DESTADDR: Self = Self(1 << 6);
-    /// Server port the client connected to.
-    pub const DESTPORT: Self = Self(1 << 7);
-    /// Client host name that only the reverse look-up vouches for (Postfix).
-    pub const REVERSE_NAME: Self = Self(1 << 8);
-
-    /// Whether every bit of `other` is set.
-    pub const fn contains(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// Whether any bit of `other` is set.
-    pub const fn intersects(self, other: Self) -> bool {
-        self.0 & other.0 != 0
-    }
-
-    /// Both.
-    pub const fn union(self, other: Self) -> Self {
-        Self(self.0 | other.0)
+bitflags! {
+    /// XCLIENT attributes offered (Postfix XCLIENT_README).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct XclientAttributes: u16 {
+        /// Client host name.
+        const NAME = 1;
+        /// Client address.
+        const ADDR = 1 << 1;
+        /// Client TCP port.
+        const PORT = 1 << 2;
+        /// SMTP or ESMTP.
+        const PROTO = 1 << 3;
+        /// HELO argument.
+        const HELO = 1 << 4;
+        /// SASL login.
+        const LOGIN = 1 << 5;
+        /// Server address the client connected to.
+        const DESTADDR = 1 << 6;
+        /// Server port the client connected to.
+        const DESTPORT = 1 << 7;
+        /// Client host name that only the reverse look-up vouches for (Postfix).
+        const REVERSE_NAME = 1 << 8;
     }
 }
 
@@ -105,11 +79,11 @@ impl Offer {
             let mut words = words(line);
             let Some(keyword) = words.next() else { continue };
             let Some(extension) = extension_of(keyword) else { continue };
-            offer.extensions = offer.extensions.union(extension);
+            offer.extensions |= extension;
             if extension == Extensions::SIZE {
                 offer.size_max = words.next().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             } else if extension == Extensions::XCLIENT {
-                offer.xclient = XclientAttributes(words.filter_map(attribute_of).fold(0, |all, a| all | a.0));
+                offer.xclient = words.filter_map(attribute_of).collect();
             }
         }
         offer
@@ -179,7 +153,7 @@ impl Keywords {
             {
                 continue;
             }
-            told = told.union(extension);
+            told |= extension;
             lines.push(match extension {
                 Extensions::SIZE => size_line(line, size_max),
                 _ => line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
@@ -223,7 +197,7 @@ mod tests {
     fn reads_an_offer() {
         let offer = Offer::from_reply(&reply(POSTFIX));
         assert_eq!(offer.size_max, Some(10_240_000));
-        assert!(offer.extensions.contains(Extensions::CHUNKING.union(Extensions::XCLIENT).union(Extensions::STARTTLS)));
+        assert!(offer.extensions.contains(Extensions::CHUNKING | Extensions::XCLIENT | Extensions::STARTTLS));
         assert!(!offer.extensions.contains(Extensions::DSN));
         assert!(offer.xclient.contains(XclientAttributes::ADDR) && offer.xclient.contains(XclientAttributes::DESTPORT));
         assert_eq!(Offer::from_reply(&reply(b"250 plain\r\n")), Offer::default());
@@ -234,7 +208,7 @@ mod tests {
     fn clients_are_told_the_allow_list_only() {
         let check = |backend: &[u8], size_max, expected: &str| {
             let mut out = Vec::new();
-            let allowed = Extensions(0xff);
+            let allowed = Extensions::all() - Extensions::XCLIENT - Extensions::STARTTLS;
             Keywords::from_reply(&reply(backend)).encode_for_client("mx.example.com", allowed, size_max, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         };

@@ -4,7 +4,7 @@
 //! line, up to its CRLF, is faulty, so that the gateway and whoever reads after it can never disagree about where a
 //! command began.
 
-use memchr::{memchr, memchr2, memchr3, memmem};
+use memchr::{memchr, memchr3, memmem};
 
 /// Why a line cannot be used. The line is consumed through its CRLF all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,16 +65,6 @@ pub fn split_line(input: &[u8], max: usize) -> Line<'_> {
     }
 }
 
-/// What is wrong with a line that has no CRLF yet and may never get one: its client ends lines in LF, or in CR. For whoever
-/// has waited for more long enough.
-pub fn unfinished_fault(input: &[u8]) -> Option<LineFault> {
-    match memchr2(b'\r', b'\n', input).map(|at| input[at]) {
-        Some(b'\n') => Some(LineFault::BareLf),
-        Some(_) => Some(LineFault::BareCr),
-        None => None,
-    }
-}
-
 /// Continues behind [`Line::Overlong`]: how many bytes to discard, and whether the line's CRLF was among them.
 pub fn skip_line(input: &[u8]) -> (usize, bool) {
     match find_crlf(input) {
@@ -123,19 +113,6 @@ mod tests {
         ];
         for (input, expected) in table {
             assert_eq!(&split_line(input, 10), expected, "{:?}", String::from_utf8_lossy(input));
-        }
-    }
-
-    #[test]
-    fn a_line_that_will_not_end_says_why() {
-        for (input, fault) in [
-            ("EHLO x\n", Some(LineFault::BareLf)),
-            ("EHLO x\r", Some(LineFault::BareCr)),
-            ("EHLO x\rMAIL", Some(LineFault::BareCr)),
-            ("EHLO x", None),
-            ("", None),
-        ] {
-            assert_eq!(unfinished_fault(input.as_bytes()), fault, "{input:?}");
         }
     }
 

@@ -13,22 +13,11 @@ use rustls::server::UnbufferedServerConnection;
 use rustls::{CommonState, HandshakeKind};
 
 use super::fault::{TlsFault, judge_first};
-use super::records::{Order, pump, write};
+use super::records::{Order, Received, pump, write};
 use super::wire::Wire;
 
 /// Bytes of a message that has not come whole. A handshake message has 64 KiB at most, and no honest one comes near.
 const HELD_MAX: usize = 64 * 1024;
-
-/// What came out of bytes of the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Received {
-    /// Bytes of plain text.
-    pub plain: usize,
-    /// The handshake came to its end with these bytes.
-    pub established: bool,
-    /// The peer has said that it sends no more.
-    pub closed: bool,
-}
 
 /// What both sides agreed upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -29,11 +29,12 @@ mod wire;
 
 pub use acceptor::{Acceptor, TlsVersion};
 pub use certificates::{CertificateState, Certificates};
-pub use channel::{Channel, Received, TlsFacts};
+pub use channel::{Channel, TlsFacts};
 pub use connector::{Connector, ConnectorFault, Verify};
 pub use fault::{FaultCause, TlsFault};
 pub use leaf::{KeyType, Leaf};
 pub use pair::{Pair, PairFault, PairFiles, Problem};
+pub use records::Received;
 pub use self_signed::{SelfSigned, self_signed};
 pub use stream::{SecuredStream, TlsStream};
 pub use tickets::{ExportedKeys, TicketKeys};

@@ -10,7 +10,6 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
 
-use super::channel::Received;
 use super::fault::TlsFault;
 use super::wire::Wire;
 
@@ -18,6 +17,17 @@ use super::wire::Wire;
 const RECORD_MAX: usize = 16 * 1024;
 /// What a record adds to its plain text, and what may stand before the first, at most.
 const RECORD_COST: usize = 64;
+
+/// What came out of bytes of the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Bytes of plain text.
+    pub plain: usize,
+    /// The handshake came to its end with these bytes.
+    pub established: bool,
+    /// The peer has said that it sends no more.
+    pub closed: bool,
+}
 
 /// What is to be written once it may.
 pub(super) enum Order<'a> {

@@ -1,15 +1,15 @@
 //! How the kernel side hears of verdicts: a queue that never waits, and a flag for when it was too short.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use ipnet::IpNet;
 use tracing::warn;
 
-use super::{BanView, Verdicts};
+use super::ban_view::BanView;
 
 /// Changes on their way. More at once than this are not told one by one: the follower then compares everything.
 const QUEUE_MAX: usize = 4096;
@@ -32,14 +32,11 @@ pub struct Changes {
     behind: Arc<AtomicBool>,
 }
 
-#[derive(Debug)]
-pub(super) struct Follower {
-    queue: SyncSender<Change>,
-    behind: Arc<AtomicBool>,
-}
-
 impl Changes {
     /// The next change, if one comes in time.
+    ///
+    /// # Errors
+    /// None came in time, or the verdicts are gone and none will.
     pub fn next(&self, patience: Duration) -> Result<Change, RecvTimeoutError> {
         self.queue.recv_timeout(patience)
     }
@@ -50,17 +47,28 @@ impl Changes {
     }
 }
 
-impl Verdicts {
+/// The end at which changes are told. Nobody follows at first.
+#[derive(Debug, Default)]
+pub(super) struct Follower(OnceLock<Teller>);
+
+#[derive(Debug)]
+struct Teller {
+    queue: SyncSender<Change>,
+    behind: Arc<AtomicBool>,
+}
+
+impl Follower {
     /// From now on every change is told. There is one follower at most: `None` for a second.
-    pub fn follow(&self) -> Option<Changes> {
+    pub(super) fn follow(&self) -> Option<Changes> {
         let (sender, queue) = sync_channel(QUEUE_MAX);
         let behind = Arc::new(AtomicBool::new(false));
-        self.follower.set(Follower { queue: sender, behind: behind.clone() }).ok()?;
+        self.0.set(Teller { queue: sender, behind: behind.clone() }).ok()?;
         Some(Changes { queue, behind })
     }
 
+    /// Never waits.
     pub(super) fn tell(&self, change: Change) {
-        let Some(Follower { queue, behind }) = self.follower.get() else { return };
+        let Some(Teller { queue, behind }) = self.0.get() else { return };
         if queue.try_send(change).is_err() && !behind.swap(true, Ordering::AcqRel) {
             warn!("the kernel side does not keep up with bans; it will be told of all of them again");
         }

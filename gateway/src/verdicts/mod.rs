@@ -9,13 +9,14 @@
 //! Invariant: every ban has a reason and an end.
 //! Invariant: loopback, `bans.allow`, backends and listed load balancers are let in whatever the book says.
 
+mod ban_error;
+mod ban_view;
 mod follow;
 mod protected;
 
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -32,17 +33,16 @@ use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
 use crate::policy::reputation::{Reputation, Sentence};
 use crate::time::Millis;
 
+pub use ban_error::BanError;
+pub use ban_view::{BanView, Shown};
 pub use follow::{Change, Changes};
 pub use protected::Protection;
 
+use ban_error::{PREFIX_MIN_V4, PREFIX_MIN_V6};
 use follow::Follower;
 use protected::Protected;
 
-/// The widest networks that may be banned: who wants more wants a firewall, or mistyped.
-const PREFIX_MIN_V4: u8 = 8;
-const PREFIX_MIN_V6: u8 = 16;
-
-/// Findings in, bans out.
+/// Offences in, bans out.
 #[derive(Debug)]
 pub struct Verdicts {
     enabled: AtomicBool,
@@ -56,73 +56,9 @@ pub struct Verdicts {
     book: RwLock<BanBook>,
     /// Bans in the book.
     entries: AtomicUsize,
-    follower: OnceLock<Follower>,
+    follower: Follower,
     /// Grows with each change of the book.
     revision: AtomicU64,
-}
-
-/// A ban in force, as it stood when asked.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BanView {
-    /// Who.
-    pub network: IpNet,
-    /// Whose word it is.
-    pub cause: Cause,
-    /// Why.
-    pub reason: String,
-    /// From when.
-    pub since: Millis,
-    /// To when.
-    pub until: Millis,
-    /// Whether the kernel side may drop its packets.
-    pub in_kernel: bool,
-    /// Connections refused for it by the gateway itself.
-    pub refused: u64,
-}
-
-/// Why somebody cannot be banned, or let in again. Its display is a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// Never banned, and why.
-    Protected(IpNet, Protection),
-    /// Half the world.
-    TooWide(IpNet),
-    /// The book is full.
-    Full,
-    /// There is no ban; there may be a wider one that holds it.
-    NotBanned(IpNet, Option<IpNet>),
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Protected(network, protection) => write!(f, "{} is never banned: {protection}", Shown(*network)),
-            Self::TooWide(network) => write!(
-                f,
-                "{network} is too wide to ban; the widest are /{PREFIX_MIN_V4} of IPv4 and /{PREFIX_MIN_V6} of IPv6"
-            ),
-            Self::Full => f.write_str("there are as many bans as there may be; take some back with `unban`"),
-            Self::NotBanned(network, None) => write!(f, "{} is not banned", Shown(*network)),
-            Self::NotBanned(network, Some(wider)) => {
-                write!(f, "{} is not banned itself, but {} is", Shown(*network), Shown(*wider))
-            }
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-/// A network as people write it: a single address without its prefix length.
-#[derive(Debug, Clone, Copy)]
-pub struct Shown(pub IpNet);
-
-impl fmt::Display for Shown {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            IpNet::V4(network) if network.prefix_len() == 32 => network.addr().fmt(f),
-            network => network.fmt(f),
-        }
-    }
 }
 
 /// Whose offences ban nobody: hosts that may send out, and addresses of this host from which the relay proof tries, as
@@ -144,7 +80,7 @@ impl Verdicts {
             refused_domains: Mutex::default(),
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
-            follower: OnceLock::new(),
+            follower: Follower::default(),
             revision: AtomicU64::new(0),
         }
     }
@@ -157,7 +93,7 @@ impl Verdicts {
         self.reputation().set_rules(&config.bans);
         for (network, _) in self.protected.all() {
             if network.prefix_len() == network.max_prefix_len() {
-                self.tell(Change::Protected(network.addr()));
+                self.follower.tell(Change::Protected(network.addr()));
             }
         }
     }
@@ -203,6 +139,11 @@ impl Verdicts {
         self.refused_domains.lock().unwrap_or_else(PoisonError::into_inner).top(most)
     }
 
+    /// From now on every change is told. There is one follower at most: `None` for a second.
+    pub fn follow(&self) -> Option<Changes> {
+        self.follower.follow()
+    }
+
     fn charge_by(
         &self,
         client: ClientAddr,
@@ -241,17 +182,20 @@ impl Verdicts {
     }
 
     /// An administrator's ban.
-    pub fn ban(&self, network: IpNet, length: Duration, reason: &str, now: Millis) -> Result<BanView, Refusal> {
+    ///
+    /// # Errors
+    /// The network is too wide, or protected; or the book is full. In place of a ban of the same network it always finds room.
+    pub fn ban(&self, network: IpNet, length: Duration, reason: &str, now: Millis) -> Result<BanView, BanError> {
         let network = network.trunc();
         let least = if network.addr().is_ipv4() { PREFIX_MIN_V4 } else { PREFIX_MIN_V6 };
         if network.prefix_len() < least {
-            return Err(Refusal::TooWide(network));
+            return Err(BanError::TooWide(network));
         }
         if let Some(protection) = self.protected.reason(network) {
-            return Err(Refusal::Protected(network, protection));
+            return Err(BanError::Protected(network, protection));
         }
         let view = self.enter(Ban::new(network, Cause::Administrator, reason, now, length, true));
-        let view = view.map_err(|Full| Refusal::Full)?;
+        let view = view.map_err(|Full| BanError::Full)?;
         info!(source = %Shown(network), reason, seconds = length.as_secs(), "banned by an administrator");
         let text = format_args!("by an administrator: {reason}, for {} s", length.as_secs());
         events::emit(EventKind::Ban, Shown(network), text);
@@ -259,16 +203,19 @@ impl Verdicts {
     }
 
     /// Takes a ban back, and forgets what led to it.
-    pub fn unban(&self, network: IpNet, now: Millis) -> Result<BanView, Refusal> {
+    ///
+    /// # Errors
+    /// Exactly this network is not banned; names a wider one that holds it, if there is one.
+    pub fn unban(&self, network: IpNet, now: Millis) -> Result<BanView, BanError> {
         let network = network.trunc();
         let mut book = self.write();
         let in_force = book.exact(network, now).is_some();
         let Some(ban) = book.remove(network).filter(|_| in_force) else {
             let wider = book.find(network.addr(), now).map(|ban| ban.network).filter(|other| other.contains(&network));
-            return Err(Refusal::NotBanned(network, wider));
+            return Err(BanError::NotBanned(network, wider));
         };
         self.entries.store(book.len(), Ordering::Release);
-        self.tell(Change::Removed(network));
+        self.follower.tell(Change::Removed(network));
         self.revision.fetch_add(1, Ordering::Relaxed);
         drop(book);
         self.reputation().pardon(network);
@@ -293,7 +240,7 @@ impl Verdicts {
     pub fn protect_backends(&self, addresses: impl IntoIterator<Item = IpAddr>) {
         for address in addresses {
             if self.protected.learn(address) {
-                self.tell(Change::Protected(address.to_canonical()));
+                self.follower.tell(Change::Protected(address.to_canonical()));
             }
         }
     }
@@ -304,6 +251,9 @@ impl Verdicts {
     }
 
     /// A ban that another run left in force.
+    ///
+    /// # Errors
+    /// The book is full.
     pub fn restore(&self, ban: Ban) -> Result<(), Full> {
         let mut book = self.write();
         book.enter(ban)?;
@@ -331,7 +281,7 @@ impl Verdicts {
         let expired = book.sweep(now);
         self.entries.store(book.len(), Ordering::Release);
         for ban in &expired {
-            self.tell(Change::Removed(ban.network));
+            self.follower.tell(Change::Removed(ban.network));
         }
         drop(book);
         for ban in expired {
@@ -344,7 +294,7 @@ impl Verdicts {
         let view = book.enter(ban).map(BanView::of)?;
         self.entries.store(book.len(), Ordering::Release);
         // Under the lock, so that changes are told in the order in which they were made.
-        self.tell(Change::Entered(view.clone()));
+        self.follower.tell(Change::Entered(view.clone()));
         self.revision.fetch_add(1, Ordering::Relaxed);
         Ok(view)
     }
@@ -367,20 +317,6 @@ impl Verdicts {
 
     fn write(&self) -> RwLockWriteGuard<'_, BanBook> {
         self.book.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl BanView {
-    fn of(ban: &Ban) -> Self {
-        Self {
-            network: ban.network,
-            cause: ban.cause,
-            reason: ban.reason.as_ref().to_owned(),
-            since: ban.since,
-            until: ban.until,
-            in_kernel: ban.in_kernel,
-            refused: ban.refused.load(Ordering::Relaxed),
-        }
     }
 }
 

@@ -165,7 +165,7 @@ fn what_cannot_be_done_is_said() {
     assert_eq!(unban("203.0.113.0/24", 3_600_000), "203.0.113.0/24 is not banned");
     for wide in ["0.0.0.0/0", "128.0.0.0/7", "::/0", "2000::/15"] {
         let error = verdicts.ban(network(wide), HOUR, "by hand", Millis(0)).unwrap_err();
-        assert_eq!(error, Refusal::TooWide(network(wide)));
+        assert_eq!(error, BanError::TooWide(network(wide)));
     }
 }
 

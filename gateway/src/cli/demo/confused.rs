@@ -3,7 +3,6 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::sync::mpsc::Receiver;
 
 use ipnet::IpNet;
 
@@ -11,11 +10,11 @@ use crate::config::{Config, HostPort, IdentityMode};
 use crate::identity::names::Names;
 use crate::proof::report::{OutcomeWord, Report};
 use crate::proof::{Prover, text};
-use crate::service::{Backends, Bound, Gateway};
-use crate::sink::{self, Event, Observer, Options, Sink, SinkIdentity};
+use crate::service::Backends;
+use crate::sink::SinkIdentity;
 
-use super::{CLIENT, DIALOG, INSIDER, configuration, converse, proven, saw, status_page};
-use crate::cli::Failure;
+use super::super::failure::Failure;
+use super::stage::{CLIENT, DIALOG, INSIDER, configuration, converse, proven, saw, start, start_sink, status_page};
 
 /// What a spammer says, and the first digit of the answer.
 const SPAM: [(&str, char); 5] = [
@@ -40,7 +39,7 @@ pub(super) async fn show() -> Result<(), Failure> {
     }
 
     println!("2. The guard holds meanwhile. A spammer at {CLIENT} tries:\n");
-    let (address, gateway) = start(&blind).await?;
+    let (address, gateway) = start(blind).await?;
     converse(address, &SPAM).await.map_err(Failure::new)?;
     status_page(&proven(&gateway).await);
     gateway.drain(std::future::ready(())).await;
@@ -58,7 +57,7 @@ pub(super) async fn show() -> Result<(), Failure> {
     }
 
     println!("4. Mail goes through, and the mail server knows whose it is:\n");
-    let (address, gateway) = start(&mended).await?;
+    let (address, gateway) = start(mended).await?;
     proven(&gateway).await;
     // What was heard so far was the proof.
     events.try_iter().for_each(drop);
@@ -75,21 +74,6 @@ pub(super) async fn show() -> Result<(), Failure> {
     Err(Failure::new("\nAn open relay was found, and mended. With --confused that is what must happen: exit code 1."))
 }
 
-fn start_sink(identity: SinkIdentity, trust: IpNet) -> Result<(Sink, Receiver<Event>), Failure> {
-    let (observer, events) = Observer::channel();
-    let sink = sink::start(Options {
-        listen: (Ipv4Addr::LOCALHOST, 0).into(),
-        identity,
-        trust: vec![trust],
-        local_domains: vec!["example.com".into()],
-        quiet: true,
-        observer: Some(observer),
-        ..Options::default()
-    });
-    let sink = sink.map_err(Failure::new)?;
-    Ok((sink, events))
-}
-
 fn with_identity(config: &Config, identity: IdentityMode) -> Config {
     let mut config = config.clone();
     config.backends[0].identity = identity;
@@ -98,12 +82,6 @@ fn with_identity(config: &Config, identity: IdentityMode) -> Config {
         config.proof.trusted.clear();
     }
     config
-}
-
-async fn start(config: &Config) -> Result<(std::net::SocketAddr, Gateway), Failure> {
-    let bound = Bound::new(config.clone()).map_err(Failure::new)?;
-    let address = bound.addresses()[0];
-    Ok((address, bound.start().await.map_err(Failure::new)?))
 }
 
 /// What `smtp-gateway selftest` says.

@@ -1,15 +1,12 @@
-//! What the running gateway says of its sessions, and how much it logs.
+//! How much the running gateway logs: as configured, or otherwise for a time.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::config::LogFilter;
-use crate::control::{LogStatus, SessionList, SessionStatus};
-use crate::drive::{Question, SessionLine};
+use crate::control::{LogStatus, NotDone};
 use crate::observe::events::{self, EventKind};
 use crate::observe::log::{self, LogError};
-
-use super::view::View;
 
 /// The log's level for a time, and what comes after it.
 #[derive(Debug)]
@@ -33,16 +30,16 @@ impl LogLevels {
     }
 
     /// Logs as much as this; `length` says for how long.
-    pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, String> {
+    pub(super) fn set(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone> {
         let filter = if level == "configured" {
             lock(&self.configured).clone()
         } else {
-            level.parse::<LogFilter>().map_err(|error| format!("the level {error}"))?
+            level.parse::<LogFilter>().map_err(|error| NotDone::new(format!("the level {error}")))?
         };
         // Later than any clock shows is for ever.
         let until = length.and_then(|length| Instant::now().checked_add(length));
         let mut ends = lock(&self.until);
-        log::set_filter(&filter).map_err(|error| error.to_string())?;
+        log::set_filter(&filter).map_err(NotDone::new)?;
         *ends = until;
         events::emit(EventKind::Log, "log", format_args!("the level is {filter}"));
         Ok(LogStatus { level: filter.to_string(), seconds: length.map(|length| length.as_secs()) })
@@ -64,36 +61,4 @@ impl LogLevels {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-impl View {
-    pub(super) fn session_list(&self, limit: usize) -> SessionList {
-        let mut roll = self.caller.ask(Question::All { limit });
-        let kept = limit.min(roll.lines.len());
-        let more = roll.more + u64::try_from(roll.lines.len() - kept).unwrap_or(u64::MAX);
-        SessionList { sessions: roll.lines.drain(..kept).map(session_status).collect(), more }
-    }
-
-    pub(super) fn end_session(&self, session: u64) -> Result<SessionStatus, String> {
-        let found = self.caller.ask(Question::End { session }).lines.pop();
-        let line = found.ok_or_else(|| format!("there is no session {session}; `sessions` lists those there are"))?;
-        events::emit(EventKind::Gateway, line.client, format_args!("an administrator ended session {session}"));
-        Ok(session_status(line))
-    }
-}
-
-fn session_status(line: SessionLine) -> SessionStatus {
-    let SessionLine { id, client, peer, helo, backend, state, age_ms, bytes_in, accepted, last_reply } = line;
-    SessionStatus {
-        id,
-        client: client.to_string(),
-        peer: peer.to_string(),
-        helo,
-        backend,
-        state: state.to_owned(),
-        age_seconds: age_ms / 1000,
-        bytes_in,
-        accepted,
-        last_reply,
-    }
 }
