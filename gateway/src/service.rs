@@ -295,6 +295,7 @@ fn steer(
 /// The housekeeping that nobody waits for.
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
+    let mut coverage = None;
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
@@ -302,6 +303,13 @@ async fn keep(view: Arc<View>) {
         // A disk may be slow, and the log and the health checks live on this thread.
         if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
             warn!(%error, "cannot keep the journal of bans");
+        }
+        if let Some(kernel) = &view.kernel {
+            let now = kernel.coverage();
+            if coverage.as_ref() != Some(&now) {
+                events::emit(EventKind::Kernel, "kernel side", &now);
+                coverage = Some(now);
+            }
         }
         events::journal().gather();
         trace::sweep();

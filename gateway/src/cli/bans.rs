@@ -9,8 +9,9 @@ use clap::Args;
 use ipnet::IpNet;
 
 use crate::config::parse_duration;
-use crate::control::{BAN_MAX, BanStatus, REASON_MAX, ask_ban, ask_bans, ask_unban, render_bans, span};
+use crate::control::{BAN_MAX, BanStatus, REASON_MAX, ask_ban, ask_bans, ask_unban, render_bans};
 use crate::identity::Source;
+use crate::observe::show::span;
 
 use super::failure::Failure;
 use super::socket::{SocketArguments, shown};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args;
 
 use crate::config::parse_duration;
-use crate::control::{ask_log, span};
+use crate::control::ask_log;
+use crate::observe::show::span;
 
 use super::failure::Failure;
 use super::socket::{SocketArguments, shown};

@@ -80,6 +80,6 @@ fn show(list: &SessionList, arguments: &ListArguments) -> io::Result<()> {
         // Home, and clear what is below.
         stdout.write_all(b"\x1b[H\x1b[J")?;
     }
-    stdout.write_all(render_sessions(list).as_bytes())?;
+    stdout.write_all(render_sessions(list, stdout.is_terminal()).as_bytes())?;
     stdout.flush()
 }

@@ -1,15 +1,11 @@
 //! What the verbs show that follow a running gateway: events, sessions, a client's dialog, the log's level.
 
-use std::fmt::Write as _;
-
 use mail_parser::DateTime;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::events::Event;
 use crate::observe::show::printable;
 use crate::observe::trace::{Speaker, TraceLine};
-
-use super::table::{columns, uptime};
 
 /// What `events` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,31 +89,6 @@ pub fn render_trace(line: &TraceLine) -> String {
         Speaker::Event => "--",
     };
     format!("{}  {session}  {client}  {mark} {}", moment(*at_ms), printable(text))
-}
-
-/// A table for a terminal or a file.
-pub fn render_sessions(list: &SessionList) -> String {
-    let rows = list.sessions.iter().map(|session| {
-        [
-            session.id.to_string(),
-            printable(&session.client).into_owned(),
-            printable(session.helo.as_deref().unwrap_or("-")).into_owned(),
-            session.state.clone(),
-            uptime(session.age_seconds),
-            session.bytes_in.to_string(),
-            session.accepted.to_string(),
-            if session.last_reply == 0 { "-".to_owned() } else { session.last_reply.to_string() },
-        ]
-    });
-    let mut page = String::new();
-    for row in columns(["ID", "CLIENT", "HELO", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY"], rows.collect()) {
-        // A String takes everything.
-        let _ = writeln!(page, "{row}");
-    }
-    if list.more > 0 {
-        let _ = writeln!(page, "and {} more", list.more);
-    }
-    page
 }
 
 /// In UTC, as RFC 3339 writes it.

@@ -4,7 +4,6 @@
 //! closes. Whoever asks is judged by the uid the kernel vouches for, not by the permissions of the file alone. This room
 //! knows nothing of sessions: what it shows is a snapshot that it is given.
 
-mod ban_table;
 mod certificates;
 mod client;
 mod live;
@@ -13,12 +12,11 @@ mod problems;
 mod request;
 mod server;
 mod status;
-mod table;
+mod status_page;
+mod tables;
 
 use std::time::Duration;
 
-pub(crate) use ban_table::span;
-pub use ban_table::{render_bans, render_top};
 pub use certificates::{
     CertificateFacts, CertificateList, CertificateStatus, RenewAnswer, Renewal, Secret, render_certificates,
 };
@@ -27,9 +25,7 @@ pub use client::{
     ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
-pub use live::{
-    EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_sessions, render_trace,
-};
+pub use live::{EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
 pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
@@ -38,10 +34,10 @@ pub use status::{
     MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
     Status, TopList, TopSource, XdpMode, XdpStatus,
 };
-pub use table::render;
+pub use status_page::render;
 #[cfg(test)]
-pub(crate) use table::tests::status as sample_status;
-pub(crate) use table::uptime;
+pub(crate) use status_page::tests::status as sample_status;
+pub use tables::{render_bans, render_sessions, render_top};
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;

@@ -112,7 +112,7 @@ pub fn recent_refusals() -> Vec<RefusalCause> {
 #[cfg(test)]
 mod tests {
     use super::super::certificates::tests::certificate;
-    use super::super::table::tests::status;
+    use super::super::status_page::tests::status;
     use super::*;
 
     fn words(change: impl FnOnce(&mut Status), recent: &[RefusalCause]) -> Vec<(Severity, String)> {

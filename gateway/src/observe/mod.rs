@@ -17,5 +17,6 @@ pub mod log;
 pub mod numbers;
 pub mod refusals;
 pub mod show;
+pub mod table;
 pub mod trace;
 mod writer;

@@ -78,6 +78,21 @@ fn write_escape(character: char, escape: Escape, out: &mut String) {
     };
 }
 
+/// A time for people: its two largest units.
+pub fn span(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
+    let two = |first: u64, unit: &str, second: u64, smaller: &str| match second {
+        0 => format!("{first} {unit}"),
+        second => format!("{first} {unit} {second} {smaller}"),
+    };
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => two(minutes, "min", seconds % 60, "s"),
+        (0, _, _) => two(hours, "h", minutes, "min"),
+        _ => two(days, "d", hours, "h"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +116,22 @@ mod tests {
     fn whatever_is_hidden_rust_escapes_too() {
         for character in (0..=0x10_ffff).filter_map(char::from_u32).filter(|character| is_hidden(*character)) {
             assert!(character.escape_debug().count() > 1, "{:x}", u32::from(character));
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (seconds, shown) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (150, "2 min 30 s"),
+            (3600, "1 h"),
+            (9000, "2 h 30 min"),
+            (86_400, "1 d"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(span(seconds), shown);
         }
     }
 }

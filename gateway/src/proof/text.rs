@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::observe::table::Table;
+
 use super::probe::{ProbeKind, State};
 use super::report::{BackendReport, FindingReport, LegReport, OutcomeWord, ProbeReport, Report};
 
@@ -74,8 +76,9 @@ fn leg_page(leg: &LegReport, before: Option<&LegReport>, level: u8, page: &mut S
         _ => leg.findings.iter().for_each(|finding| finding_page(finding, page)),
     }
     line(page, "");
-    let rows: Vec<_> = leg.probes.iter().map(row).collect();
-    table(page, ["PROBE", "TOLD", "FROM", "ANSWER", "REFUSED"], &rows);
+    for row in Table::new(["PROBE", "TOLD", "FROM", "ANSWER", "REFUSED"], leg.probes.iter().map(row)).lines() {
+        line(page, &format!("  {row}"));
+    }
     for probe in &leg.probes {
         if let Some(why) = &probe.why {
             wrapped(page, &format!("  {}: ", word(probe.probe)), "    ", why);
@@ -166,17 +169,6 @@ fn paint(state: State) -> &'static str {
         State::SafeUnproven => PLAIN,
         State::Inconclusive | State::NeverRun => YELLOW,
         State::Latent | State::Open => RED,
-    }
-}
-
-fn table<const N: usize>(page: &mut String, head: [&str; N], rows: &[[String; N]]) {
-    let head = head.map(str::to_owned);
-    let widths: Vec<_> = (0..N)
-        .map(|column| rows.iter().chain([&head]).map(|row| row[column].chars().count()).max().unwrap_or(0))
-        .collect();
-    for row in [&head].into_iter().chain(rows) {
-        let cells: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        line(page, &format!("  {}", cells.join("  ")));
     }
 }
 

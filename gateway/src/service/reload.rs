@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::accept::{BindError, BoundListener, Listener, bind};
 use crate::config::{self, Config};
+use crate::observe::events::{self, EventKind};
 
 use super::Gateway;
 use super::backends::Backends;
@@ -86,6 +87,7 @@ impl Gateway {
         let listeners = listener_statuses(&config, addresses);
         self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
         info!(digest = reloaded.digest, "reloaded");
+        events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
         for sentence in &reloaded.kept {
             warn!("{sentence}");
         }

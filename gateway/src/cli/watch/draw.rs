@@ -6,8 +6,8 @@ use ratatui::style::{Color, Modifier, Style, Stylize as _};
 use ratatui::text::{Line, Span, Text};
 use ratatui::widgets::{Block, Borders, Paragraph, Row, Sparkline, Table, TableState};
 
-use crate::control::{BackendStatus, ProofState, Severity, Status, TopSource, render_event_short, uptime};
-use crate::observe::show::printable;
+use crate::control::{BackendStatus, ProofState, Severity, Status, TopSource, render_event_short};
+use crate::observe::show::{printable, span};
 
 use super::model::{Asked, History, Model};
 
@@ -49,7 +49,7 @@ fn title(status: &Status) -> Line<'static> {
         Span::from(format!("smtp-gateway {}", printable(version))).bold(),
         Span::from(format!(
             "  up {}  {} sessions  {} messages  {} bans  kernel {}",
-            uptime(*uptime_seconds),
+            span(*uptime_seconds),
             sessions.active,
             messages.accepted_total,
             xdp.bans,

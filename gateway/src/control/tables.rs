@@ -1,14 +1,9 @@
-//! `bans` and `top` as text.
+//! `bans`, `top` and `sessions` as tables.
 
-use std::fmt::Write as _;
+use crate::observe::show::span;
+use crate::observe::table::Table;
 
-use crate::observe::show::printable;
-
-use super::table::columns;
-use super::{BanList, BannedBy, TopList, XdpMode};
-
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
+use super::{BanList, BannedBy, SessionList, TopList, XdpMode};
 
 /// The table of bans, for a terminal (`colour`) or a file.
 pub fn render_bans(list: &BanList, colour: bool) -> String {
@@ -22,56 +17,52 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
             BannedBy::Administrator => "administrator",
         };
         [
-            printable(&ban.address).into_owned(),
+            ban.address.clone(),
             by.to_owned(),
             format!("{} ago", span(now.saturating_sub(ban.since))),
             span(ban.until.saturating_sub(*now)),
             ban.connections_refused.to_string(),
             ban.packets_dropped.to_string(),
-            printable(&ban.reason).into_owned(),
+            ban.reason.clone(),
         ]
     });
-    page(columns(["BANNED", "BY", "SINCE", "LEFT", "REFUSED", "DROPPED", "WHY"], rows.collect()), colour)
+    Table::new(["BANNED", "BY", "SINCE", "LEFT", "REFUSED", "DROPPED", "WHY"], rows).page(colour)
 }
 
 /// The table of sources, for a terminal (`colour`) or a file.
 pub fn render_top(list: &TopList, colour: bool) -> String {
     let TopList { mode, sources } = list;
     if *mode == XdpMode::Off {
-        let rows = sources.iter().map(|source| [printable(&source.address).into_owned(), source.active.to_string()]);
-        let table = page(columns(["SOURCE", "SESSIONS"], rows.collect()), colour);
+        let rows = sources.iter().map(|source| [source.address.clone(), source.active.to_string()]);
+        let table = Table::new(["SOURCE", "SESSIONS"], rows).page(colour);
         return format!("the kernel side is off: packets are not counted\n\n{table}");
     }
     let rows = sources.iter().map(|source| {
         let numbers = [source.active, source.syn, source.packets, source.bytes, source.dropped];
         let [active, syn, packets, bytes, dropped] = numbers.map(|number| number.to_string());
-        [printable(&source.address).into_owned(), active, syn, packets, bytes, dropped]
+        [source.address.clone(), active, syn, packets, bytes, dropped]
     });
-    page(columns(["SOURCE", "SESSIONS", "SYNS", "PACKETS", "BYTES", "DROPPED"], rows.collect()), colour)
+    Table::new(["SOURCE", "SESSIONS", "SYNS", "PACKETS", "BYTES", "DROPPED"], rows).page(colour)
 }
 
-/// A time for people: its two largest units.
-pub(crate) fn span(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
-    let two = |first: u64, unit: &str, second: u64, smaller: &str| match second {
-        0 => format!("{first} {unit}"),
-        second => format!("{first} {unit} {second} {smaller}"),
-    };
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => two(minutes, "min", seconds % 60, "s"),
-        (0, _, _) => two(hours, "h", minutes, "min"),
-        _ => two(days, "d", hours, "h"),
-    }
-}
-
-fn page(rows: Vec<String>, colour: bool) -> String {
-    let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
-    let mut page = String::new();
-    for (index, row) in rows.iter().enumerate() {
-        let (bold, plain) = if index == 0 { (bold, plain) } else { ("", "") };
-        // A String takes everything.
-        let _ = writeln!(page, "{bold}{row}{plain}");
+/// The table of sessions, for a terminal (`colour`) or a file.
+pub fn render_sessions(list: &SessionList, colour: bool) -> String {
+    let rows = list.sessions.iter().map(|session| {
+        [
+            session.id.to_string(),
+            session.client.clone(),
+            session.helo.clone().unwrap_or_else(|| "-".to_owned()),
+            session.state.clone(),
+            span(session.age_seconds),
+            session.bytes_in.to_string(),
+            session.accepted.to_string(),
+            if session.last_reply == 0 { "-".to_owned() } else { session.last_reply.to_string() },
+        ]
+    });
+    let head = ["ID", "CLIENT", "HELO", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY"];
+    let mut page = Table::new(head, rows).page(colour);
+    if list.more > 0 {
+        page.push_str(&format!("and {} more\n", list.more));
     }
     page
 }
@@ -134,22 +125,6 @@ SOURCE         SESSIONS
 2001:db8::/64  0
 ";
         assert_eq!(render_top(&off, false), expected);
-    }
-
-    #[test]
-    fn spans() {
-        for (seconds, shown) in [
-            (0, "0 s"),
-            (59, "59 s"),
-            (60, "1 min"),
-            (150, "2 min 30 s"),
-            (3600, "1 h"),
-            (9000, "2 h 30 min"),
-            (86_400, "1 d"),
-            (90_000, "1 d 1 h"),
-        ] {
-            assert_eq!(span(seconds), shown);
-        }
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! `status` as text.
 
-use crate::time::clock::since_1970;
 use std::fmt::Write as _;
 
-use crate::observe::show::printable;
+use crate::observe::show::{printable, span};
+use crate::observe::table::Table;
+use crate::time::clock::since_1970;
 
 use super::certificates::days;
 use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status, XdpMode};
@@ -24,14 +25,14 @@ pub fn render(status: &Status, colour: bool) -> String {
         // A String takes everything.
         let _ = writeln!(page, "{text}");
     };
-    line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", uptime(*uptime_seconds)));
+    line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", span(*uptime_seconds)));
     for Problem { severity, what, mend } in problems {
         let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
         let mend = mend.as_ref().map(|mend| format!("; {}", printable(mend))).unwrap_or_default();
         line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
     }
     if let Some(file) = &config.file {
-        let age = uptime(since_1970().as_secs().saturating_sub(config.loaded_at));
+        let age = span(since_1970().as_secs().saturating_sub(config.loaded_at));
         line(format_args!("config     {}, read {age} ago, digest {}", printable(file), printable(&config.digest)));
     }
     line(format_args!(
@@ -80,12 +81,13 @@ pub fn render(status: &Status, colour: bool) -> String {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
         [listener.address.to_string(), from.to_owned(), listener.tls.clone(), listener.backend.clone()]
     });
-    for row in columns(["LISTENER", "TAKES", "TLS", "BACKEND"], rows.collect()) {
+    for row in Table::new(["LISTENER", "TAKES", "TLS", "BACKEND"], rows).lines() {
         line(format_args!("{row}"));
     }
     if !certificates.is_empty() {
         line(format_args!(""));
-        for row in columns(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], certificates.iter().map(certificate).collect()) {
+        let rows = certificates.iter().map(certificate);
+        for row in Table::new(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], rows).lines() {
             line(format_args!("{row}"));
         }
     }
@@ -93,9 +95,10 @@ pub fn render(status: &Status, colour: bool) -> String {
     let rows = backends.iter().map(|backend| {
         let health = if backend.healthy { "healthy" } else { "unhealthy" };
         let proof = proof(&backend.proof);
-        [printable(&backend.name).into_owned(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
+        [backend.name.clone(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
     });
-    let mut rows = columns(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows.collect()).into_iter();
+    let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows);
+    let mut rows = table.lines();
     line(format_args!("{}", rows.next().unwrap_or_default()));
     for (row, backend) in rows.zip(backends) {
         let (red, plain) = if colour && is_alarming(backend) { (RED, PLAIN) } else { ("", "") };
@@ -142,35 +145,8 @@ fn proof(proof: &Proof) -> String {
     };
     let now = since_1970().as_secs();
     match proof.checked_at {
-        Some(checked_at) => format!("{state}, {} ago", uptime(now.saturating_sub(checked_at))),
+        Some(checked_at) => format!("{state}, {} ago", span(now.saturating_sub(checked_at))),
         None => state.to_owned(),
-    }
-}
-
-/// Left-aligned columns, two spaces apart.
-pub(super) fn columns<const N: usize>(head: [&str; N], rows: Vec<[String; N]>) -> Vec<String> {
-    let mut all = vec![head.map(str::to_owned)];
-    all.extend(rows);
-    let mut widths = [0; N];
-    for row in &all {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let cells = |row: &[String; N]| {
-        let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    all.iter().map(cells).collect()
-}
-
-pub(crate) fn uptime(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds} s"),
-        (0, 0, _) => format!("{minutes} min"),
-        (0, _, _) => format!("{hours} h {minutes} min"),
-        _ => format!("{days} d {hours} h"),
     }
 }
 
@@ -288,7 +264,7 @@ old       192.0.2.25:25  none      unhealthy  never run
         status.backends[0].proof =
             Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
         let page = render(&status, true);
-        assert!(page.contains("OPEN RELAY, 2 min ago"), "{page}");
+        assert!(page.contains("OPEN RELAY, 2 min 10 s ago"), "{page}");
         assert!(page.contains("  \x1b[31m! it relays\x1b[0m\n"), "{page}");
     }
 
