@@ -134,7 +134,12 @@ fn nobody_else_hands_one_over() {
     let key = scene.files.path().join("mx.key");
     std::os::unix::fs::chown(&key, Some(uid), Some(uid)).unwrap();
     let mut command = as_user(uid);
-    let output = command.arg(program()).args(["certificates", "renew", "-c", "gateway.toml"]).current_dir(own.path()).output().unwrap();
+    let output = command
+        .arg(program())
+        .args(["certificates", "renew", "-c", "gateway.toml"])
+        .current_dir(own.path())
+        .output()
+        .unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.code() == Some(2) && said.contains("only root and the gateway's own user"), "{said}");
 }

@@ -14,7 +14,6 @@ use crate::tls::{PairFiles, PairText};
 use super::failure::{DEFAULT_CONFIG, Failure, load};
 use super::socket::{SocketArguments, shown};
 
-
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
 pub(super) struct CertificatesArguments {
@@ -60,11 +59,8 @@ pub(super) fn certificates(CertificatesArguments { verb, list }: &CertificatesAr
 
 fn show(ListArguments { socket, json }: &ListArguments) -> Result<(), Failure> {
     let list = CertificateList { certificates: ask_status(&socket.path()?)?.certificates };
-    let page = if *json {
-        serde_json::to_string(&list).map_err(Failure::new)? + "\n"
-    } else {
-        render_certificates(&list)
-    };
+    let page =
+        if *json { serde_json::to_string(&list).map_err(Failure::new)? + "\n" } else { render_certificates(&list) };
     shown(io::stdout().lock().write_all(page.as_bytes())).map(drop)
 }
 

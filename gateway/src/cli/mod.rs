@@ -128,7 +128,8 @@ fn exit_code(done: Result<u8, Failure>) -> ExitCode {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
-    service::certificates::check(&config).map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
+    service::certificates::check(&config)
+        .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
     for risk in service::risks(&config) {
         eprintln!("warning: {risk}");
     }

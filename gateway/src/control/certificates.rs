@@ -109,7 +109,9 @@ pub enum RenewAnswer {
 pub fn render_certificates(list: &CertificateList) -> String {
     let mut page = String::new();
     if list.certificates.is_empty() {
-        page.push_str("there is no certificate; `smtp-gateway cert` makes one to begin with, for `[tls] certificates`\n");
+        page.push_str(
+            "there is no certificate; `smtp-gateway cert` makes one to begin with, for `[tls] certificates`\n",
+        );
     }
     for CertificateStatus { certificate, in_use, problem, listeners, .. } in &list.certificates {
         // A String takes everything.

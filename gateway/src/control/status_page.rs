@@ -130,7 +130,9 @@ fn is_alarming(backend: &BackendStatus) -> bool {
 fn certificate(status: &CertificateStatus) -> [String; 4] {
     let file = printable(&status.certificate).into_owned();
     match &status.in_use {
-        Some(facts) => [file, printable(&facts.names.join(", ")).into_owned(), facts.key_type.clone(), days(facts.days_left)],
+        Some(facts) => {
+            [file, printable(&facts.names.join(", ")).into_owned(), facts.key_type.clone(), days(facts.days_left)]
+        }
         None => [file, "none in use".to_owned(), String::new(), String::new()],
     }
 }

@@ -12,8 +12,8 @@ use crate::backend::connector;
 use crate::config::{self, Config, MinimumVersion};
 use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, NotDone, RenewAnswer, Renewal};
 use crate::tls::{
-    Acceptor, CertificateState, Certificates, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys, TlsVersion,
-    Watch,
+    Acceptor, CertificateState, Certificates, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys,
+    TlsVersion, Watch,
 };
 
 /// What is wrong with files that the configuration names, each with its place in it.
@@ -124,7 +124,8 @@ fn at(files: &config::CertificateFiles, message: String, help: &str) -> String {
 /// Exchanges certificates when their files change, until what it returns is dropped.
 pub(super) fn watch(certificates: Arc<Certificates>) -> JoinSet<()> {
     let mut task = JoinSet::new();
-    const ELSE: &str = "a renewed certificate is taken at the next start, or when `smtp-gateway certificates renew` hands it over";
+    const ELSE: &str =
+        "a renewed certificate is taken at the next start, or when `smtp-gateway certificates renew` hands it over";
     match Watch::new(&certificates.files()) {
         Err(fault) => warn!("{fault}: {ELSE}"),
         Ok(mut watch) => {
