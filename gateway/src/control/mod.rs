@@ -28,7 +28,7 @@ pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
     BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
     MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
-    Status, TopList, TopSource, XdpMode, XdpStatus,
+    Status, TopList, TopSource, XdpStatus,
 };
 pub use status_page::render;
 #[cfg(test)]

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
+use crate::kernel::Mode;
 use crate::observe::show::{printable, span};
 use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
-use super::{BackendStatus, Problem, Proof, ProofState, Status, XdpMode};
+use super::{BackendStatus, Problem, Proof, ProofState, Status};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -52,8 +53,8 @@ pub fn render(status: &Status, colour: bool) -> String {
         proofs.run_total, proofs.found_total, proofs.inconclusive_total
     ));
     match xdp.mode {
-        XdpMode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
-        XdpMode::Native | XdpMode::Generic => {
+        Mode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
+        Mode::Native | Mode::Generic => {
             let on = xdp.interfaces.iter().map(|i| format!("{} {}", printable(&i.name), i.mode.as_str()));
             let monitor = if xdp.monitor_only { ", drops nothing (monitor only)" } else { "" };
             line(format_args!("kernel     {}{monitor}", on.collect::<Vec<_>>().join(", ")));

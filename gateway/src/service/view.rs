@@ -17,11 +17,11 @@ use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, NotDone, Proof,
     ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList,
-    TopSource, XdpMode, XdpStatus, find_problems, recent_refusals,
+    TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::kernel::SourceAccount;
+use crate::kernel::{Mode, SourceAccount};
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::declare::Label as _;
 use crate::observe::log;
@@ -127,7 +127,7 @@ impl Answers for View {
     }
 
     fn top(&self, limit: usize) -> TopList {
-        let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
+        let mode = self.kernel.as_ref().map_or(Mode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
         TopList { mode, sources: self.busiest(sources, limit) }
     }
@@ -308,7 +308,7 @@ impl View {
 
     fn busiest(&self, sources: Vec<SourceAccount>, limit: usize) -> Vec<TopSource> {
         if let Some(kernel) = &self.kernel
-            && kernel.mode() != XdpMode::Off
+            && kernel.mode() != Mode::Off
         {
             return kernel.busiest(sources, limit, &self.admission);
         }
