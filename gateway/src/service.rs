@@ -121,7 +121,7 @@ impl Bound {
     /// directory for bans, the gateway works: those are warnings.
     pub fn new(config: Config) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
-        let acceptor = certificates::acceptor(&config).map_err(StartError::Certificates)?;
+        let acceptor = certificates::acceptor(&config, None).map_err(StartError::Certificates)?;
         let control = ControlSocket::bind(&config.control)?;
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers)?;
@@ -183,9 +183,6 @@ impl Bound {
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
         let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor } = self;
-        if let Some(acceptor) = &acceptor {
-            certificates::watch(acceptor.certificates().clone());
-        }
         let mut told = risks(&config);
         let names = spawn_names(&config, &mut told);
         for problem in &told {
@@ -215,7 +212,7 @@ impl Bound {
             reloads,
             counters,
             verdicts,
-            acceptor: Mutex::new(acceptor),
+            acceptor: Mutex::new(acceptor.map(view::watched)),
             admission,
             kernel,
             kernel_problem,
@@ -298,6 +295,7 @@ fn steer(
 /// The housekeeping that nobody waits for.
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
+    let mut coverage = None;
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
@@ -305,6 +303,13 @@ async fn keep(view: Arc<View>) {
         // A disk may be slow, and the log and the health checks live on this thread.
         if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
             warn!(%error, "cannot keep the journal of bans");
+        }
+        if let Some(kernel) = &view.kernel {
+            let now = kernel.coverage();
+            if coverage.as_ref() != Some(&now) {
+                events::emit(EventKind::Kernel, "kernel side", &now);
+                coverage = Some(now);
+            }
         }
         events::journal().gather();
         trace::sweep();

@@ -6,6 +6,7 @@ mod addresses;
 mod aiosmtpd;
 mod bans;
 mod bodies;
+mod certificates;
 mod clients;
 mod command_line;
 mod confused;

@@ -226,7 +226,12 @@ fn what_monitoring_reads_is_clean_and_alerts_go_off() {
     sink.message();
     let answer = get(metrics, "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     let (_, page) = answer.split_once("\r\n\r\n").unwrap();
-    for part in ["messages_total{outcome=\"accepted\"} 1\n", "connect_seconds_count 1\n", "opening_seconds_count 1\n"] {
+    for part in [
+        "messages_total{outcome=\"accepted\"} 1\n",
+        "connect_seconds_count 1\n",
+        "banner_seconds_count 1\n",
+        "identity_seconds_count 1\n",
+    ] {
         assert!(page.contains(part), "{part} is not in\n{page}");
     }
     let mut check = promtool();

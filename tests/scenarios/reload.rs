@@ -81,6 +81,8 @@ fn sessions_end_by_the_configuration_they_began_with() {
     while connect(address(), second).is_ok() {}
     assert_eq!(inside.mail("a@client.test", "b@example.com", MESSAGE).code, 250);
     assert_eq!(gateway.client(address()).mail("a@client.test", "b@example.com", MESSAGE).code, 250);
+    let events = said(&run(gateway.folder(), &["events", "--socket", "control.sock"]));
+    assert_eq!(events.lines().filter(|line| line.contains("in force, digest")).count(), 2, "{events}");
 }
 
 #[test]
@@ -113,6 +115,8 @@ fn what_is_faulty_or_cannot_be_had_changes_nothing() {
     fs::remove_file(gateway.folder().join("gateway.toml")).unwrap();
     assert_eq!(reload(&gateway).status.code(), Some(78));
     assert_eq!(gateway.status()["config"], before);
+    let events = said(&run(gateway.folder(), &["events", "--socket", "control.sock"]));
+    assert_eq!(events.lines().filter(|line| line.contains("not reloaded")).count(), 5, "{events}");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 mod bans;
 mod cert;
+mod certificates;
 mod check;
 mod demo;
 mod events;
@@ -30,7 +31,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::service::{certificates, risks};
+use crate::service;
 
 use failure::{BAD_CONFIG, ConfigArgument, Failure, load};
 
@@ -82,6 +83,8 @@ enum Verb {
     Sink(sink::SinkArguments),
     /// Make a self-signed certificate for a first start; never over an existing file
     Cert(cert::CertArguments),
+    /// Show the certificates in use: names, issuer, days left, what a DANE record holds
+    Certificates(certificates::CertificatesArguments),
     /// Gateway and sink on loopback, one message through
     Demo(demo::DemoArguments),
 }
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Cert(arguments) => cert::cert(&arguments),
+        Verb::Certificates(arguments) => certificates::certificates(&arguments),
         Verb::Demo(arguments) => demo::demo(&arguments),
     };
     exit_code(done.map(|()| 0))
@@ -124,8 +128,9 @@ fn exit_code(done: Result<u8, Failure>) -> ExitCode {
 
 fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
-    certificates::check(&config).map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
-    for risk in risks(&config) {
+    service::certificates::check(&config)
+        .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
+    for risk in service::risks(&config) {
         eprintln!("warning: {risk}");
     }
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());

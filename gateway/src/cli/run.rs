@@ -9,6 +9,7 @@ use tracing::{info, warn};
 
 use crate::config::{self, Config};
 use crate::control::ReloadAnswer;
+use crate::observe::events::{self, EventKind};
 use crate::observe::log;
 use crate::service::{Bound, Gateway, Reloaded};
 
@@ -71,6 +72,10 @@ async fn reload(gateway: &mut Gateway, path: &Path) -> ReloadAnswer {
         Err(error) => ReloadAnswer::Failed { why: error.to_string() },
     };
     notify::service_manager("READY=1");
+    if let ReloadAnswer::Faulty { why } | ReloadAnswer::Failed { why } = &answer {
+        let text = format_args!("not reloaded, the old one is in force: {why}");
+        events::emit(EventKind::Reload, "configuration", text);
+    }
     answer
 }
 

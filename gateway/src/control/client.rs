@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::request::Request;
 use super::{
-    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, SessionList, SessionStatus, Status,
-    TopList, TraceList,
+    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal, SessionList,
+    SessionStatus, Status, TopList, TraceList,
 };
 
 /// How long an answer may take.
@@ -139,6 +139,14 @@ pub fn ask_trace(socket: &Path, network: IpNet, after: Option<u64>) -> Result<Tr
 /// If the gateway cannot be asked, or does not take the level.
 pub fn ask_log(socket: &Path, level: &str, seconds: Option<u64>) -> Result<LogStatus, AskError> {
     ask(socket, &Request::Log { level: level.to_owned(), seconds })
+}
+
+/// Hands a renewed certificate over.
+///
+/// # Errors
+/// If the gateway cannot be asked, takes none from this user, or lists no such pair.
+pub fn ask_renew(socket: &Path, renewal: Renewal) -> Result<RenewAnswer, AskError> {
+    ask(socket, &Request::Renew(renewal))
 }
 
 fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {

@@ -4,6 +4,7 @@
 //! closes. Whoever asks is judged by the uid the kernel vouches for, not by the permissions of the file alone. This room
 //! knows nothing of sessions: what it shows is a snapshot that it is given.
 
+mod certificates;
 mod client;
 mod live;
 mod not_done;
@@ -16,9 +17,12 @@ mod tables;
 
 use std::time::Duration;
 
+pub use certificates::{
+    CertificateFacts, CertificateList, CertificateStatus, RenewAnswer, Renewal, Secret, render_certificates,
+};
 pub use client::{
-    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_sessions, ask_status, ask_top,
-    ask_trace, ask_unban,
+    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_renew, ask_sessions, ask_status,
+    ask_top, ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
 pub use live::{EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
@@ -47,3 +51,5 @@ pub const BAN_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 pub const REASON_MAX: usize = 500;
 /// Longest request line in bytes.
 const REQUEST_MAX: usize = 4096;
+/// Longest request line in bytes of whoever may hand a certificate over: two PEM files of a size that any has.
+const RENEWAL_MAX: usize = 3 << 20;

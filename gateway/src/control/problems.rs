@@ -3,10 +3,13 @@
 use crate::observe::declare::Label as _;
 use crate::observe::refusals::RefusalCause;
 
-use super::{BackendStatus, Problem, ProofState, Severity, Status};
+use super::certificates::days;
+use super::{BackendStatus, CertificateStatus, Problem, ProofState, Severity, Status};
 
 /// Of a hundred places, so many taken are close to the limit.
 const CLOSE_PERCENT: u64 = 90;
+/// The days before its end from which on a certificate is warned about.
+const WARN_DAYS: i64 = 21;
 
 /// What is wrong, as far as the status tells. `recent`: causes for which something was refused lately.
 pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
@@ -37,6 +40,9 @@ pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
         let what = format!("{} log lines were lost", status.log_lines_lost_total);
         let mend = "see that whoever reads the gateway's standard error keeps up, and has room on its disk";
         found(Severity::Warning, what, Some(mend.to_owned()));
+    }
+    for certificate in &status.certificates {
+        of_certificate(certificate, &mut found);
     }
     for warning in &status.warnings {
         found(Severity::Warning, warning.clone(), None);
@@ -70,6 +76,30 @@ fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, 
     }
 }
 
+fn of_certificate(status: &CertificateStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
+    const RENEW: &str = "renew it; the gateway takes the new one by itself, or by `smtp-gateway certificates renew`";
+    let renew = || Some(RENEW.to_owned());
+    let CertificateStatus { certificate, in_use, problem, .. } = status;
+    let Some(facts) = in_use else {
+        let why = problem.as_deref().unwrap_or("it was not read");
+        return found(Severity::Critical, format!("a certificate cannot be used: {why}"), None);
+    };
+    match (facts.days_left, problem) {
+        (..0, _) => {
+            let what = format!("the certificate {certificate} expired {}", days(facts.days_left));
+            found(Severity::Critical, what, renew());
+        }
+        (_, Some(why)) => {
+            found(Severity::Warning, format!("the old certificate {certificate} is still in use: {why}"), None);
+        }
+        (..=WARN_DAYS, None) => {
+            let what = format!("the certificate {certificate} expires soon: {}", days(facts.days_left));
+            found(Severity::Warning, what, renew());
+        }
+        _ => {}
+    }
+}
+
 /// How long a refusal counts as lately, in seconds.
 const RECENT_SECONDS: u64 = 600;
 
@@ -81,6 +111,7 @@ pub fn recent_refusals() -> Vec<RefusalCause> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::certificates::tests::certificate;
     use super::super::status_page::tests::status;
     use super::*;
 
@@ -119,6 +150,32 @@ mod tests {
         }
         let all = words(|status| cases.iter().rev().for_each(|(change, ..)| change(status)), &[]);
         assert!(all.is_sorted_by_key(|(severity, _)| *severity) && all.len() >= 5, "{all:?}");
+    }
+
+    #[test]
+    fn a_certificate_s_end_and_what_is_not_taken_are_said() {
+        let days = |days: i64| certificate(days);
+        let broken = |certificate| CertificateStatus { problem: Some("mx.key is no key".into()), ..certificate };
+        for (status, expected) in [
+            (days(90), None),
+            (days(22), None),
+            (days(21), Some((Severity::Warning, "the certificate /etc/mx.pem expires soon: 21 days left"))),
+            (days(0), Some((Severity::Warning, "the certificate /etc/mx.pem expires soon: 0 days left"))),
+            (days(-1), Some((Severity::Critical, "the certificate /etc/mx.pem expired 1 day ago"))),
+            (
+                broken(days(90)),
+                Some((Severity::Warning, "the old certificate /etc/mx.pem is still in use: mx.key is no key")),
+            ),
+            (broken(days(-2)), Some((Severity::Critical, "the certificate /etc/mx.pem expired 2 days ago"))),
+            (
+                CertificateStatus { in_use: None, ..broken(days(90)) },
+                Some((Severity::Critical, "a certificate cannot be used: mx.key is no key")),
+            ),
+        ] {
+            let found = words(|page| page.certificates = vec![status], &[]);
+            let expected: Vec<_> = expected.into_iter().map(|(severity, what)| (severity, what.to_owned())).collect();
+            assert_eq!(found, expected);
+        }
     }
 
     #[test]

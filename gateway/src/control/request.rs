@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::show::printable;
 
-use super::{BAN_MAX, REASON_MAX};
+use super::{BAN_MAX, REASON_MAX, Renewal};
 
 /// A request.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub(super) enum Request {
     Trace { network: IpNet, after: Option<u64> },
     /// For a `LogStatus`, as it then is.
     Log { level: String, seconds: Option<u64> },
+    /// For a `RenewAnswer`.
+    Renew(Renewal),
 }
 
 /// A request that says what it may not.

@@ -25,8 +25,8 @@ use crate::observe::{events, trace};
 use super::not_done::NotDone;
 use super::request::{Request, ban_length, ban_reason, canonical};
 use super::{
-    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, REQUEST_MAX, ReloadAnswer, SESSIONS_MAX, SessionList,
-    SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
+    Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -70,6 +70,11 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// Says why not.
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone>;
+    /// Takes a renewed certificate from somebody who may read it.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn renew(&self, renewal: &Renewal) -> Result<RenewAnswer, NotDone>;
 }
 
 /// The socket; its file goes with it.
@@ -220,10 +225,15 @@ async fn converse(
     let uid = stream.peer_cred()?.uid();
     let answer = if uids.contains(&uid) {
         let mut line = String::new();
-        let limit = u64::try_from(REQUEST_MAX).unwrap_or(u64::MAX);
+        // Who may ask may not for that say which key the gateway uses.
+        let may_renew = uid == 0 || uid == rustix::process::geteuid().as_raw();
+        let limit = u64::try_from(if may_renew { RENEWAL_MAX } else { REQUEST_MAX }).unwrap_or(u64::MAX);
         timeout(REQUEST_TIMEOUT, BufReader::new((&mut stream).take(limit)).read_line(&mut line)).await??;
         drop(unasked);
         match serde_json::from_str(&line) {
+            Ok(Request::Renew(_)) if !may_renew => {
+                json!({ "refused": "only root and the gateway's own user hand certificates over" }).to_string()
+            }
             // The kernel's tables may be large, and the log and the health checks live on this thread.
             Ok(request) => {
                 let permit = answering.acquire_owned().await.map_err(io::Error::other)?;
@@ -256,6 +266,7 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
         Request::Kill { session } => or_refusal(answers.kill(session)),
         Request::Trace { network, after } => or_refusal(follow(network, after)),
+        Request::Renew(renewal) => or_refusal(answers.renew(&renewal)),
         Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }
 }

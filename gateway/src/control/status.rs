@@ -9,6 +9,8 @@ use crate::kernel::Mode;
 
 pub use crate::proof::State as ProofState;
 
+use super::CertificateStatus;
+
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Status {
@@ -38,6 +40,9 @@ pub struct Status {
     pub proofs: ProofTotals,
     /// In the configuration's order.
     pub backends: Vec<BackendStatus>,
+    /// In the configuration's order; the first is the default.
+    #[serde(default)]
+    pub certificates: Vec<CertificateStatus>,
     /// The kernel side.
     pub xdp: XdpStatus,
     /// Busiest sources as the kernel side counts them; while it is off, those with most sessions.
@@ -135,6 +140,9 @@ pub struct ListenerStatus {
     pub backend: String,
     /// Whether it takes connections from load balancers with a PROXY header only.
     pub proxy_protocol: bool,
+    /// `off`, `starttls` or `implicit`.
+    #[serde(default)]
+    pub tls: String,
 }
 
 /// Sessions.

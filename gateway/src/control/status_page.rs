@@ -7,7 +7,8 @@ use crate::observe::show::{printable, span};
 use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
-use super::{BackendStatus, Problem, Proof, ProofState, Status};
+use super::certificates::days;
+use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -18,7 +19,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     let Status {
         version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
     } = status;
-    let Status { backends, xdp, refused_domains, .. } = status;
+    let Status { backends, certificates, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -79,10 +80,17 @@ pub fn render(status: &Status, colour: bool) -> String {
     line(format_args!(""));
     let rows = listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
-        [listener.address.to_string(), from.to_owned(), listener.backend.clone()]
+        [listener.address.to_string(), from.to_owned(), listener.tls.clone(), listener.backend.clone()]
     });
-    for row in Table::new(["LISTENER", "TAKES", "BACKEND"], rows).lines() {
+    for row in Table::new(["LISTENER", "TAKES", "TLS", "BACKEND"], rows).lines() {
         line(format_args!("{row}"));
+    }
+    if !certificates.is_empty() {
+        line(format_args!(""));
+        let rows = certificates.iter().map(certificate);
+        for row in Table::new(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], rows).lines() {
+            line(format_args!("{row}"));
+        }
     }
     line(format_args!(""));
     let rows = backends.iter().map(|backend| {
@@ -120,6 +128,16 @@ fn is_alarming(backend: &BackendStatus) -> bool {
         || matches!(backend.proof.state, ProofState::Open | ProofState::Latent)
 }
 
+fn certificate(status: &CertificateStatus) -> [String; 4] {
+    let file = printable(&status.certificate).into_owned();
+    match &status.in_use {
+        Some(facts) => {
+            [file, printable(&facts.names.join(", ")).into_owned(), facts.key_type.clone(), days(facts.days_left)]
+        }
+        None => [file, "none in use".to_owned(), String::new(), String::new()],
+    }
+}
+
 /// The verdict, and how old it is.
 fn proof(proof: &Proof) -> String {
     let state = match proof.state {
@@ -139,6 +157,7 @@ fn proof(proof: &Proof) -> String {
 pub(super) mod tests {
     use std::collections::BTreeMap;
 
+    use super::super::certificates::tests::certificate;
     use super::super::{
         ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, XdpStatus,
     };
@@ -167,6 +186,7 @@ pub(super) mod tests {
                 address: "[::]:25".parse().unwrap(),
                 backend: "exchange".into(),
                 proxy_protocol: false,
+                tls: "starttls".into(),
             }],
             sessions: SessionTotals { active: 1, limit: 20_000, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
@@ -177,6 +197,7 @@ pub(super) mod tests {
                 backend("exchange", "xclient", None),
                 backend("old", "none", Some("greets with 554 \x1b[2Jgo away")),
             ],
+            certificates: vec![certificate(89)],
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
             refused_domains: vec![RefusedDomainStatus {
@@ -200,8 +221,11 @@ bans       0
 refused    mail.example.com, 10×
            is one of these domains yours? then add it to relay.local_domains
 
-LISTENER  TAKES    BACKEND
-[::]:25   clients  exchange
+LISTENER  TAKES    TLS       BACKEND
+[::]:25   clients  starttls  exchange
+
+CERTIFICATE  NAMES                            KEY          EXPIRES
+/etc/mx.pem  mx.example.com, mx2.example.com  ECDSA P-256  89 days left
 
 BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
 exchange  192.0.2.25:25  xclient   healthy    never run

@@ -45,7 +45,7 @@ impl SessionTask {
             Action::IdentityAccepted => {
                 backend.identity_accepted();
                 if let Some(connection) = self.backend.connection() {
-                    counters.opening_seconds.observe(now().since(connection.since));
+                    counters.identity_seconds.observe(connection.since_greeting(now()));
                 }
             }
             Action::DialectStale => backend.ask_refresh(),

@@ -31,8 +31,8 @@ pub(super) enum BackendSide {
     None,
     /// Since when.
     Dialing(Connecting, Millis),
-    /// The connection stands, and TLS is being begun on it.
-    Securing(Securing),
+    /// The connection stands, and TLS is being begun on it; when it was greeted, if it was.
+    Securing(Securing, Option<Millis>),
     Open(Box<Connection>),
 }
 
@@ -47,7 +47,9 @@ pub(super) struct Connection {
     /// Text that came with the end of the handshake.
     early: Vec<u8>,
     /// When it was made.
-    pub(super) since: Millis,
+    since: Millis,
+    /// When the backend said its first word.
+    greeted: Option<Millis>,
 }
 
 impl BackendSide {
@@ -58,7 +60,7 @@ impl BackendSide {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
-            Self::None | Self::Dialing(..) | Self::Securing(_) => None,
+            Self::None | Self::Dialing(..) | Self::Securing(..) => None,
         }
     }
 
@@ -66,7 +68,7 @@ impl BackendSide {
     pub(super) fn is_flushed(&self) -> bool {
         match self {
             Self::Open(connection) => connection.pending.is_empty(),
-            Self::None | Self::Dialing(..) | Self::Securing(_) => true,
+            Self::None | Self::Dialing(..) | Self::Securing(..) => true,
         }
     }
 
@@ -87,23 +89,25 @@ impl BackendSide {
     /// Begins TLS on the open connection, behind what was said in clear.
     pub(super) fn secure(&mut self, _nothing: NothingBuffered, backend: Arc<BackendState>) {
         if let Self::Open(connection) = std::mem::take(self) {
-            *self = Self::Securing(Box::pin(async move {
-                let Connection { mut stream, pending, .. } = *connection;
+            let Connection { mut stream, pending, greeted, .. } = *connection;
+            let securing = async move {
                 stream.write_all(pending.as_slice()).await?;
                 backend.secure(stream).await
-            }));
+            };
+            *self = Self::Securing(Box::pin(securing), greeted);
         }
     }
 
     /// Ready once, when TLS stands or does not come about.
     pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<()>> {
-        let Self::Securing(securing) = self else { return Poll::Pending };
+        let Self::Securing(securing, greeted) = self else { return Poll::Pending };
         let secured = ready!(securing.as_mut().poll(cx));
+        let greeted = *greeted;
         *self = Self::None;
         Poll::Ready(secured.map(|secured| {
             let SecuredStream { socket, channel, early } = secured;
             let tls = channel.map(Box::new);
-            *self = Self::Open(Box::new(Connection { tls, early, ..Connection::over(socket, now) }));
+            *self = Self::Open(Box::new(Connection { tls, early, greeted, ..Connection::over(socket, now) }));
         }))
     }
 }
@@ -120,7 +124,22 @@ pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<
 
 impl Connection {
     fn over(stream: TcpStream, now: Millis) -> Self {
-        Self { stream, unread: Vec::new(), pending: Pending::default(), tls: None, early: Vec::new(), since: now }
+        let (unread, early) = (Vec::new(), Vec::new());
+        Self { stream, unread, pending: Pending::default(), tls: None, early, since: now, greeted: None }
+    }
+
+    /// The backend has said something. If it is its first word: how long it took to, in milliseconds.
+    pub(super) fn greeted(&mut self, now: Millis) -> Option<u64> {
+        let first = self.greeted.is_none();
+        first.then(|| {
+            self.greeted = Some(now);
+            now.since(self.since)
+        })
+    }
+
+    /// How long ago that was, in milliseconds.
+    pub(super) fn since_greeting(&self, now: Millis) -> u64 {
+        now.since(self.greeted.unwrap_or(self.since))
     }
 
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes

@@ -157,6 +157,9 @@ impl SessionTask {
                 self.backend_lost(cx, now, &io::ErrorKind::UnexpectedEof.into(), scratch);
             }
             Poll::Ready(Ok(count)) => {
+                if let Some(took) = connection.greeted(now) {
+                    self.worker.counters.banner_seconds.observe(took);
+                }
                 let input = &scratch.read[..held + count];
                 let unsent = !connection.is_flushed();
                 let used = self.session.backend_bytes(now, input, unsent, &mut scratch.out);

@@ -61,6 +61,8 @@ impl Worker {
             None => TlsOffer::None,
             Some(ClientTls { implicit: true, .. }) => TlsOffer::Implicit,
             Some(tls) if tls.not_offered_to.iter().any(|network| network.contains(&client.ip())) => TlsOffer::None,
+            // While there is no certificate, a client that may do without TLS does.
+            Some(tls) if tls.acceptor.certificates().is_empty() => TlsOffer::None,
             Some(_) => TlsOffer::StartTls,
         }
     }

@@ -144,8 +144,10 @@ counters! {
     histograms {
         /// How long a connection to a backend took.
         connect_seconds: Durations,
-        /// How long a backend's session took to open, from the connection to the identity accepted.
-        opening_seconds: Durations,
+        /// How long a backend took to say its first word, from the connection on, or from the end of a TLS handshake that comes first.
+        banner_seconds: Durations,
+        /// How long a backend took from its first word to its open session, the client's identity accepted.
+        identity_seconds: Durations,
         /// How long a backend took from the end of a message to its verdict.
         verdict_seconds: Durations,
         /// How long sessions lasted.

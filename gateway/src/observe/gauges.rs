@@ -46,6 +46,8 @@ looked_up! {
     BACKEND_PROOF: Gauge = "backend_proof" ["backend", "verdict"],
     /// When the backend was last proven, in seconds since 1970.
     BACKEND_PROVEN: Gauge = "backend_proof_time_seconds" ["backend"],
+    /// Whole days until a certificate in use ends, by its place in `tls.certificates`, counted from 1; negative once it is over.
+    CERTIFICATE_DAYS: Gauge = "certificate_days_left" ["certificate"],
     /// Things that need the administrator, as `status` names them.
     PROBLEMS: Gauge = "problems" ["severity"],
     /// 1 for the mode that the kernel side has on an interface.

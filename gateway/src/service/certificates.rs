@@ -1,14 +1,20 @@
-//! The configuration's certificates: read, judged, and watched while the gateway runs.
+//! The configuration's certificates: read, judged, watched while the gateway runs, and handed over where it may not read them.
 
 use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use tokio::task::JoinSet;
 use tracing::{error, warn};
 
 use crate::backend::connector;
 use crate::config::{self, Config, MinimumVersion};
-use crate::tls::{Acceptor, Certificates, Pair, PairFault, PairFiles, TicketKeys, TlsVersion, Watch};
+use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, NotDone, RenewAnswer, Renewal};
+use crate::tls::{
+    Acceptor, CertificateState, Certificates, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys,
+    TlsVersion, Watch,
+};
 
 /// What is wrong with files that the configuration names, each with its place in it.
 #[derive(Debug)]
@@ -23,26 +29,33 @@ impl fmt::Display for Faults {
 impl std::error::Error for Faults {}
 
 /// What begins clients' TLS; `None` where the configuration has no certificate. One that has expired is used all the same,
-/// for most senders do not look, and mail that does not come helps nobody.
+/// for most senders do not look, and mail that does not come helps nobody. What only somebody else may read stays as it is in
+/// `known`, or is to be handed over.
 ///
 /// # Errors
 /// Every pair that cannot be used.
-pub fn acceptor(config: &Config) -> Result<Option<Acceptor>, Faults> {
-    let pairs = pairs(config)?;
-    if pairs.is_empty() {
+pub(super) fn acceptor(config: &Config, known: Option<&Certificates>) -> Result<Option<Acceptor>, Faults> {
+    if config.tls.certificates.is_empty() {
         return Ok(None);
     }
-    for pair in &pairs {
-        if let Err(fault) = pair.check_dates(SystemTime::now()) {
+    let (mut files, mut read) = (Vec::new(), Vec::new());
+    for (configured, judged) in config.tls.certificates.iter().zip(pairs(config)?) {
+        let of = files_of(configured);
+        let judged = judged.or_else(|fault| known.and_then(|known| known.in_use(&of)).ok_or(fault));
+        if let Ok(Err(fault)) = judged.as_ref().map(|pair| pair.check_dates(SystemTime::now())) {
             warn!("{fault}; {}", fault.problem.help());
         }
+        files.push(of);
+        read.push(judged);
     }
+    let certificates = Certificates::new(files);
+    certificates.take(read);
     let minimum = match config.tls.minimum_version {
         MinimumVersion::Tls12 => TlsVersion::Tls12,
         MinimumVersion::Tls13 => TlsVersion::Tls13,
     };
     let tickets = TicketKeys::new().map_err(|fault| Faults(vec![fault.to_string()]))?;
-    let acceptor = Acceptor::new(Arc::new(Certificates::new(pairs)), Arc::new(tickets), minimum);
+    let acceptor = Acceptor::new(Arc::new(certificates), Arc::new(tickets), minimum);
     acceptor.map(Some).map_err(|fault| Faults(vec![fault.to_string()]))
 }
 
@@ -55,8 +68,9 @@ pub fn check(config: &Config) -> Result<(), Faults> {
     match pairs(config) {
         Err(Faults(unusable)) => faults.extend(unusable),
         Ok(pairs) => {
-            for (pair, files) in pairs.iter().zip(&config.tls.certificates) {
-                faults.extend(pair.check_dates(SystemTime::now()).err().map(|fault| placed(files, &fault)));
+            for (judged, files) in pairs.into_iter().zip(&config.tls.certificates) {
+                let judged = judged.and_then(|pair| pair.check_dates(SystemTime::now()));
+                faults.extend(judged.err().map(|fault| placed(files, &fault)));
             }
         }
     }
@@ -68,23 +82,28 @@ pub fn check(config: &Config) -> Result<(), Faults> {
     if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
 }
 
-fn pairs(config: &Config) -> Result<Vec<Pair>, Faults> {
-    let (mut pairs, mut faults): (Vec<Pair>, Vec<String>) = (Vec::new(), Vec::new());
+/// Each pair, or that it may not be read; whatever else is wrong with one is a fault.
+fn pairs(config: &Config) -> Result<Vec<Result<Pair, PairFault>>, Faults> {
+    let (mut pairs, mut faults): (Vec<Result<Pair, PairFault>>, Vec<String>) = (Vec::new(), Vec::new());
     for files in &config.tls.certificates {
-        let read = Pair::read(&PairFiles { certificate: files.certificate.clone(), key: files.key.clone() });
-        match read {
+        match Pair::read(&files_of(files)) {
+            Err(fault) if matches!(fault.problem, Problem::Forbidden) => pairs.push(Err(fault)),
             Err(fault) => faults.push(placed(files, &fault)),
             Ok(pair) => {
-                if let Some(name) = pairs.iter().find_map(|other| in_common(other, &pair)) {
+                if let Some(name) = pairs.iter().flatten().find_map(|other| in_common(other, &pair)) {
                     let message = format!("there are two certificates for `{name}` with the same kind of key");
                     let help = "delete one of the two; ECDSA and RSA may stand side by side";
                     faults.push(at(files, message, help));
                 }
-                pairs.push(pair);
+                pairs.push(Ok(pair));
             }
         }
     }
     if faults.is_empty() { Ok(pairs) } else { Err(Faults(faults)) }
+}
+
+fn files_of(files: &config::CertificateFiles) -> PairFiles {
+    PairFiles { certificate: files.certificate.clone(), key: files.key.clone() }
 }
 
 /// A name that both are for, where clients could not tell them apart by their keys.
@@ -102,17 +121,66 @@ fn at(files: &config::CertificateFiles, message: String, help: &str) -> String {
     files.place.clone().found(message, help.to_owned()).to_string()
 }
 
-/// Exchanges certificates when their files change, as long as the gateway runs.
-pub(super) fn watch(certificates: Arc<Certificates>) {
+/// Exchanges certificates when their files change, until what it returns is dropped.
+pub(super) fn watch(certificates: Arc<Certificates>) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    const ELSE: &str =
+        "a renewed certificate is taken at the next start, or when `smtp-gateway certificates renew` hands it over";
     match Watch::new(&certificates.files()) {
-        Err(fault) => warn!("{fault}: a renewed certificate is taken only at the next start"),
+        Err(fault) => warn!("{fault}: {ELSE}"),
         Ok(mut watch) => {
-            tokio::spawn(async move {
+            task.spawn(async move {
                 while let Ok(()) = watch.changed().await {
                     certificates.reread();
                 }
-                error!("certificates are no longer watched: a renewed one is taken only at the next start");
+                error!("certificates are no longer watched: {ELSE}");
             });
         }
+    }
+    task
+}
+
+/// Each pair as `status` shows it; all listeners that speak TLS have them all.
+pub(super) fn statuses(certificates: &Certificates, listeners: &[ListenerStatus]) -> Vec<CertificateStatus> {
+    let now = SystemTime::now();
+    let users: Vec<_> = listeners.iter().filter(|listener| listener.tls != "off").map(|l| l.address).collect();
+    let facts = |leaf: Leaf| CertificateFacts {
+        days_left: leaf.days_left(now),
+        key_type: leaf.key.to_string(),
+        key_sha256: leaf.key_digest_hex(),
+        not_before: leaf.not_before,
+        not_after: leaf.not_after,
+        names: leaf.names,
+        issuer: leaf.issuer,
+        self_signed: leaf.self_signed,
+    };
+    let status = |CertificateState { files, leaf, problem }: CertificateState| CertificateStatus {
+        certificate: files.certificate.display().to_string(),
+        key: files.key.display().to_string(),
+        in_use: leaf.map(facts),
+        problem,
+        listeners: users.clone(),
+    };
+    certificates.states().into_iter().map(status).collect()
+}
+
+/// Takes a pair that root has read, if it is one that is listed.
+pub(super) fn hand_over(certificates: &Certificates, renewal: &Renewal) -> Result<RenewAnswer, NotDone> {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let is_meant = |files: &PairFiles| {
+        absolute(&files.certificate) == absolute(&renewal.certificate) && absolute(&files.key) == absolute(&renewal.key)
+    };
+    let meant = certificates.files().into_iter().find(is_meant);
+    let taken = meant.map(|files| certificates.hand_over(&files, &renewal.certificate_text.0, &renewal.key_text.0));
+    match taken {
+        Some(HandOver::Exchanged) => Ok(RenewAnswer::Exchanged),
+        Some(HandOver::Unchanged) => Ok(RenewAnswer::Unchanged),
+        Some(HandOver::Refused(why)) => Ok(RenewAnswer::Kept { why }),
+        Some(HandOver::Unlisted) | None => Err(NotDone::new(format!(
+            "the running gateway has no certificate {} with the key {} in `tls.certificates`; `smtp-gateway reload` takes a changed \
+             configuration",
+            renewal.certificate.display(),
+            renewal.key.display()
+        ))),
     }
 }

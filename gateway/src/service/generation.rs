@@ -100,6 +100,7 @@ pub(super) fn listener_statuses(
         address,
         backend: config.backends[listener.backend].name.clone(),
         proxy_protocol: !listener.proxy_protocol_from.is_empty(),
+        tls: listener.tls.as_str().to_owned(),
     };
     config.listeners.iter().zip(addresses).map(status).collect()
 }

@@ -120,6 +120,15 @@ impl KernelSide {
         read("cards", self.attachment.cards()).unwrap_or_default()
     }
 
+    /// Where the program is, and why not where it should be: what an administrator wants to hear of when it changes.
+    pub(super) fn coverage(&self) -> String {
+        let card = |card: &Card| match &card.problem {
+            Some(problem) => format!("{}: {} ({problem})", card.name, card.mode.as_str()),
+            None => format!("{}: {}", card.name, card.mode.as_str()),
+        };
+        self.cards().iter().map(card).collect::<Vec<_>>().join(", ")
+    }
+
     /// The best mode that any interface has: `native` only if the driver does it somewhere.
     pub(super) fn mode(&self) -> Mode {
         best(&self.cards())

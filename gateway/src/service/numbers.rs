@@ -37,6 +37,12 @@ impl Shown for View {
             Sample::plain(&gauges::EVENTS_LOST, number(events::journal().lost())),
         ];
         self.sample_backends(&mut samples);
+        for (index, certificate) in self.certificates(&generation).iter().enumerate() {
+            if let Some(facts) = &certificate.in_use {
+                let place = (index + 1).to_string();
+                samples.push(Sample::labelled(&gauges::CERTIFICATE_DAYS, [&place], days(facts.days_left)));
+            }
+        }
         let problems = self.overview().problems;
         for severity in Severity::ALL {
             let count = problems.iter().filter(|problem| problem.severity == severity).count();
@@ -113,4 +119,9 @@ fn truth(value: bool) -> f64 {
 
 fn size(count: usize) -> f64 {
     number(u64::try_from(count).unwrap_or(u64::MAX))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "no certificate lasts that long")]
+fn days(count: i64) -> f64 {
+    count as f64
 }

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::accept::{BindError, BoundListener, Listener, bind};
 use crate::config::{self, Config};
+use crate::observe::events::{self, EventKind};
 
 use super::Gateway;
 use super::backends::Backends;
@@ -74,7 +75,8 @@ impl Gateway {
             }
         }
         if config.tls != old.config.tls {
-            match certificates::acceptor(&config) {
+            let known = self.view.acceptor();
+            match certificates::acceptor(&config, known.as_ref().map(|known| &**known.certificates())) {
                 Ok(acceptor) => self.view.set_acceptor(acceptor),
                 Err(faults) => kept.push(format!("clients are shown the certificates that they were: {faults}")),
             }
@@ -85,6 +87,7 @@ impl Gateway {
         let listeners = listener_statuses(&config, addresses);
         self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
         info!(digest = reloaded.digest, "reloaded");
+        events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
         for sentence in &reloaded.kept {
             warn!("{sentence}");
         }

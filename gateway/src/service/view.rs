@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use crate::accept::{Admission, Caller};
@@ -15,15 +16,16 @@ use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, DialectStatus, LogStatus, MessageTotals, NotDone, Proof,
-    ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionList, SessionStatus, SessionTotals, Status, TopList,
-    TopSource, XdpStatus, find_problems, recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, LogStatus, MessageTotals,
+    NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList, SessionStatus,
+    SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
 use crate::kernel::{Mode, SourceAccount};
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::declare::Label as _;
+use crate::observe::events::{self, EventKind};
 use crate::observe::log;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::bans::Cause;
@@ -62,8 +64,8 @@ pub(super) struct View {
     pub(super) reloads: mpsc::Sender<oneshot::Sender<ReloadAnswer>>,
     pub(super) counters: CounterSet,
     pub(super) verdicts: Arc<Verdicts>,
-    /// What begins clients' TLS.
-    pub(super) acceptor: Mutex<Option<Acceptor>>,
+    /// What begins clients' TLS, and what watches its certificates.
+    pub(super) acceptor: Mutex<Option<(Acceptor, JoinSet<()>)>>,
     pub(super) admission: Arc<Admission>,
     /// If something is attached.
     pub(super) kernel: Option<KernelSide>,
@@ -143,19 +145,27 @@ impl Answers for View {
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone> {
         self.log_levels.set(level, length)
     }
+
+    fn renew(&self, renewal: &Renewal) -> Result<RenewAnswer, NotDone> {
+        let none = || NotDone::new("the running gateway has no certificate in its configuration");
+        let answer = certificates::hand_over(self.acceptor().ok_or_else(none)?.certificates(), renewal)?;
+        if answer == RenewAnswer::Exchanged {
+            events::emit(EventKind::Gateway, renewal.certificate.display(), "a renewed certificate is in use");
+        }
+        Ok(answer)
+    }
 }
 
 impl View {
     /// What begins clients' TLS now.
     pub(super) fn acceptor(&self) -> Option<Acceptor> {
-        self.acceptor.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let acceptor = self.acceptor.lock().unwrap_or_else(PoisonError::into_inner);
+        acceptor.as_ref().map(|(acceptor, _)| acceptor.clone())
     }
 
     /// What begins it from now on.
     pub(super) fn set_acceptor(&self, acceptor: Option<Acceptor>) {
-        if let Some(acceptor) = &acceptor {
-            certificates::watch(acceptor.certificates().clone());
-        }
+        let acceptor = acceptor.map(watched);
         *self.acceptor.lock().unwrap_or_else(PoisonError::into_inner) = acceptor;
     }
 
@@ -253,6 +263,7 @@ impl View {
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
             backends: generation.backends.iter().map(backend_status).collect(),
+            certificates: self.certificates(&generation),
             xdp: XdpStatus {
                 bans,
                 accepted_total: totals.connections_total,
@@ -264,6 +275,12 @@ impl View {
         };
         status.problems = find_problems(&status, &recent_refusals());
         status
+    }
+
+    /// What clients are shown who ask for TLS.
+    pub(super) fn certificates(&self, generation: &Generation) -> Vec<CertificateStatus> {
+        let acceptor = self.acceptor();
+        acceptor.map(|it| certificates::statuses(it.certificates(), &generation.listeners)).unwrap_or_default()
     }
 
     /// So many bans in force at most, the newest first.
@@ -323,6 +340,12 @@ impl View {
         };
         sources.into_iter().map(status).collect()
     }
+}
+
+/// With the task that watches its certificates.
+pub(super) fn watched(acceptor: Acceptor) -> (Acceptor, JoinSet<()>) {
+    let watch = certificates::watch(acceptor.certificates().clone());
+    (acceptor, watch)
 }
 
 impl Calendar {

@@ -2,31 +2,56 @@
 //! gateway runs.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustls::CipherSuite;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tracing::{info, warn};
 
-use super::leaf::KeyType;
-use super::pair::{Pair, PairFault, PairFiles};
+use super::leaf::{KeyType, Leaf};
+use super::pair::{Pair, PairFault, PairFiles, Problem};
 
 /// One listed pair, and how it fares.
 #[derive(Debug, Clone)]
 pub struct CertificateState {
-    /// What is in use.
-    pub pair: Pair,
+    /// Where it lies.
+    pub files: PairFiles,
+    /// What is in use; `None` while nothing of these files could be had.
+    pub leaf: Option<Leaf>,
     /// Why what now lies in its files is not in use.
     pub problem: Option<String>,
 }
 
-/// The pairs of the configuration, in its order; the first is the default. Never empty.
+/// The pairs of the configuration, in its order; the first is the default.
 #[derive(Debug)]
 pub struct Certificates {
     chosen: RwLock<Arc<Choice>>,
-    /// One for each pair.
-    problems: Mutex<Vec<Option<String>>>,
+    /// One for each listed pair.
+    listed: Mutex<Vec<Listed>>,
+}
+
+/// A listed pair.
+#[derive(Debug)]
+struct Listed {
+    files: PairFiles,
+    in_use: Option<Pair>,
+    problem: Option<String>,
+    /// Somebody who may read the files hands them over: that the gateway may not is no news then.
+    is_handed_over: bool,
+}
+
+/// What came of a pair that was handed over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HandOver {
+    /// It is in use from now on.
+    Exchanged,
+    /// It was in use already.
+    Unchanged,
+    /// It is no good, and what was in use stays so: why, and what to do.
+    Refused(String),
+    /// No such pair is listed.
+    Unlisted,
 }
 
 /// The pairs, and which are for which name.
@@ -65,22 +90,38 @@ impl Choice {
 }
 
 impl Certificates {
-    /// Of pairs that were read; the first is the default.
-    pub fn new(pairs: Vec<Pair>) -> Self {
-        let problems = Mutex::new(vec![None; pairs.len()]);
-        Self { chosen: RwLock::new(Arc::new(Choice::new(pairs))), problems }
+    /// Of these files, of which none has been read.
+    pub fn new(files: Vec<PairFiles>) -> Self {
+        let listed = |files| Listed { files, in_use: None, problem: None, is_handed_over: false };
+        Self {
+            chosen: RwLock::new(Arc::new(Choice::new(Vec::new()))),
+            listed: Mutex::new(files.into_iter().map(listed).collect()),
+        }
     }
 
-    /// Every pair in use, in the configuration's order.
+    /// Whether there is any to show. There may be none while only somebody else may read the files.
+    pub fn is_empty(&self) -> bool {
+        self.choice().pairs.is_empty()
+    }
+
+    /// Every pair, in the configuration's order.
     pub fn states(&self) -> Vec<CertificateState> {
-        let problems = self.lock_problems().clone();
-        let pairs = self.choice().pairs.clone();
-        pairs.into_iter().zip(problems).map(|(pair, problem)| CertificateState { pair, problem }).collect()
+        let state = |listed: &Listed| CertificateState {
+            files: listed.files.clone(),
+            leaf: listed.in_use.as_ref().map(|pair| pair.leaf.clone()),
+            problem: listed.problem.clone(),
+        };
+        self.lock().iter().map(state).collect()
     }
 
     /// Where the pairs lie.
     pub fn files(&self) -> Vec<PairFiles> {
-        self.choice().pairs.iter().map(|pair| pair.files.clone()).collect()
+        self.lock().iter().map(|listed| listed.files.clone()).collect()
+    }
+
+    /// What of these files is in use.
+    pub fn in_use(&self, files: &PairFiles) -> Option<Pair> {
+        self.lock().iter().find(|listed| listed.files == *files)?.in_use.clone()
     }
 
     /// Reads all files again, and takes what is new and good. What is broken leaves the old in use, and is logged once.
@@ -91,43 +132,64 @@ impl Certificates {
 
     /// Takes what was read of each pair's files, in order. How many are new.
     pub fn take(&self, read: Vec<Result<Pair, PairFault>>) -> usize {
-        let old = self.choice();
-        let mut problems = self.lock_problems();
-        let mut pairs = old.pairs.clone();
-        let mut exchanged = 0;
-        for ((read, pair), problem) in read.into_iter().zip(&mut pairs).zip(problems.iter_mut()) {
-            match read {
-                Ok(new) => {
-                    *problem = None;
-                    if new.certified.cert != pair.certified.cert {
-                        let names = new.leaf.names.join(", ");
-                        info!(file = %new.files.certificate.display(), names, "a new certificate is in use");
-                        *pair = new;
-                        exchanged += 1;
-                    }
-                }
-                Err(fault) => {
-                    let sentence = format!("{fault}; {}", fault.problem.help());
-                    if problem.as_ref() != Some(&sentence) {
-                        warn!(problem = sentence, "a certificate is not exchanged, the old one stays in use");
-                    }
-                    *problem = Some(sentence);
-                }
-            }
-        }
-        drop(problems);
-        if exchanged > 0 {
+        let mut listed = self.lock();
+        let taken = listed.iter_mut().zip(read).map(|(listed, read)| match read {
+            Err(PairFault { problem: Problem::Forbidden, .. }) if listed.is_handed_over => HandOver::Unchanged,
+            read => listed.take(read),
+        });
+        let exchanged = taken.filter(|taken| *taken == HandOver::Exchanged).count();
+        self.choose(&listed, exchanged > 0);
+        exchanged
+    }
+
+    /// Takes what somebody who may read these files has read from them.
+    pub fn hand_over(&self, files: &PairFiles, certificate: &[u8], key: &[u8]) -> HandOver {
+        let mut all = self.lock();
+        let Some(listed) = all.iter_mut().find(|listed| listed.files == *files) else { return HandOver::Unlisted };
+        listed.is_handed_over = true;
+        let taken = listed.take(Pair::from_pem(files, certificate, key));
+        self.choose(&all, taken == HandOver::Exchanged);
+        taken
+    }
+
+    fn choose(&self, listed: &[Listed], changed: bool) {
+        if changed {
+            let pairs = listed.iter().filter_map(|listed| listed.in_use.clone()).collect();
             *self.chosen.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Choice::new(pairs));
         }
-        exchanged
     }
 
     fn choice(&self) -> Arc<Choice> {
         self.chosen.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn lock_problems(&self) -> std::sync::MutexGuard<'_, Vec<Option<String>>> {
-        self.problems.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Listed>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Listed {
+    fn take(&mut self, read: Result<Pair, PairFault>) -> HandOver {
+        match read {
+            Ok(new) => {
+                self.problem = None;
+                if self.in_use.as_ref().is_some_and(|old| old.certified.cert == new.certified.cert) {
+                    return HandOver::Unchanged;
+                }
+                let names = new.leaf.names.join(", ");
+                info!(file = %new.files.certificate.display(), names, "a certificate is in use");
+                self.in_use = Some(new);
+                HandOver::Exchanged
+            }
+            Err(fault) => {
+                let sentence = format!("{fault}; {}", fault.problem.help());
+                if self.problem.as_ref() != Some(&sentence) {
+                    warn!(problem = sentence, "a certificate is not taken; one that was in use stays so");
+                }
+                self.problem = Some(sentence.clone());
+                HandOver::Refused(sentence)
+            }
+        }
     }
 }
 

@@ -28,12 +28,12 @@ mod watch;
 mod wire;
 
 pub use acceptor::{Acceptor, TlsVersion};
-pub use certificates::{CertificateState, Certificates};
+pub use certificates::{CertificateState, Certificates, HandOver};
 pub use channel::{Channel, TlsFacts};
 pub use connector::{Connector, ConnectorFault, Verify};
 pub use fault::{FaultCause, TlsFault};
 pub use leaf::{KeyType, Leaf};
-pub use pair::{Pair, PairFault, PairFiles, Problem};
+pub use pair::{Pair, PairFault, PairFiles, PairText, Problem};
 pub use records::Received;
 pub use self_signed::{SelfSigned, self_signed};
 pub use stream::{SecuredStream, TlsStream};
@@ -41,9 +41,6 @@ pub use tickets::{ExportedKeys, TicketKeys};
 pub use verify::Pin;
 pub use watch::{Watch, WatchFault};
 pub use wire::Wire;
-
-/// The days before its end from which on a certificate is warned about.
-pub const WARN_DAYS: i64 = 21;
 
 #[cfg(test)]
 mod tests;

@@ -103,7 +103,7 @@ impl Problem {
         match self {
             Self::Missing | Self::NoFile => "name an existing PEM file",
             Self::Forbidden => {
-                "let the gateway's user read it (systemd: LoadCredential=), or run this as a user that may"
+                "let the gateway's user read it, or have root hand it over: `smtp-gateway certificates renew`"
             }
             Self::Unreadable(_) => "name a file that can be read",
             Self::TooLarge | Self::LongChain => "leave only the server's certificate and those that signed it in it",
@@ -127,14 +127,31 @@ impl Problem {
     }
 }
 
+/// What lies in a pair's files, for a gateway that may not read them.
+pub struct PairText {
+    /// Of the certificate's file.
+    pub certificate: Vec<u8>,
+    /// Of the key's file.
+    pub key: Vec<u8>,
+}
+
+impl PairText {
+    /// Reads the two files, and judges only whether they may be read and are no one else's to change.
+    ///
+    /// # Errors
+    /// The first fault that is found, with the file it is in.
+    pub fn read(files: &PairFiles) -> Result<Self, PairFault> {
+        Ok(Self { certificate: read(&files.certificate, false)?, key: read(&files.key, true)? })
+    }
+}
+
 impl Pair {
     /// Reads and judges the two files. Its dates are for [`Pair::check_dates`].
     ///
     /// # Errors
     /// The first fault that is found, with the file it is in.
     pub fn read(files: &PairFiles) -> Result<Self, PairFault> {
-        let certificate = read(&files.certificate, false)?;
-        let key = read(&files.key, true)?;
+        let PairText { certificate, key } = PairText::read(files)?;
         Self::from_pem(files, &certificate, &key)
     }
 

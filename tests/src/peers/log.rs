@@ -132,7 +132,7 @@ pub struct Process {
 impl Process {
     /// Takes over a child whose standard output is piped and carries its standard error too. What it said is shown, under
     /// this name, if the test fails.
-    pub(super) fn new(name: &str, mut child: Child) -> Self {
+    pub fn new(name: &str, mut child: Child) -> Self {
         let log = Log::default();
         let reader = child.stdout.take().map(|stdout| log.follow(stdout));
         Self { name: name.to_owned(), child, log, reader }

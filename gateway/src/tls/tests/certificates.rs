@@ -157,7 +157,7 @@ fn a_renewal_as_certbot_does_it_is_seen() {
     };
     let first = issue(1);
     let files = PairFiles { certificate: live.join("fullchain.pem"), key: live.join("privkey.pem") };
-    let certificates = Certificates::new(vec![Pair::read(&files).unwrap()]);
+    let certificates = certificates(std::slice::from_ref(&files));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let mut watch = Watch::new(&certificates.files()).unwrap();
@@ -166,9 +166,50 @@ fn a_renewal_as_certbot_does_it_is_seen() {
             let issued = issue(number);
             tokio::time::timeout(Duration::from_secs(20), watch.changed()).await.unwrap().unwrap();
             certificates.reread();
-            let shown = certificates.states()[0].pair.leaf.key_digest;
+            let shown = certificates.states()[0].leaf.as_ref().unwrap().key_digest;
             assert!(shown == issued && shown != known);
             known = shown;
         }
     });
+}
+
+#[test]
+fn what_is_handed_over_is_judged_as_what_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let issue = || {
+        let files = authority.issue(directory.path(), "mx", &PKCS_ECDSA_P256_SHA256, &["mx.example.com"]);
+        let PairText { certificate, key } = PairText::read(&files).unwrap();
+        (files, certificate, key)
+    };
+    let (files, certificate, key) = issue();
+    let certificates = Certificates::new(vec![files.clone()]);
+    assert!(certificates.is_empty());
+    let forbidden = || {
+        let problem = Problem::Forbidden;
+        certificates.take(vec![Err(PairFault { path: files.key.clone(), problem })]);
+        certificates.states()[0].problem.clone()
+    };
+    assert!(forbidden().unwrap().contains("certificates renew"));
+    assert_eq!(certificates.hand_over(&files, &certificate, &key), HandOver::Exchanged);
+    assert!(!certificates.is_empty() && certificates.states()[0].problem.is_none());
+    assert_eq!(certificates.hand_over(&files, &certificate, &key), HandOver::Unchanged);
+    assert_eq!(forbidden(), None, "whoever is handed a key need not read it");
+    let (_, new_certificate, new_key) = issue();
+    let in_use = || certificates.in_use(&files).unwrap().leaf;
+    let old = in_use();
+    for (certificate, key, why) in [
+        (&new_certificate, &key, "does not belong to the certificate"),
+        (&new_certificate, &certificate, "holds no private key"),
+        (&key, &new_key, "holds no certificate"),
+    ] {
+        let refused = certificates.hand_over(&files, certificate, key);
+        assert!(matches!(&refused, HandOver::Refused(sentence) if sentence.contains(why)), "{refused:?}");
+        assert_eq!(in_use(), old);
+        assert!(certificates.states()[0].problem.is_some());
+    }
+    assert_eq!(certificates.hand_over(&files, &new_certificate, &new_key), HandOver::Exchanged);
+    assert!(in_use() != old && certificates.states()[0].problem.is_none());
+    let other = PairFiles { certificate: "other.pem".into(), ..files };
+    assert_eq!(certificates.hand_over(&other, &new_certificate, &new_key), HandOver::Unlisted);
 }

@@ -183,7 +183,7 @@ fn whose_certificate_it_is_matters() {
         fault(&other.connector("mx.example.com", true)),
         "its certificate was signed by nobody that is trusted here"
     );
-    let digest = house.acceptor.certificates().states()[0].pair.leaf.key_digest;
+    let digest = house.acceptor.certificates().states()[0].leaf.as_ref().unwrap().key_digest;
     let mut wrong = digest;
     wrong[0] ^= 1;
     let pinned = |digest| Connector::new("mail.example.net", &Verify::Pins(vec![Pin(digest)]), true, None).unwrap();

@@ -63,6 +63,12 @@ fn write_pair(directory: &Path, name: &str, certificate: &str, key: &str) -> Pai
 }
 
 fn acceptor(pairs: &[PairFiles], minimum: TlsVersion) -> Acceptor {
-    let pairs = pairs.iter().map(|files| Pair::read(files).unwrap()).collect();
-    Acceptor::new(Arc::new(Certificates::new(pairs)), Arc::new(TicketKeys::new().unwrap()), minimum).unwrap()
+    Acceptor::new(Arc::new(certificates(pairs)), Arc::new(TicketKeys::new().unwrap()), minimum).unwrap()
+}
+
+fn certificates(pairs: &[PairFiles]) -> Certificates {
+    let certificates = Certificates::new(pairs.to_vec());
+    certificates.reread();
+    assert!(certificates.states().iter().all(|state| state.leaf.is_some()));
+    certificates
 }
