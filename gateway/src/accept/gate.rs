@@ -106,6 +106,7 @@ impl Gate {
         let Entry { settings, backend, tls, address, proxy_protocol_from } = entry;
         Self {
             worker: Arc::new(Worker {
+                listener: *address,
                 settings: settings.clone(),
                 backend: backend.clone(),
                 tls: tls.clone(),

@@ -20,6 +20,7 @@ mod opening;
 mod questions;
 mod roll;
 mod shown;
+mod spans;
 mod task;
 mod timer;
 mod worker;
