@@ -259,7 +259,8 @@ fn lines_stand_within_spans_where_somebody_asks_for_them() {
         client.quit();
         sink.message();
         let line = gateway.log().wait_for(&["message_id=", "outcome=\"accepted\""]);
-        let context = ["session{id=", &format!("client={from}"), "listener=", "message{message_id=\"spans@client.test\"}"];
+        let context =
+            ["session{id=", &format!("client={from}"), "listener=", "message{message_id=\"spans@client.test\"}"];
         assert_eq!(context.iter().all(|part| line.contains(part)), spans, "{level}: {line}");
         assert_eq!(line.contains('{'), spans, "{level}: {line}");
     }
