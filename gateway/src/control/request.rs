@@ -109,11 +109,9 @@ impl Request {
     pub fn read(line: &str) -> Result<Self, RequestError> {
         let request: Self = serde_json::from_str(line).map_err(RequestError::NotUnderstood)?;
         Ok(match request {
-            Self::Ban { network, seconds, reason } => Self::Ban {
-                network: canonical(network)?,
-                seconds: ban_length(seconds)?,
-                reason: ban_reason(&reason)?,
-            },
+            Self::Ban { network, seconds, reason } => {
+                Self::Ban { network: canonical(network)?, seconds: ban_length(seconds)?, reason: ban_reason(&reason)? }
+            }
             Self::Unban { network } => Self::Unban { network: canonical(network)? },
             Self::Trace { network, after } => Self::Trace { network: canonical(network)?, after },
             Self::Top { limit } => Self::Top { limit: limit.min(TOP_MAX) },

@@ -124,11 +124,8 @@ pub(super) fn address(data: &[u8]) {
         assert!(!again.needs_quotes, "{written:?}");
         let plain = |local: &str| local.strip_prefix('"').and_then(|l| l.strip_suffix('"')).unwrap_or(local).to_owned();
         assert_eq!(plain(again.local_part), plain(mailbox.local_part), "{written:?}");
-        let outside: String = if again.local_part.starts_with('"') {
-            again.domain_text().to_owned()
-        } else {
-            again.text.to_owned()
-        };
+        let outside: String =
+            if again.local_part.starts_with('"') { again.domain_text().to_owned() } else { again.text.to_owned() };
         assert_eq!(outside.matches('@').count(), usize::from(outside == again.text), "{written:?}");
     }
 }
