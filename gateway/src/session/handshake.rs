@@ -59,6 +59,7 @@ impl Session {
     pub fn backend_unreachable(&mut self, now: Millis, out: &mut Output) {
         self.backend.state = Backend::None;
         self.fail_owed(now, &Refusal::from(UNREACHABLE), out);
+        self.after_backend(now, out);
     }
 
     /// TLS with the backend stands, as [`Action::SecureBackend`] asked.
@@ -156,8 +157,7 @@ impl Session {
             out.actions.push(Action::DialectStale);
         }
         if !offered.contains(needs) {
-            self.drop_backend(out);
-            return self.fail_owed(now, &Refusal::from(STALE), out);
+            return self.give_up_opening(now, &Refusal::from(STALE), out);
         }
         if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);
@@ -178,8 +178,7 @@ impl Session {
         let words = match failure {
             Failure::Refused(raw) => {
                 if let ReplyParse::Complete { reply, .. } = parse_reply(&raw) {
-                    self.drop_backend(out);
-                    return self.fail_owed(now, &Refusal::from_reply(&reply), out);
+                    return self.give_up_opening(now, &Refusal::from_reply(&reply), out);
                 }
                 UNREACHABLE
             }
@@ -191,13 +190,17 @@ impl Session {
                 NO_IDENTITY
             }
         };
-        self.drop_backend(out);
-        self.fail_owed(now, &Refusal::from(words), out);
+        self.give_up_opening(now, &Refusal::from(words), out);
     }
 
     fn tls_failed(&mut self, now: Millis, why: String, out: &mut Output) {
         out.actions.push(Action::BackendTlsFailed(why));
+        self.give_up_opening(now, &Refusal::from(NO_TLS), out);
+    }
+
+    fn give_up_opening(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
         self.drop_backend(out);
-        self.fail_owed(now, &Refusal::from(NO_TLS), out);
+        self.fail_owed(now, refusal, out);
+        self.after_backend(now, out);
     }
 }
