@@ -38,7 +38,9 @@ pub struct Settings {
 impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
-        let backend = &config.backends[config.listeners[listener].backend];
+        let servers = &config.backends[config.pools[config.listeners[listener].backend].servers.clone()];
+        // What is read of it here, all servers of a pool have in common.
+        let backend = &servers[0];
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
