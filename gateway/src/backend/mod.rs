@@ -2,9 +2,13 @@
 //! the address that a connection is to come from.
 
 mod busy;
+mod choice;
 mod health;
+mod load;
+mod pool;
 pub mod recognise;
 mod state;
 
 pub use health::watch;
+pub use pool::{Attempts, Pool, Seat};
 pub use state::{BackendState, Health, connector};

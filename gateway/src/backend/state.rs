@@ -16,9 +16,11 @@ use crate::identity::xclient::Ipv6Form;
 use crate::identity::{ClientAddr, transparent};
 use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
-use crate::session::Dialect;
+use crate::session::{Blame, Dialect};
+use crate::time::clock::now;
 use crate::tls::{Connector, ConnectorFault, Pin, SecuredStream, TlsStream, Verify};
 
+use super::load::Load;
 use super::recognise::{Greeting, fingerprint};
 
 /// Addresses of one name that are tried.
@@ -41,6 +43,8 @@ pub struct BackendState {
     connector: Option<Result<Connector, String>>,
     connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
+    /// What it bears; of interest where there are others beside it.
+    pub(super) load: Load,
     health: Mutex<Health>,
     refresh: Notify,
     /// Where it is: as configured, or as its name was last resolved.
@@ -94,6 +98,7 @@ impl BackendState {
             connector: connector(backend).map(|made| made.map_err(|fault| fault.to_string())),
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
+            load: Load::default(),
             health: Mutex::default(),
             refresh: Notify::new(),
             addresses: RwLock::new(match &backend.address {
@@ -140,6 +145,7 @@ impl BackendState {
     pub(super) fn set_health(&self, mut health: Health) {
         let mut known = self.lock_health();
         // Only what checks have seen counts: what sessions find, their clients may have brought about.
+        self.load.set_down(!health.healthy, now());
         let came_back = self.check_failed.swap(!health.healthy, Ordering::Relaxed) && health.healthy;
         if health.healthy && self.identity_refused.load(Ordering::Relaxed) {
             health.healthy = false;
@@ -183,6 +189,7 @@ impl BackendState {
         }
         known.healthy = false;
         self.identity_refused.store(true, Ordering::Relaxed);
+        self.load.is_unfit(now());
         self.ask_refresh();
     }
 
@@ -194,6 +201,7 @@ impl BackendState {
             known.problem = Some(why.to_owned());
         }
         known.healthy = false;
+        self.load.is_unfit(now());
         self.ask_refresh();
     }
 
@@ -203,9 +211,39 @@ impl BackendState {
         if self.unheard.load(Ordering::Relaxed) != 0 {
             self.unheard.store(0, Ordering::Relaxed);
         }
+        if self.load.has_failed() {
+            self.load.succeeded(now());
+        }
         if self.identity_refused.load(Ordering::Relaxed) {
             self.identity_refused.store(false, Ordering::Relaxed);
             self.ask_refresh();
+        }
+    }
+
+    /// A session with it did not open, and another server is tried. What a client's bytes may have brought about is nobody's
+    /// fault here.
+    pub fn opening_failed(&self, blame: Blame) {
+        match blame {
+            Blame::Nobody => {}
+            Blame::Busy => self.load.is_busy(now()),
+            Blame::Server => {
+                self.load.failed(now());
+                self.ask_refresh();
+            }
+        }
+    }
+
+    /// Whether an administrator takes it out: no session begins with it then, and those it has go on.
+    pub fn is_draining(&self) -> bool {
+        self.load.is_draining()
+    }
+
+    /// It is taken out, or is back.
+    pub fn set_draining(&self, draining: bool) {
+        if self.load.set_draining(draining) != draining {
+            let what = if draining { "drained: it gets no more sessions" } else { "no longer drained" };
+            tracing::info!(backend = self.name, "{what}");
+            events::emit(EventKind::Gateway, &self.name, what);
         }
     }
 

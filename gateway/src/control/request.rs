@@ -35,6 +35,8 @@ pub(super) enum Request {
     Trace { network: IpNet, after: Option<u64> },
     /// For a `LogStatus`, as it then is.
     Log { level: String, seconds: Option<u64> },
+    /// For a `DrainStatus`: a backend, or one of its servers, is taken out or back in.
+    Drain { backend: String, server: Option<String>, draining: bool },
     /// For a `RenewAnswer`.
     Renew(Renewal),
 }

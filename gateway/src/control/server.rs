@@ -25,7 +25,7 @@ use crate::observe::{events, trace};
 use super::not_done::NotDone;
 use super::request::{Request, ban_length, ban_reason, canonical};
 use super::{
-    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
     Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
@@ -70,6 +70,11 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// Says why not.
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone>;
+    /// Takes a backend out or back in, or one of its servers.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn drain(&self, backend: &str, server: Option<&str>, draining: bool) -> Result<DrainStatus, NotDone>;
     /// Takes a renewed certificate from somebody who may read it.
     ///
     /// # Errors
@@ -266,6 +271,9 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
         Request::Kill { session } => or_refusal(answers.kill(session)),
         Request::Trace { network, after } => or_refusal(follow(network, after)),
+        Request::Drain { backend, server, draining } => {
+            or_refusal(answers.drain(&backend, server.as_deref(), draining))
+        }
         Request::Renew(renewal) => or_refusal(answers.renew(&renewal)),
         Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }
