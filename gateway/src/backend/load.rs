@@ -142,7 +142,7 @@ mod tests {
     #[test]
     fn who_fails_again_and_again_is_left_alone_and_then_tried_by_one() {
         let load = Load::default();
-        let at = |seconds| Millis(1_000_000 + seconds * 1000);
+        let at = |seconds: u64| Millis(1_000_000 + seconds * 1000);
         load.failed(at(0));
         load.failed(at(0));
         assert!(!load.is_avoided(at(0)), "twice may be chance");

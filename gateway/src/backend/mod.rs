@@ -3,12 +3,15 @@
 
 mod busy;
 mod choice;
+mod connect;
+mod connector;
 mod health;
 mod load;
 mod pool;
 pub mod recognise;
 mod state;
 
+pub use connector::connector;
 pub use health::watch;
 pub use pool::{Attempts, Pool, Seat};
-pub use state::{BackendState, Health, connector};
+pub use state::{BackendState, Health};

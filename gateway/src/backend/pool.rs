@@ -82,7 +82,14 @@ impl Pool {
     }
 
     fn of(name: String, members: Box<[Member]>, connect_timeout: Duration) -> Self {
-        Self { name, members, connect_timeout, waiting: AtomicU32::new(0), freed: Notify::new(), dialect: Mutex::default() }
+        Self {
+            name,
+            members,
+            connect_timeout,
+            waiting: AtomicU32::new(0),
+            freed: Notify::new(),
+            dialect: Mutex::default(),
+        }
     }
 
     /// Its servers.
@@ -165,7 +172,8 @@ impl Pool {
             // Whoever is tried last has all that is left; the others leave half of it to those behind them.
             let patience = if self.has_another(attempts, now()) { left / 2 } else { left };
             let connecting = timeout(patience, server.connect_for(client));
-            match connecting.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time"))) {
+            match connecting.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
+            {
                 Ok(stream) => return Ok((stream, seat)),
                 Err(error) => {
                     tracing::debug!(backend = server.name, %error, "dial failed");

@@ -167,7 +167,6 @@ pub(super) struct ReadListener {
     pub(super) tls: Option<Located<ListenerTls>>,
 }
 
-
 pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
     let listener = Listener::read(&mut section);
     check_load_balancers(&mut section);

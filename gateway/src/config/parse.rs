@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::diagnostics::{Fault, Report, Source};
 use super::read::{Keys, Located, Section};
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay,
-    sections, syntax, tls,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, sections,
+    syntax, tls,
 };
 
 /// Bytes of a configuration.
@@ -98,7 +98,23 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let (listeners, pools, backends) =
         join::join(listeners, backends, names_domains, !tls.certificates.is_empty(), top.report());
     top.finish();
-    Config { server, listeners, pools, backends, relay, proof, tls, limits, timeouts, bans, dns, xdp, control, metrics, log }
+    Config {
+        server,
+        listeners,
+        pools,
+        backends,
+        relay,
+        proof,
+        tls,
+        limits,
+        timeouts,
+        bans,
+        dns,
+        xdp,
+        control,
+        metrics,
+        log,
+    }
 }
 
 /// A table whose keys have nothing to do with one another.

@@ -95,10 +95,12 @@ fn servers(section: &mut Section<'_, '_, '_>, backend: &Backend) -> Vec<ReadBack
         section.report().fault(&span, "`backend.address` and `backend.servers` are both given", help);
     }
     let servers = section.elements("servers", server);
-    if let Some(Located { value, span }) = &list
-        && (servers.is_empty() || servers.len() > SERVERS_MAX)
+    let is_empty =
+        section.value("servers").is_some_and(|value| value.get_ref().as_array().is_some_and(|list| list.is_empty()));
+    if let Some(Located { span, .. }) = &list
+        && (is_empty || servers.len() > SERVERS_MAX)
     {
-        let message = format!("`backend.servers` names {} servers, and may name 1 to {SERVERS_MAX}", value.len());
+        let message = format!("`backend.servers` names {} servers, and may name 1 to {SERVERS_MAX}", servers.len());
         section.report().fault(span, message, SERVER);
     }
     let (mut names, mut addresses) = (HashSet::new(), HashSet::new());
@@ -150,7 +152,10 @@ fn server(value: &DeValue<'_>) -> Read<Server> {
             format!("known here: {}", KEYS.map(|key| format!("`{key}`")).join(", ")),
         ));
     }
-    let within = |key: &str, complaint: Complaint| Complaint { message: format!("has a `{key}` that {}", complaint.message), ..complaint };
+    let within = |key: &str, complaint: Complaint| Complaint {
+        message: format!("has a `{key}` that {}", complaint.message),
+        ..complaint
+    };
     let number = |key: &str, most: u32| {
         let value = table.get(key).map(|value| integer(u32::from(key != "max_sessions")..=most)(value.get_ref()));
         value.transpose().map_err(|complaint| within(key, complaint))

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::request::Request;
 use super::{
-    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal, SessionList,
-    SessionStatus, Status, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal,
+    SessionList, SessionStatus, Status, TopList, TraceList,
 };
 
 /// How long an answer may take.

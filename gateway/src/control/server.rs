@@ -25,8 +25,8 @@ use crate::observe::{events, trace};
 use super::not_done::NotDone;
 use super::request::{Request, ban_length, ban_reason, canonical};
 use super::{
-    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
-    Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer,
+    RenewAnswer, Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.

@@ -130,7 +130,9 @@ fn stranger(config: &Config, family: Family) -> Option<IpAddr> {
 /// The listener that a client of this family would come to.
 fn front_door(config: &Config, backend: usize, family: Family, outsider: IpAddr) -> Option<Probe> {
     let serves = |address: SocketAddr| Family::of(address.ip()) == family || address.ip().is_unspecified();
-    let own = || config.listeners.iter().enumerate().filter(|(_, listener)| listener.backend == config.backends[backend].pool);
+    let own = || {
+        config.listeners.iter().enumerate().filter(|(_, listener)| listener.backend == config.backends[backend].pool)
+    };
     let (index, listener) = own()
         .find(|(_, listener)| serves(listener.address))
         .or_else(|| own().find(|(_, listener)| !listener.proxy_protocol_from.is_empty()))?;

@@ -106,7 +106,10 @@ impl Backends {
         if servers.is_empty() {
             let names: Vec<_> = self.servers.iter().map(|backend| format!("`{}`", backend.state.name)).collect();
             let wanted = whole.as_deref().unwrap_or(name);
-            return Err(NotDone::new(format!("there is no backend or server `{wanted}`; there are {}", names.join(", "))));
+            return Err(NotDone::new(format!(
+                "there is no backend or server `{wanted}`; there are {}",
+                names.join(", ")
+            )));
         }
         for state in &servers {
             state.set_draining(draining);

@@ -16,9 +16,9 @@ use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus, MessageTotals,
-    NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList, SessionStatus,
-    SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus,
+    MessageTotals, NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList,
+    SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
