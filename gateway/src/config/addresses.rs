@@ -17,7 +17,7 @@ const DNS_PORT: u16 = 53;
 /// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPort {
-    /// An address.
+    /// An IP address with its port: nothing is resolved.
     Address(SocketAddr),
     /// A name to resolve, all its addresses tried in turn.
     Name(String, u16),

@@ -29,7 +29,7 @@ pub struct Worker {
     pub backend: Arc<BackendState>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
-    /// Reverse DNS.
+    /// Looks names of clients up (reverse DNS).
     pub names: Names,
     /// Who is banned, and for what.
     pub verdicts: Arc<Verdicts>,
@@ -48,7 +48,7 @@ pub struct Worker {
 /// How the clients of a listener get TLS.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
-    /// Begins it.
+    /// What makes a connection's TLS.
     pub acceptor: Acceptor,
     /// From the first byte; otherwise by STARTTLS.
     pub implicit: bool,
@@ -109,11 +109,11 @@ impl Shortage {
 /// How far the way down is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
-    /// Not on it.
+    /// The gateway runs.
     No = 0,
     /// Transactions may finish.
     Gently = 1,
-    /// Nothing may.
+    /// Whatever goes on is broken off.
     Now = 3,
 }
 
