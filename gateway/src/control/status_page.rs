@@ -3,16 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::kernel::Mode;
-use crate::observe::show::{printable, span};
+use crate::observe::show::{BOLD, PLAIN, RED, printable, span};
 use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
 use super::{BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, Status};
-
-const RED: &str = "\x1b[31m";
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
