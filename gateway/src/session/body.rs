@@ -156,10 +156,15 @@ impl Session {
     }
 
     /// Refuses a message whose end the client seems to have sent in its own way, if it has waited for the answer for long
-    /// enough. What follows cannot be told from content, so the session ends with it. False if that is not so.
-    pub(super) fn refuse_unended(&mut self, now: Millis, out: &mut Output) -> bool {
-        let Client::Data(state) = &self.client.state else { return false };
+    /// enough. What follows cannot be told from content, so the session ends with it. False if that is not so. While the
+    /// backend takes nothing the client is not read, and is not silent: its wait begins anew.
+    pub(super) fn refuse_unended(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) -> bool {
+        let Client::Data(state) = &mut self.client.state else { return false };
         if state.told_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        if backend_stalled {
+            state.told_at = Some(now.after(UNENDED_WAIT));
             return false;
         }
         let Client::Data(state) = std::mem::replace(&mut self.client.state, Client::Commands { skipping: 0 }) else {

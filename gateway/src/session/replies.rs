@@ -341,7 +341,7 @@ impl Session {
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;
         }
-        if !backend_stalled && self.refuse_unended(now, out) {
+        if self.refuse_unended(now, backend_stalled, out) {
             return;
         }
         if !self.rate_holds(now) {
