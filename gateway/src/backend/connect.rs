@@ -104,7 +104,7 @@ impl BackendState {
     pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
         match &self.connector {
             Some(Ok(connector)) => stream.secure(connector).await,
-            Some(Err(why)) => Err(io::Error::other(why.clone())),
+            Some(Err(fault)) => Err(io::Error::other(fault.to_string())),
             None => Err(io::Error::other("TLS was not asked for")),
         }
     }

@@ -14,7 +14,7 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::{Blame, Dialect};
 use crate::time::clock::now;
-use crate::tls::Connector;
+use crate::tls::{Connector, ConnectorFault};
 
 use super::connector::connector;
 use super::load::Load;
@@ -34,8 +34,8 @@ pub struct BackendState {
     pub identity: IdentityMode,
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
-    /// Begins TLS with it; the error is why it cannot, as a sentence.
-    pub(super) connector: Option<Result<Connector, String>>,
+    /// Begins TLS with it, or why it cannot.
+    pub(super) connector: Option<Result<Connector, ConnectorFault>>,
     pub(super) connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     /// What it bears; of interest where there are others beside it.
@@ -90,7 +90,7 @@ impl BackendState {
             address: backend.address.clone(),
             identity: backend.identity,
             tls: backend.tls,
-            connector: connector(backend).map(|made| made.map_err(|fault| fault.to_string())),
+            connector: connector(backend),
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             load: Load::default(),

@@ -3,16 +3,12 @@
 use std::fmt::Write as _;
 
 use crate::kernel::Mode;
-use crate::observe::show::{printable, span};
+use crate::observe::show::{BOLD, PLAIN, RED, printable, span};
 use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
-use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status};
-
-const RED: &str = "\x1b[31m";
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
+use super::{BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, Status};
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
@@ -143,7 +139,7 @@ fn certificate(status: &CertificateStatus) -> [String; 4] {
 }
 
 /// The verdict, and how old it is.
-fn proof(proof: &Proof) -> String {
+fn proof(proof: &ProofStatus) -> String {
     let state = match proof.state {
         ProofState::Open => "OPEN RELAY",
         ProofState::Latent => "LATENT",
@@ -176,7 +172,7 @@ pub(super) mod tests {
             problem: problem.map(Into::into),
             identity: identity.into(),
             dialect: None,
-            proof: Proof { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
+            proof: ProofStatus { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
     }
 
@@ -270,7 +266,7 @@ old       192.0.2.25:25  none      unhealthy  never run
         let mut status = status();
         let now = since_1970().as_secs();
         status.backends[0].proof =
-            Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
+            ProofStatus { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
         let page = render(&status, true);
         assert!(page.contains("OPEN RELAY, 2 min 10 s ago"), "{page}");
         assert!(page.contains("  \x1b[31m! it relays\x1b[0m\n"), "{page}");

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Span;
+
 use crate::backend::{BackendState, Seat};
 use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
@@ -120,7 +122,9 @@ impl SessionTask {
     }
 
     /// Counts a message, tells the log of it, and the verdicts if it was delivered.
-    fn message_over(&self, report: &MessageReport) {
+    fn message_over(&mut self, report: &MessageReport) {
+        let span = self.spans.as_mut().map(|spans| spans.end_message(report));
+        let _entered = span.map(Span::entered);
         let Worker { counters, verdicts, .. } = &*self.worker;
         let outcome = match report.outcome {
             MessageOutcome::Accepted => counters::MessageOutcome::Accepted,

@@ -17,8 +17,8 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus,
-    MessageTotals, NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList,
-    SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
+    MessageTotals, NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal,
+    SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -376,7 +376,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
         problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
-        proof: Proof { state: verdict, checked_at, findings },
+        proof: ProofStatus { state: verdict, checked_at, findings },
     }
 }
 
