@@ -291,7 +291,9 @@ mod tests {
         for content in ["192.0.2.1", "IPv6:2001:db8::1", "ipv6:::1", "x-tag:a.b-c_d:1"] {
             assert!(forward(&format!("<a@[{content}]>")).is_some(), "{content}");
         }
-        for content in ["x:a@b", "x:<a", "x:>", "x:\"a\"", "x:a%b", "x:a!b", "x:a\\b", "x:", ":x", "2001:db8::1", "fe80::1%eth0"] {
+        for content in
+            ["x:a@b", "x:<a", "x:>", "x:\"a\"", "x:a%b", "x:a!b", "x:a\\b", "x:", ":x", "2001:db8::1", "fe80::1%eth0"]
+        {
             assert!(forward(&format!("<a@[{content}]>")).is_none(), "{content}");
         }
     }
