@@ -13,18 +13,21 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::{HostPort, Limits, Timeouts};
+use crate::config::{BackendTls, HostPort, Limits, Timeouts};
 use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
 use crate::session::Dialect;
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
-use crate::tls::TlsStream;
+use crate::tls::{Channel, TlsFault, TlsStream};
 
 use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
 
 /// A check that was asked for comes no sooner than this after the last.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a handshake may take, so that there is time to go on without.
+const TLS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Checks a backend for ever: at once, then at every interval or when a session asks. `first` is told of the first result.
 pub async fn watch(
@@ -61,10 +64,18 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     if let Err(error) = backend.resolve().await {
         debug!(%address, %error, "cannot be resolved");
     }
-    let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    let mut session = match open(stream, backend, hostname).await {
+    let mut clear_text = None;
+    let mut opened = connect(backend, hostname, Opening::new()).await;
+    if let Err(NotOpen::NoTls(why)) = &opened
+        && backend.tls == BackendTls::Opportunistic
+    {
+        clear_text = Some(why.clone());
+        opened = connect(backend, hostname, Opening::in_clear_text()).await;
+    }
+    let mut session = match opened {
         Ok(session) => session,
         Err(NotOpen::Down(problem)) => return Err(problem),
+        Err(NotOpen::NoTls(why)) => return Err(format!("{address}: no TLS with it, so all mail is answered 451: {why}")),
         Err(NotOpen::Busy(problem)) => {
             return Ok(Health {
                 healthy: backend.health().was_well(),
@@ -74,7 +85,9 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
             });
         }
     };
-    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords);
+    let tls = session.stream.channel().and_then(Channel::facts);
+    let verified = tls.is_some_and(|facts| facts.verified);
+    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords, verified);
     backend.set_dialect(dialect);
     session.quit().await.map_err(|error| not_smtp(address, &error))?;
     let Record { keywords, offer, .. } = &session.record;
@@ -88,6 +101,8 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
         problem,
         banner: session.record.greeting().to_owned(),
         keywords: keywords.lines().to_vec(),
+        tls,
+        clear_text,
     })
 }
 
@@ -95,11 +110,25 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
 enum NotOpen {
     /// It takes no connection now, but will.
     Busy(String),
+    /// The handshake failed.
+    NoTls(String),
     Down(String),
 }
 
+async fn connect(backend: &BackendState, hostname: &str, opening: Opening) -> Result<Session, NotOpen> {
+    let address = &backend.address;
+    let stream = backend.connect().await;
+    let stream = stream.map_err(|error| NotOpen::Down(format!("cannot connect to {address}: {error}")))?;
+    open(stream, backend, hostname, opening).await
+}
+
 /// Opens a session for the gateway itself, which tells of no client.
-async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, NotOpen> {
+async fn open(
+    stream: TcpStream,
+    backend: &BackendState,
+    hostname: &str,
+    mut opening: Opening,
+) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
     let lost = |error: io::Error| NotOpen::Down(not_smtp(address, &error));
     let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
@@ -111,7 +140,7 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
     };
     let stream = TlsStream::plain(stream);
     let mut session = Session { stream, unread: Vec::new(), record: Record::default() };
-    let (mut opening, mut to_send) = (Opening::new(), Vec::new());
+    let mut to_send = Vec::new();
     let mut progress = opening.connected(&script, &mut to_send);
     loop {
         session.stream.write_all(&to_send).await.map_err(lost)?;
@@ -127,11 +156,9 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
                 });
             }
             Progress::Secure(_) => {
-                if let Err(error) = backend.secure_stream(&mut session.stream).await {
-                    return Err(NotOpen::Down(format!(
-                        "{address}: no TLS with it, so all mail is answered 451: {error}"
-                    )));
-                }
+                let secured = timeout(TLS_TIMEOUT, backend.secure_stream(&mut session.stream)).await;
+                let secured = secured.unwrap_or_else(|_| Err(io::Error::other(TlsFault::TimedOut)));
+                secured.map_err(|error| NotOpen::NoTls(error.to_string()))?;
                 opening.secured(&script, &mut to_send)
             }
             // The gateway's own name is known.

@@ -17,7 +17,7 @@ use crate::identity::{ClientAddr, transparent};
 use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::Dialect;
-use crate::tls::{Connector, ConnectorFault, Pin, SecuredStream, TlsStream, Verify};
+use crate::tls::{Connector, ConnectorFault, Pin, SecuredStream, TlsFacts, TlsStream, Verify};
 
 use super::recognise::{Greeting, fingerprint};
 
@@ -74,6 +74,10 @@ pub struct Health {
     pub banner: String,
     /// Its EHLO keywords.
     pub keywords: Vec<String>,
+    /// What was agreed upon, over TLS.
+    pub tls: Option<TlsFacts>,
+    /// Why it is spoken to in clear text, though TLS was tried.
+    pub clear_text: Option<String>,
 }
 
 impl Health {
@@ -195,6 +199,15 @@ impl BackendState {
         }
         known.healthy = false;
         self.ask_refresh();
+    }
+
+    /// TLS failed in a session, which went on in clear text; logged when it is news. Health checks see that too.
+    pub fn spoken_to_in_clear_text(&self, why: &str) {
+        let mut known = self.lock_health();
+        if known.clear_text.is_none() {
+            warn!(backend = self.name, why, "TLS with the backend fails, so mail goes to it in clear text");
+        }
+        known.clear_text = Some(why.to_owned());
     }
 
     /// A session could.

@@ -19,7 +19,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     let Status {
         version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
     } = status;
-    let Status { backends, certificates, xdp, refused_domains, .. } = status;
+    let Status { backends, certificates, tls, xdp, refused_domains, .. } = status;
     let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
     let mut page = String::new();
     let mut line = |text: std::fmt::Arguments<'_>| {
@@ -44,6 +44,9 @@ pub fn render(status: &Status, colour: bool) -> String {
         "messages   {} accepted, {} rejected, {} deferred",
         messages.accepted_total, messages.rejected_total, messages.deferred_total
     ));
+    for (name, text) in tls.lines() {
+        line(format_args!("{name:<10} {text}"));
+    }
     let refused = refusals_total.iter().filter(|(_, count)| **count > 0);
     let refused: Vec<_> = refused.map(|(cause, count)| format!("{count} {}", printable(cause))).collect();
     if !refused.is_empty() {
@@ -96,9 +99,10 @@ pub fn render(status: &Status, colour: bool) -> String {
     let rows = backends.iter().map(|backend| {
         let health = if backend.healthy { "healthy" } else { "unhealthy" };
         let proof = proof(&backend.proof);
-        [backend.name.clone(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
+        let (identity, tls) = (backend.identity.clone(), backend.tls.to_string());
+        [backend.name.clone(), backend.address.clone(), identity, tls, health.into(), proof]
     });
-    let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows);
+    let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "TLS", "HEALTH", "RELAY PROOF"], rows);
     let mut rows = table.lines();
     line(format_args!("{}", rows.next().unwrap_or_default()));
     for (row, backend) in rows.zip(backends) {
@@ -159,6 +163,7 @@ pub(super) mod tests {
 
     use super::super::certificates::tests::certificate;
     use super::super::{
+        BackendTlsStatus, TlsTotals,
         ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, XdpStatus,
     };
     use super::*;
@@ -170,6 +175,7 @@ pub(super) mod tests {
             healthy: problem.is_none(),
             problem: problem.map(Into::into),
             identity: identity.into(),
+            tls: BackendTlsStatus::default(),
             dialect: None,
             proof: Proof { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
@@ -191,6 +197,7 @@ pub(super) mod tests {
             sessions: SessionTotals { active: 1, limit: 20_000, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
             refusals_total: BTreeMap::from([("ban".to_owned(), 3), ("relay".to_owned(), 0)]),
+            tls: TlsTotals { clear_sessions_total: 22, clear_messages_total: 4, ..TlsTotals::default() },
             log_lines_lost_total: 0,
             proofs: ProofTotals { run_total: 7, found_total: 1, inconclusive_total: 2 },
             backends: vec![
@@ -214,6 +221,7 @@ pub(super) mod tests {
 smtp-gateway 1.2.3, up 3 h 12 min
 sessions   1 active, 22 accepted, 3 refused
 messages   4 accepted, 5 rejected, 6 deferred
+clear text 22 sessions, 4 messages
 refusals   3 ban
 proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
@@ -227,9 +235,9 @@ LISTENER  TAKES    TLS       BACKEND
 CERTIFICATE  NAMES                            KEY          EXPIRES
 /etc/mx.pem  mx.example.com, mx2.example.com  ECDSA P-256  89 days left
 
-BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
-exchange  192.0.2.25:25  xclient   healthy    never run
-old       192.0.2.25:25  none      unhealthy  never run
+BACKEND   ADDRESS        IDENTITY  TLS  HEALTH     RELAY PROOF
+exchange  192.0.2.25:25  xclient   off  healthy    never run
+old       192.0.2.25:25  none      off  unhealthy  never run
   ! greets with 554 \\u{1b}[2Jgo away
   ! this backend does not learn who its clients are
 ";

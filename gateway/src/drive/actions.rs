@@ -1,6 +1,7 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
 use crate::observe::counters;
+use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
@@ -29,6 +30,9 @@ impl SessionTask {
                 if let Some(cause) = self.session.end().and_then(cause_of) {
                     counters.refusals_total.increment(cause);
                 }
+                if self.session.end() == Some(End::TlsTimeout) {
+                    self.count_fault(HandshakeFault::TimedOut);
+                }
             }
             Action::Message(report) => self.message_over(&report),
             Action::Refused(refused) => self.count_refused(&refused),
@@ -40,6 +44,10 @@ impl SessionTask {
             // Done where what precedes it is written.
             Action::SecureClient(nothing) => self.secure_client(nothing),
             Action::BackendTlsFailed(why) => backend.tls_failed(&why),
+            Action::BackendInClearText(why) => {
+                counters.backend_clear_text_total.increment();
+                backend.spoken_to_in_clear_text(&why);
+            }
             Action::SecureBackend(nothing) => self.backend.secure(nothing, backend.clone()),
             Action::IdentityDoubted => backend.identity_doubted(),
             Action::IdentityAccepted => {
@@ -65,6 +73,8 @@ impl SessionTask {
                 RefusalCause::EarlyTalk
             }
             Refused::ProxyHeader => RefusalCause::UnexpectedProxyHeader,
+            Refused::TlsUnasked => return self.count_fault(HandshakeFault::HelloInClear),
+            Refused::TooManyHandshakes => return self.count_fault(HandshakeFault::TooMany),
         };
         self.worker.refused(cause, self.session.client_addr().ip());
     }
@@ -86,6 +96,9 @@ impl SessionTask {
         }
         if outcome == counters::MessageOutcome::Accepted {
             verdicts.credit(self.session.client_addr(), true, now());
+            if self.client.tls.is_some() {
+                counters.tls_messages_total.increment();
+            }
         }
         log::message_done(&MessageRecord {
             session: self.id,

@@ -20,6 +20,8 @@ use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
 use crate::time::clock::{now, wall_clock};
 
+use crate::tls::TlsFacts;
+
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
@@ -42,6 +44,8 @@ pub(crate) struct SessionTask {
     destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
+    /// What was last agreed upon with it, over TLS.
+    pub(super) backend_tls: Option<Box<TlsFacts>>,
     pub(super) questions: Questions,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
@@ -79,6 +83,7 @@ impl SessionTask {
             destination,
             client: ClientSide::new(client, unread),
             backend: BackendSide::None,
+            backend_tls: None,
             questions: Questions::default(),
             heeded: Notice::default(),
             closing: Closing::No,
@@ -88,8 +93,8 @@ impl SessionTask {
 
     /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
     pub(crate) fn begin(&mut self, delay: Duration, early: bool) {
-        self.begin_tls();
         let mut out = Output::default();
+        self.begin_tls(&mut out);
         self.session.begin(self.started, delay, early, &mut out);
         for action in out.actions {
             self.act(action);
@@ -134,7 +139,11 @@ impl SessionTask {
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
             match secured {
-                Ok(()) => self.session.backend_secured(now, &mut scratch.out),
+                Ok(()) => {
+                    self.backend_tls = self.backend.tls_facts().map(Box::new);
+                    let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
+                    self.session.backend_secured(now, verified, &mut scratch.out);
+                }
                 Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
             }
             self.carry_out(cx, now, &mut scratch.out, &[]);

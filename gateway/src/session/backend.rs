@@ -42,6 +42,8 @@ pub(super) struct Held {
     pub(super) opening: Opening,
     /// Commands, encoded.
     pub(super) commands: Vec<u8>,
+    /// TLS stands, and the backend's certificate is that of whom we want.
+    pub(super) verified: bool,
 }
 
 /// The client's host name.

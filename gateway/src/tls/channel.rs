@@ -39,6 +39,11 @@ impl TlsFacts {
     pub fn cipher(&self) -> String {
         self.suite.replacen("TLS13_", "TLS_", 1)
     }
+
+    /// All of it, and whether the peer is whom we wanted.
+    pub fn judged(&self) -> String {
+        format!("{self}, {}", if self.verified { "verified" } else { "not verified" })
+    }
 }
 
 impl fmt::Display for TlsFacts {
