@@ -42,11 +42,19 @@ pub async fn watch(
         let deadline = timeouts.connect + timeouts.handshake;
         let checked = match timeout(deadline, check(&backend, &hostname, &limits)).await {
             Ok(checked) => checked,
-            Err(_) => Err(format!("no answer from {} within {} s", backend.address, deadline.as_secs())),
+            Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
         backend.set_health(match checked {
             Ok(health) => health,
-            Err(problem) => Health { checked_at: Some(Instant::now()), problem: Some(problem), ..Health::default() },
+            Err(NotOpen::Busy(problem)) => Health {
+                healthy: backend.health().was_well(),
+                checked_at: Some(Instant::now()),
+                problem: Some(problem),
+                ..Health::default()
+            },
+            Err(fault) => {
+                Health { checked_at: Some(Instant::now()), problem: Some(fault.to_string()), ..Health::default() }
+            }
         });
         if let Some(first) = first.take() {
             // Whoever waited may have gone on without us.
@@ -58,7 +66,7 @@ pub async fn watch(
     }
 }
 
-async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, String> {
+async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, NotOpen> {
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
@@ -66,30 +74,18 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     }
     let mut clear_text = None;
     let mut opened = connect(backend, hostname, Opening::new()).await;
-    if let Err(NotOpen::NoTls(why)) = &opened
+    if let Err(NotOpen::NoTls(_, why)) = &opened
         && backend.tls == BackendTls::Opportunistic
     {
-        clear_text = Some(why.clone());
+        clear_text = Some(why.to_string());
         opened = connect(backend, hostname, Opening::in_clear_text()).await;
     }
-    let mut session = match opened {
-        Ok(session) => session,
-        Err(NotOpen::Down(problem)) => return Err(problem),
-        Err(NotOpen::NoTls(why)) => return Err(format!("{address}: no TLS with it, so all mail is answered 451: {why}")),
-        Err(NotOpen::Busy(problem)) => {
-            return Ok(Health {
-                healthy: backend.health().was_well(),
-                checked_at: Some(Instant::now()),
-                problem: Some(problem),
-                ..Health::default()
-            });
-        }
-    };
+    let mut session = opened?;
     let tls = session.stream.channel().and_then(Channel::facts);
     let verified = tls.is_some_and(|facts| facts.verified);
     let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords, verified);
     backend.set_dialect(dialect);
-    session.quit().await.map_err(|error| not_smtp(address, &error))?;
+    session.quit().await.map_err(|error| NotOpen::NotSmtp(address.clone(), error))?;
     let Record { keywords, offer, .. } = &session.record;
 
     let offers_identity =
@@ -106,19 +102,28 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     })
 }
 
-/// What is wrong, for people.
+/// Why no session of the gateway's own stood to its end, a sentence for people.
+#[derive(Debug, thiserror::Error)]
 enum NotOpen {
+    #[error("cannot connect to {0}: {1}")]
+    Unreachable(HostPort, #[source] io::Error),
+    #[error("no answer from {0} within {seconds} s", seconds = .1.as_secs())]
+    TooSlow(HostPort, Duration),
+    #[error("{0} spoke, but not as a mail server: {1}")]
+    NotSmtp(HostPort, #[source] io::Error),
+    #[error("{0}: no TLS with it, so all mail is answered 451: {1}")]
+    NoTls(HostPort, #[source] io::Error),
     /// It takes no connection now, but will.
+    #[error("{0}")]
     Busy(String),
-    /// The handshake failed.
-    NoTls(String),
-    Down(String),
+    /// The opening itself failed.
+    #[error("{0}")]
+    Failed(String),
 }
 
 async fn connect(backend: &BackendState, hostname: &str, opening: Opening) -> Result<Session, NotOpen> {
-    let address = &backend.address;
     let stream = backend.connect().await;
-    let stream = stream.map_err(|error| NotOpen::Down(format!("cannot connect to {address}: {error}")))?;
+    let stream = stream.map_err(|error| NotOpen::Unreachable(backend.address.clone(), error))?;
     open(stream, backend, hostname, opening).await
 }
 
@@ -130,7 +135,7 @@ async fn open(
     mut opening: Opening,
 ) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
-    let lost = |error: io::Error| NotOpen::Down(not_smtp(address, &error));
+    let lost = |error: io::Error| NotOpen::NotSmtp(address.clone(), error);
     let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
     let script = Script {
         hostname,
@@ -152,13 +157,13 @@ async fn open(
                     Some((code, text)) if session.record.banner_is_last() && is_busy(*code) => {
                         NotOpen::Busy(busy::sentence(address, *code, text))
                     }
-                    _ => NotOpen::Down(problem(&failure, backend, &session.record)),
+                    _ => NotOpen::Failed(problem(&failure, backend, &session.record)),
                 });
             }
             Progress::Secure(_) => {
                 let secured = timeout(TLS_TIMEOUT, backend.secure_stream(&mut session.stream)).await;
                 let secured = secured.unwrap_or_else(|_| Err(io::Error::other(TlsFault::TimedOut)));
-                secured.map_err(|error| NotOpen::NoTls(error.to_string()))?;
+                secured.map_err(|error| NotOpen::NoTls(address.clone(), error))?;
                 opening.secured(&script, &mut to_send)
             }
             // The gateway's own name is known.
@@ -196,10 +201,6 @@ fn problem(failure: &Failure, backend: &BackendState, record: &Record) -> String
         Failure::Refused(_) | Failure::Unexpected => format!("{address} answers EHLO with {code} {text}"),
         Failure::NotSmtp => format!("{address} spoke, but not as a mail server"),
     }
-}
-
-fn not_smtp(address: &HostPort, error: &io::Error) -> String {
-    format!("{address} spoke, but not as a mail server: {error}")
 }
 
 fn no_xclient(address: &HostPort) -> String {

@@ -32,8 +32,8 @@ pub use problems::{find_problems, recent_refusals};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
     BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
-    MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
-    Status, TopList, TopSource, XdpStatus,
+    MessageTotals, Problem, ProofState, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals,
+    Severity, Status, TopList, TopSource, XdpStatus,
 };
 pub use status_page::render;
 #[cfg(test)]

@@ -191,7 +191,7 @@ pub struct BackendStatus {
     /// What it was learned to offer; `None` until it has answered.
     pub dialect: Option<DialectStatus>,
     /// The relay proof.
-    pub proof: Proof,
+    pub proof: ProofStatus,
 }
 
 /// What a backend was learned to offer.
@@ -211,7 +211,7 @@ pub struct DialectStatus {
 
 /// What the relay proof found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof {
+pub struct ProofStatus {
     /// The verdict.
     pub state: ProofState,
     /// Seconds since 1970, UTC.

@@ -8,7 +8,7 @@ use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
-use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status};
+use super::{BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, Status};
 
 const RED: &str = "\x1b[31m";
 const BOLD: &str = "\x1b[1m";
@@ -143,7 +143,7 @@ fn certificate(status: &CertificateStatus) -> [String; 4] {
 }
 
 /// The verdict, and how old it is.
-fn proof(proof: &Proof) -> String {
+fn proof(proof: &ProofStatus) -> String {
     let state = match proof.state {
         ProofState::Open => "OPEN RELAY",
         ProofState::Latent => "LATENT",
@@ -177,7 +177,7 @@ pub(super) mod tests {
             identity: identity.into(),
             tls: BackendTlsStatus::default(),
             dialect: None,
-            proof: Proof { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
+            proof: ProofStatus { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
     }
 
@@ -273,7 +273,7 @@ old       192.0.2.25:25  none      off  unhealthy  never run
         let mut status = status();
         let now = since_1970().as_secs();
         status.backends[0].proof =
-            Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
+            ProofStatus { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
         let page = render(&status, true);
         assert!(page.contains("OPEN RELAY, 2 min 10 s ago"), "{page}");
         assert!(page.contains("  \x1b[31m! it relays\x1b[0m\n"), "{page}");

@@ -29,6 +29,7 @@ use super::closing::Closing;
 use super::encrypted;
 use super::questions::Questions;
 use super::roll;
+use super::spans::Spans;
 use super::timer::Timer;
 use super::worker::{Drain, Notice, Worker, register};
 
@@ -47,6 +48,8 @@ pub(crate) struct SessionTask {
     /// What was last agreed upon with it, over TLS.
     pub(super) backend_tls: Option<Box<TlsFacts>>,
     pub(super) questions: Questions,
+    /// Where somebody sees them.
+    pub(super) spans: Option<Box<Spans>>,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
     pub(super) closing: Closing,
@@ -74,8 +77,10 @@ impl SessionTask {
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id,
+            spans: Spans::new(id, client_addr, worker.listener),
             timer: Timer::new(session.deadline()),
             worker,
             session,
@@ -426,6 +431,7 @@ impl Future for SessionTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
+        let _entered = task.spans.as_mut().map(|spans| spans.enter(&task.session));
         with_scratch(|scratch| task.drive(cx, scratch))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
@@ -23,6 +23,8 @@ use crate::verdicts::Verdicts;
 /// Everything a session needs, for one listener on one worker.
 #[derive(Debug)]
 pub struct Worker {
+    /// Where its clients connect to.
+    pub listener: SocketAddr,
     /// The listener's settings.
     pub settings: Arc<Settings>,
     /// The listener's backend.

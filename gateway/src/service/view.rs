@@ -17,8 +17,8 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, LogStatus, MessageTotals,
-    NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList, SessionStatus,
-    SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
+    NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList,
+    SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -373,7 +373,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
         tls: secured::of_backend(config, &health),
-        proof: Proof { state: verdict, checked_at, findings },
+        proof: ProofStatus { state: verdict, checked_at, findings },
     }
 }
 

@@ -10,19 +10,43 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::smtp::reply::{ReplyFault, ReplyParse, read_reply};
-
 use crate::tls::{Connector, TlsStream};
 
 use super::answer::Answer;
+use super::probe::Problem;
 
-/// Why nothing more is asked.
-pub(super) const DEADLINE_OVER: &str = "the proof's deadline is over (`proof.deadline`)";
 /// Longest line of a transcript, in characters.
 const LINE_SHOWN_MAX: usize = 300;
 
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConversationFault {
+    #[error("the proof's deadline is over (`proof.deadline`)")]
+    DeadlineOver,
+    #[error("it does not answer within {} s", .0.as_secs())]
+    TooSlow(Duration),
+    #[error("it closes the connection")]
+    Closed,
+    #[error("the connection is lost: {0}")]
+    Lost(#[source] io::Error),
+    #[error("TLS does not come about: {0}")]
+    Tls(#[source] io::Error),
+    #[error("its reply does not end")]
+    Endless,
+    /// The line, and the rule that it broke.
+    #[error("it answers what is no SMTP reply (`{0}`, {1})")]
+    NoReply(String, String),
+}
+
+impl From<ConversationFault> for Problem {
+    fn from(fault: ConversationFault) -> Self {
+        Self::Other(fault.to_string())
+    }
+}
+
 /// A conversation under way.
 #[derive(Debug)]
-pub(super) struct Talk {
+pub(super) struct Conversation {
     stream: TlsStream,
     buffer: Vec<u8>,
     /// For one reply.
@@ -32,7 +56,7 @@ pub(super) struct Talk {
     transcript: Vec<String>,
 }
 
-impl Talk {
+impl Conversation {
     pub(super) fn over(stream: TcpStream, patience: Duration, deadline: Instant) -> Self {
         Self { stream: TlsStream::plain(stream), buffer: Vec::new(), patience, deadline, transcript: Vec::new() }
     }
@@ -51,33 +75,33 @@ impl Talk {
         self.transcript.push(format!("   ({remark})"));
     }
 
-    /// Says a line and hears the reply. An error is why there is none.
-    pub(super) async fn ask(&mut self, line: &str) -> Result<Answer, String> {
+    /// Says a line and hears the reply.
+    pub(super) async fn ask(&mut self, line: &str) -> Result<Answer, ConversationFault> {
         self.transcript.push(format!("C: {}", shown(line.as_bytes())));
         self.send(format!("{line}\r\n").as_bytes()).await?;
         self.hear().await
     }
 
     /// Sends bytes as they are.
-    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), String> {
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), ConversationFault> {
         let until = self.until();
         match timeout_at(until, self.stream.write_all(bytes)).await {
-            Ok(sent) => sent.map_err(|error| self.lost(&error)),
+            Ok(sent) => sent.map_err(|error| self.lost(error)),
             Err(_) => Err(self.too_slow()),
         }
     }
 
     /// Goes over to TLS.
-    pub(super) async fn secure(&mut self, connector: &Connector) -> Result<(), String> {
+    pub(super) async fn secure(&mut self, connector: &Connector) -> Result<(), ConversationFault> {
         self.remark("TLS begins");
         match timeout_at(self.until(), self.stream.secure(connector)).await {
-            Ok(secured) => secured.map_err(|error| format!("TLS does not come about: {error}")),
+            Ok(secured) => secured.map_err(ConversationFault::Tls),
             Err(_) => Err(self.too_slow()),
         }
     }
 
     /// Hears one reply.
-    pub(super) async fn hear(&mut self) -> Result<Answer, String> {
+    pub(super) async fn hear(&mut self) -> Result<Answer, ConversationFault> {
         self.hear_raw().await?;
         let ReplyParse::Complete { reply, used } = read_reply(&self.buffer) else {
             return Err(self.no_reply());
@@ -89,7 +113,7 @@ impl Talk {
     }
 
     /// Sends lines, if any, and writes them down.
-    pub(super) async fn say(&mut self, lines: &[u8]) -> Result<(), String> {
+    pub(super) async fn say(&mut self, lines: &[u8]) -> Result<(), ConversationFault> {
         if lines.is_empty() {
             return Ok(());
         }
@@ -100,7 +124,7 @@ impl Talk {
     }
 
     /// Waits for a whole reply; everything that is unread, which begins with it.
-    pub(super) async fn hear_raw(&mut self) -> Result<&[u8], String> {
+    pub(super) async fn hear_raw(&mut self) -> Result<&[u8], ConversationFault> {
         let until = self.until();
         loop {
             match read_reply(&self.buffer) {
@@ -109,9 +133,9 @@ impl Talk {
                 ReplyParse::Incomplete => {}
             }
             match timeout_at(until, self.stream.read_buf(&mut self.buffer)).await {
-                Ok(Ok(0)) => return Err(self.lost(&io::ErrorKind::UnexpectedEof.into())),
+                Ok(Ok(0)) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
                 Ok(Ok(_)) => {}
-                Ok(Err(error)) => return Err(self.lost(&error)),
+                Ok(Err(error)) => return Err(self.lost(error)),
                 Err(_) => return Err(self.too_slow()),
             }
         }
@@ -130,15 +154,15 @@ impl Talk {
         self.buffer.drain(..used);
     }
 
-    fn no_reply(&mut self) -> String {
+    fn no_reply(&mut self) -> ConversationFault {
         let why = match read_reply(&self.buffer) {
-            ReplyParse::Faulty(ReplyFault::TooLong) => return "its reply does not end".to_owned(),
+            ReplyParse::Faulty(ReplyFault::TooLong) => return ConversationFault::Endless,
             ReplyParse::Faulty(fault) => format!("{fault:?}"),
             ReplyParse::Complete { .. } | ReplyParse::Incomplete => String::new(),
         };
         let line = shown(self.buffer.split(|&byte| byte == b'\n').next().unwrap_or_default());
         self.transcript.push(format!("S: {line}"));
-        format!("it answers what is no SMTP reply (`{line}`, {why})")
+        ConversationFault::NoReply(line, why)
     }
 
     /// Whether it says something that nobody asked for, within this time.
@@ -160,19 +184,19 @@ impl Talk {
         (Instant::now() + self.patience).min(self.deadline)
     }
 
-    fn too_slow(&mut self) -> String {
+    fn too_slow(&mut self) -> ConversationFault {
         self.remark("no answer");
         if Instant::now() >= self.deadline {
-            return DEADLINE_OVER.to_owned();
+            return ConversationFault::DeadlineOver;
         }
-        format!("it does not answer within {} s", self.patience.as_secs())
+        ConversationFault::TooSlow(self.patience)
     }
 
-    fn lost(&mut self, error: &io::Error) -> String {
+    fn lost(&mut self, error: io::Error) -> ConversationFault {
         self.remark("the connection is closed");
         match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it closes the connection".to_owned(),
-            _ => format!("the connection is lost: {error}"),
+            io::ErrorKind::UnexpectedEof => ConversationFault::Closed,
+            _ => ConversationFault::Lost(error),
         }
     }
 }
