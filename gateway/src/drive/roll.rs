@@ -19,14 +19,14 @@ const ROUNDS_MAX: usize = 1000;
 /// What is asked of every session.
 #[derive(Debug, Clone, Copy)]
 pub enum SessionQuery {
-    /// What each is doing; so many answers are enough.
+    /// What each is doing.
     All {
-        /// Answers.
+        /// So many sessions are enough.
         limit: usize,
     },
     /// That this one says what it is doing, and ends.
     End {
-        /// Its id.
+        /// As the log and `sessions` have it.
         session: u64,
     },
 }

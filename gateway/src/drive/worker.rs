@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use ipnet::IpNet;
 
-use crate::backend::BackendState;
+use crate::backend::Pool;
 use crate::identity::{ClientAddr, Source};
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
@@ -28,10 +28,10 @@ pub struct Worker {
     /// The listener's settings.
     pub settings: Arc<Settings>,
     /// The listener's backend.
-    pub backend: Arc<BackendState>,
+    pub pool: Arc<Pool>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
-    /// Reverse DNS.
+    /// Looks names of clients up (reverse DNS).
     pub names: Names,
     /// Who is banned, and for what.
     pub verdicts: Arc<Verdicts>,
@@ -50,7 +50,7 @@ pub struct Worker {
 /// How the clients of a listener get TLS.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
-    /// Begins it.
+    /// What makes a connection's TLS.
     pub acceptor: Acceptor,
     /// From the first byte; otherwise by STARTTLS.
     pub implicit: bool,
@@ -114,11 +114,11 @@ impl Shortage {
 /// How far the way down is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
-    /// Not on it.
+    /// The gateway runs.
     No = 0,
     /// Transactions may finish.
     Gently = 1,
-    /// Nothing may.
+    /// Whatever goes on is broken off.
     Now = 3,
 }
 

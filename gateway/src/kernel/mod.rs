@@ -94,7 +94,7 @@ impl Mode {
 /// A card that is wanted, or that the program is on all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
-    /// Its name.
+    /// As `ip link` shows it.
     pub name: String,
     /// How the program is on it now.
     pub mode: Mode,

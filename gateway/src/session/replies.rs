@@ -14,14 +14,10 @@ use super::pipeline::{Expect, Owed};
 use super::question::RecipientVerdict;
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::words::{CONFUSED, OK, Refusal, Words};
+use super::words::{CONFUSED, OK, Refusal, UNENDED_LINE, Words};
 
 const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
-/// Said to who falls silent on what is no whole line.
-const UNENDED: Words =
-    Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
-
 impl Session {
     /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
     /// `unsent`: some of what was said to it has not left yet.
@@ -29,6 +25,9 @@ impl Session {
         let mut used = 0;
         while used < input.len() {
             if let Backend::None = self.backend.state {
+                return input.len();
+            }
+            if self.backend.state.is_redialling() {
                 return input.len();
             }
             if self.backend.state.is_opening() {
@@ -56,7 +55,7 @@ impl Session {
 
     /// The backend closed or reset its connection.
     pub fn backend_closed(&mut self, now: Millis, out: &mut Output) {
-        if !matches!(self.backend.state, Backend::None) {
+        if !matches!(self.backend.state, Backend::None) && !self.backend.state.is_redialling() {
             self.backend_failed(now, LOST, out);
             self.after_backend(now, out);
         }
@@ -70,7 +69,8 @@ impl Session {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            match self.backend.state {
+            match &self.backend.state {
+                Backend::Opening(held) if !held.connected => break,
                 Backend::Opening(_) => {
                     self.opening_bytes(now, rest, out);
                 }
@@ -227,6 +227,9 @@ impl Session {
     /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
     /// answered 4xx; a client that waits for nothing is told 421.
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
+        if self.backend.state.is_opening() && self.settings.has_several {
+            return self.opening_failed(now, words.into(), self.blame(), out);
+        }
         let idle = !self.backend_owes();
         self.drop_backend(out);
         match &self.client.state {
@@ -339,13 +342,13 @@ impl Session {
             return self.client_not_secured_in_time(out);
         } else if now >= self.client.deadline {
             if self.client.unended {
-                return self.finish_with(End::ClientTimeout, UNENDED, out);
+                return self.finish_with(End::ClientTimeout, UNENDED_LINE, out);
             }
             self.abort_message(now, out);
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;
         }
-        if !backend_stalled && self.refuse_unended(now, out) {
+        if self.refuse_unended(now, backend_stalled, out) {
             return;
         }
         if !self.rate_holds(now) {

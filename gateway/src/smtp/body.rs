@@ -175,6 +175,7 @@ impl BodyTranscoder {
         };
         let too_long_at = rules.line_max.and_then(|max| too_long_at(&input[..decided], self.line_length, max));
         let limit = too_long_at.unwrap_or(decided);
+        let mut counted = rules.line_max.is_none();
         let step = match self.broken {
             Some(BodyFault::LineTooLong | BodyFault::Smuggling) => self.skip(input, None),
             Some(BodyFault::BareCr | BodyFault::BareLf) => self.watch_on(input, decided, more, spill),
@@ -189,10 +190,14 @@ impl BodyTranscoder {
                 None if self.position == Position::AfterBareNewline || self.after_look_alike => {
                     self.rewrite(input, limit, more, spill)
                 }
-                None => self.pass(input, limit),
+                None => {
+                    // Where it takes dots off, it must count before it does.
+                    let counts = !std::mem::replace(&mut counted, true);
+                    self.pass(input, limit, counts)
+                }
             },
         };
-        if rules.line_max.is_some() {
+        if !counted {
             self.line_length = line_length_behind(self.line_length, &input[..step.used]);
         }
         self.at_look_alike =
@@ -213,7 +218,7 @@ impl BodyTranscoder {
 
     /// Content as it should be, in place: dots that were not stuffed are taken off, and everything up to the first bare
     /// newline is passed.
-    fn pass(&mut self, input: &mut [u8], limit: usize) -> Step {
+    fn pass(&mut self, input: &mut [u8], limit: usize, counts: bool) -> Step {
         let dots = self.framing == Framing::Dots;
         let mut scanner = Scanner::new(dots, self.position == Position::LineStart);
         let (mut kept, mut from) = (0, 0);
@@ -234,6 +239,11 @@ impl BodyTranscoder {
                 break (at - usize::from(alone), false);
             }
         };
+        if counts {
+            // Behind a dot that was taken off, its line has one octet so far.
+            let before = if from > 0 { 1 } else { self.line_length };
+            self.line_length = line_length_behind(before, &input[from..until]);
+        }
         if kept != from {
             input.copy_within(from..until, kept);
         }

@@ -21,11 +21,11 @@ pub struct DomainSet {
 /// Whether a domain is in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// It is.
+    /// It is in the set, itself or by a suffix.
     Local,
-    /// It is not.
+    /// A domain, and not in the set.
     Foreign,
-    /// It is no domain name.
+    /// No domain name at all.
     Invalid,
 }
 

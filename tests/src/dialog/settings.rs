@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode};
 use smtp_gateway::identity::xclient::Ipv6Form;
@@ -85,8 +85,12 @@ local_domains = ["local.test"]
 "#;
 
 fn config(settings: &Map) -> Result<Config, String> {
-    let mut config = smtp_gateway::config::parse(CONFIG, "dialog")
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())?;
+    // Thousands of sessions begin from it.
+    static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| {
+        smtp_gateway::config::parse(CONFIG, "dialog")
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())
+    });
+    let mut config = PARSED.clone()?;
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
     }
@@ -99,6 +103,11 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "identity" => {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
+        }
+        "servers" => {
+            let servers = usize::try_from(number()?).map_err(|_| "too many")?;
+            config.backends.resize(servers, config.backends[0].clone());
+            config.pools[0].servers = 0..servers;
         }
         "backend_tls" => {
             let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);

@@ -95,6 +95,11 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Octets of the client and of the backend that the core has not used yet.
+    pub fn unread(&self) -> (usize, usize) {
+        (self.client_in.len(), self.backend_in.len())
+    }
+
     /// The greeting's delay is over.
     pub fn greet(&mut self) {
         self.time_passes(GREETING_DELAY.as_secs(), false);
@@ -337,6 +342,14 @@ impl Stage {
         for action in std::mem::take(&mut self.out.actions) {
             match action {
                 Action::Dial => self.dialling = true,
+                Action::DialAgain => {
+                    self.dialling = true;
+                    self.backend_in.clear();
+                }
+                Action::DialAnother(blame) => {
+                    self.dialling = true;
+                    self.events.push_back(format!("another server, blame: {blame:?}").to_lowercase());
+                }
                 Action::Ask(ticket, Question::ClientName) => {
                     let answer = Answer::ClientName(self.name.clone());
                     self.session.answer(self.now, ticket, answer, &mut self.out);
