@@ -312,7 +312,7 @@ async fn keep(view: Arc<View>) {
                 coverage = Some(now);
             }
         }
-        events::journal().gather();
+        events::recent().gather();
         trace::sweep();
         view.log_levels.check();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {
