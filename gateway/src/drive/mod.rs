@@ -26,6 +26,6 @@ mod timer;
 mod worker;
 
 pub use roll::{Roll, SessionLine, SessionQuery, ask_sessions};
-pub use worker::{ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
+pub use worker::{Alarm, ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use serve::{serve_direct, serve_proxied};

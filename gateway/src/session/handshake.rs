@@ -62,6 +62,7 @@ impl Session {
             Backend::None | Backend::Ready(_) => None,
         };
         self.fail_owed(now, &refusal.unwrap_or_else(|| UNREACHABLE.into()), out);
+        self.after_backend(now, out);
     }
 
     /// How the server that was connected to wants IPv6 addresses written in XCLIENT.
@@ -89,11 +90,14 @@ impl Session {
                 out.actions.push(Action::CloseBackend);
                 out.actions.push(Action::DialAnother(blame));
             }
-            _ => {
-                self.drop_backend(out);
-                self.fail_owed(now, &refusal, out);
-            }
+            _ => self.give_up_opening(now, &refusal, out),
         }
+    }
+
+    fn give_up_opening(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
+        self.drop_backend(out);
+        self.fail_owed(now, refusal, out);
+        self.after_backend(now, out);
     }
 
     /// Whose fault it is that a session ends that is being opened: the server's, as long as it was told nothing of a client.
@@ -270,10 +274,7 @@ impl Session {
                 let blame = if reply.class() == 4 { Blame::Busy } else { Blame::Server };
                 self.opening_failed(now, refusal, blame, out);
             }
-            Blame::Busy | Blame::Nobody => {
-                self.drop_backend(out);
-                self.fail_owed(now, &refusal, out);
-            }
+            Blame::Busy | Blame::Nobody => self.give_up_opening(now, &refusal, out),
         }
     }
 

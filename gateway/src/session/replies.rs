@@ -45,7 +45,7 @@ impl Session {
                 ReplyParse::Incomplete => break,
                 ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
-                    return input.len();
+                    used = input.len();
                 }
             }
         }
@@ -83,7 +83,8 @@ impl Session {
         self.after_backend(now, out);
     }
 
-    fn after_backend(&mut self, now: Millis, out: &mut Output) {
+    /// Ends what waited for the backend alone: a client's next command, its close, the last words of its session.
+    pub(super) fn after_backend(&mut self, now: Millis, out: &mut Output) {
         self.client.wait.end_for_backend();
         if self.pipeline.is_empty() {
             if let Client::Ending(end, words) = self.client.state {

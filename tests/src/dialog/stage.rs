@@ -188,7 +188,7 @@ impl Stage {
             self.session.tick(self.now, stalled, &mut self.out);
             self.pump();
             let waits = self.session.deadline() > self.now || self.session.end().is_some();
-            assert!(waits, "a tick at its deadline must move it, or the driver spins");
+            assert!(waits, "a tick at its deadline must move it, or the driver spins: {:#?}", self.session);
         }
         self.now = until.max(self.now);
     }
