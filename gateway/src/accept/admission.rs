@@ -92,8 +92,8 @@ impl Refusal {
 }
 
 impl Admission {
-    /// With nobody in.
-    pub fn new(limits: &Limits) -> Self {
+    /// With nobody in. `shortage` is told when places run out.
+    pub fn new(limits: &Limits, shortage: Arc<Shortage>) -> Self {
         Self {
             sessions: AtomicUsize::new(0),
             sessions_max: AtomicUsize::new(limits.sessions),
@@ -101,7 +101,7 @@ impl Admission {
             wide: DashMap::new(),
             balancers: DashMap::new(),
             per_client_max: AtomicUsize::new(limits.sessions_per_client),
-            shortage: Arc::default(),
+            shortage,
             crowd: Crowd::default(),
         }
     }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     fn book(sessions: usize, sessions_per_client: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(&Limits { sessions, sessions_per_client, ..Limits::default() }))
+        Arc::new(Admission::new(&Limits { sessions, sessions_per_client, ..Limits::default() }, Arc::default()))
     }
 
     #[test]

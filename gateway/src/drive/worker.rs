@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use ipnet::IpNet;
 
-use crate::backend::BackendState;
+use crate::backend::Pool;
 use crate::identity::ClientAddr;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
@@ -26,7 +26,7 @@ pub struct Worker {
     /// The listener's settings.
     pub settings: Arc<Settings>,
     /// The listener's backend.
-    pub backend: Arc<BackendState>,
+    pub pool: Arc<Pool>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
     /// Looks names of clients up (reverse DNS).
@@ -106,6 +106,29 @@ impl Shortage {
     }
 }
 
+/// Wakes the sessions of one thread when places begin to run out: one that sleeps until a far deadline would not notice.
+#[derive(Debug)]
+pub struct Alarm {
+    shortage: Arc<Shortage>,
+    rang: bool,
+}
+
+impl Alarm {
+    /// For whichever thread looks.
+    pub fn new(shortage: Arc<Shortage>) -> Self {
+        Self { shortage, rang: false }
+    }
+
+    /// Wakes this thread's sessions, once a shortage. To be called every second or so.
+    pub fn ring_if_short(&mut self) {
+        let short = self.shortage.is_short();
+        if short && !self.rang {
+            wake_sessions();
+        }
+        self.rang = short;
+    }
+}
+
 /// How far the way down is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
@@ -180,4 +203,34 @@ pub(super) fn register(id: u64, waker: &Waker) {
 pub(super) fn unregister(id: u64) {
     // While the thread itself ends there may be nothing to unregister from.
     let _ = SESSIONS.try_with(|sessions| sessions.borrow_mut().remove(&id));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn sessions_are_woken_once_each_time_that_places_run_out() {
+        let (woken, shortage) = (Arc::new(Woken::default()), Arc::new(Shortage::default()));
+        register(1, &woken.clone().into());
+        let mut alarm = Alarm::new(shortage.clone());
+        for (short, expected) in [(false, 0), (true, 1), (true, 1), (false, 1), (true, 2)] {
+            shortage.set(short);
+            alarm.ring_if_short();
+            assert_eq!(woken.0.load(Ordering::Relaxed), expected);
+        }
+        unregister(1);
+    }
 }

@@ -87,3 +87,23 @@ fn files_cite_what_a_reader_has() {
     });
     assert!(dead.is_empty(), "there is no such document:\n{}", dead.join("\n"));
 }
+
+#[test]
+fn documents_name_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents = folder.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut dead = Vec::new();
+    for document in documents.chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name))) {
+        let text = fs::read_to_string(&document).unwrap();
+        // What stands between backticks, and is no path of the system's.
+        for named in text.split('`').skip(1).step_by(2) {
+            let is_ours = named.ends_with(".rs") && named.contains('/') && !named.contains(char::is_whitespace);
+            let roots = ["", "gateway/src", "tests"];
+            if is_ours && !roots.iter().any(|base| root.join(base).join(named).exists()) {
+                dead.push(format!("{}: {named}", document.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "there is no such file:\n{}", dead.join("\n"));
+}

@@ -36,11 +36,11 @@ mod replies;
 mod report;
 mod settings;
 mod starttls;
-mod trace;
+mod trace_header;
 mod transaction;
 mod words;
 
-pub use action::{Action, Output, Refused, Taken};
+pub use action::{Action, Blame, Output, Refused, Taken};
 pub use client::TlsOffer;
 pub use end::End;
 pub use machine::{Session, Start};

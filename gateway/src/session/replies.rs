@@ -27,6 +27,9 @@ impl Session {
             if let Backend::None = self.backend.state {
                 return input.len();
             }
+            if self.backend.state.is_redialling() {
+                return input.len();
+            }
             if self.backend.state.is_opening() {
                 match self.opening_bytes(now, &input[used..], out) {
                     0 => break,
@@ -42,7 +45,7 @@ impl Session {
                 ReplyParse::Incomplete => break,
                 ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
-                    return input.len();
+                    used = input.len();
                 }
             }
         }
@@ -52,7 +55,7 @@ impl Session {
 
     /// The backend closed or reset its connection.
     pub fn backend_closed(&mut self, now: Millis, out: &mut Output) {
-        if !matches!(self.backend.state, Backend::None) {
+        if !matches!(self.backend.state, Backend::None) && !self.backend.state.is_redialling() {
             self.backend_failed(now, LOST, out);
             self.after_backend(now, out);
         }
@@ -66,7 +69,8 @@ impl Session {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            match self.backend.state {
+            match &self.backend.state {
+                Backend::Opening(held) if !held.connected => break,
                 Backend::Opening(_) => {
                     self.opening_bytes(now, rest, out);
                 }
@@ -79,7 +83,8 @@ impl Session {
         self.after_backend(now, out);
     }
 
-    fn after_backend(&mut self, now: Millis, out: &mut Output) {
+    /// Ends what waited for the backend alone: a client's next command, its close, the last words of its session.
+    pub(super) fn after_backend(&mut self, now: Millis, out: &mut Output) {
         self.client.wait.end_for_backend();
         if self.pipeline.is_empty() {
             if let Client::Ending(end, words) = self.client.state {
@@ -223,6 +228,9 @@ impl Session {
     /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
     /// answered 4xx; a client that waits for nothing is told 421.
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
+        if self.backend.state.is_opening() && self.settings.has_several {
+            return self.opening_failed(now, words.into(), self.blame(), out);
+        }
         let idle = !self.backend_owes();
         self.drop_backend(out);
         match &self.client.state {

@@ -1,12 +1,14 @@
 //! What a session needs of the configuration and of the backend's learned dialect.
 
 use std::fmt;
+use std::sync::Arc;
 
 use crate::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
+use crate::smtp::reply::encode_reply;
 
 /// The configuration of one listener's sessions, shared by all of them.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub struct Settings {
     pub identity: IdentityMode,
     /// Whether the connection to the backend is encrypted.
     pub backend_tls: BackendTls,
+    /// Whether the backend has several servers, of which another may do what one does not.
+    pub has_several: bool,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -38,12 +42,15 @@ pub struct Settings {
 impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
-        let backend = &config.backends[config.listeners[listener].backend];
+        let servers = &config.backends[config.pools[config.listeners[listener].backend].servers.clone()];
+        // What is read of it here, all servers of a pool have in common.
+        let backend = &servers[0];
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
             backend_tls: backend.tls,
+            has_several: servers.len() > 1,
             limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
@@ -114,10 +121,56 @@ impl Dialect {
 }
 
 impl Dialect {
+    /// What all of these have in common; of those only that nothing is known of, the first. There must be one.
+    pub fn common(parts: &[Arc<Self>]) -> Arc<Self> {
+        let mut learned = parts.iter().filter(|part| part.is_learned());
+        let Some(first) = learned.next() else { return parts[0].clone() };
+        learned.fold(first.clone(), |common, part| if *common == **part { common } else { Arc::new(common.with(part)) })
+    }
+
+    /// What both offer, in this one's order.
+    fn with(&self, other: &Self) -> Self {
+        let size_max = match (self.size_max, other.size_max) {
+            (0, size) | (size, 0) => size,
+            (one, other) => one.min(other),
+        };
+        let theirs: Vec<_> = other.lines().collect();
+        let is_theirs = |line: &&str| theirs.iter().any(|their| keyword(their) == keyword(line));
+        let mut lines: Vec<_> = self.lines().take(1).map(str::to_owned).collect();
+        lines.extend(self.lines().skip(1).filter(is_theirs).map(|line| match line {
+            line if keyword(line) != "SIZE" => line.to_owned(),
+            _ if size_max == 0 => "SIZE".to_owned(),
+            _ => format!("SIZE {size_max}"),
+        }));
+        let mut ehlo_reply = Vec::new();
+        encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
+        Self {
+            offered: self.offered.intersection(other.offered),
+            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            size_max,
+            ehlo_reply: ehlo_reply.into(),
+        }
+    }
+
+    /// The lines of the reply, without their codes.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let text = std::str::from_utf8(&self.ehlo_reply).unwrap_or_default();
+        text.lines().filter_map(|line| line.get(4..))
+    }
+
+    /// Whether it is known what the backend offers.
+    pub fn is_learned(&self) -> bool {
+        self.learned.is_some()
+    }
+
     /// Whether commands may be sent to the backend before it has answered the last.
     pub(super) fn pipelines(&self) -> bool {
         self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
     }
+}
+
+fn keyword(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
 }
 
 impl fmt::Debug for Dialect {

@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]
-pub(super) struct Trace(Box<[u8]>);
+pub(super) struct TraceHeader(Box<[u8]>);
 
-impl Trace {
+impl TraceHeader {
     pub(super) fn new(field: String) -> Self {
         Self(field.into_bytes().into())
     }
