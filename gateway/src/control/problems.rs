@@ -86,7 +86,9 @@ fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, 
 fn of_backend_tls(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
     let BackendStatus { name, tls, .. } = backend;
     if matches!(&*tls.mode, "required" | "implicit") && tls.verify == "none" {
-        let what = format!("the certificate of the backend {name} is not verified: whoever stands between may read and change mail");
+        let what = format!(
+            "the certificate of the backend {name} is not verified: whoever stands between may read and change mail"
+        );
         let mend = "write `tls_verify = \"roots\"`, `\"ca\"` or `\"pin\"` at its `[[backend]]`";
         found(Severity::Warning, what, Some(mend.to_owned()));
     }
@@ -149,7 +151,12 @@ mod tests {
 
     fn in_clear() -> BackendTlsStatus {
         let clear_text = Some("an alert".into());
-        BackendTlsStatus { mode: "opportunistic".into(), verify: "none".into(), clear_text, ..BackendTlsStatus::default() }
+        BackendTlsStatus {
+            mode: "opportunistic".into(),
+            verify: "none".into(),
+            clear_text,
+            ..BackendTlsStatus::default()
+        }
     }
 
     #[test]
@@ -162,7 +169,11 @@ mod tests {
     fn each_thing_is_said_and_the_worst_first() {
         type Change = fn(&mut Status);
         let cases: [(Change, Severity, &str); 13] = [
-            (|s| s.backends[0].tls = unverified(), Severity::Warning, "certificate of the backend exchange is not verified"),
+            (
+                |s| s.backends[0].tls = unverified(),
+                Severity::Warning,
+                "certificate of the backend exchange is not verified",
+            ),
             (|s| s.backends[0].tls = in_clear(), Severity::Warning, "in clear text, for TLS with it fails: an alert"),
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),

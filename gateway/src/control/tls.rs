@@ -61,7 +61,10 @@ impl TlsTotals {
         if sessions > 0 {
             let Self { messages_total, resumed_total, .. } = self;
             let versions = counted(&self.sessions_total);
-            lines.push(("tls", format!("{sessions} sessions, {messages_total} messages; {versions}; {resumed_total} resumed")));
+            lines.push((
+                "tls",
+                format!("{sessions} sessions, {messages_total} messages; {versions}; {resumed_total} resumed"),
+            ));
             lines.push(("", format!("{}; {}", counted(&self.ciphers_total), counted(&self.groups_total))));
         }
         let Self { clear_sessions_total, clear_messages_total, .. } = self;

@@ -10,8 +10,8 @@ use std::task::Waker;
 use ipnet::IpNet;
 
 use crate::backend::Pool;
-use crate::identity::{ClientAddr, Source};
 use crate::identity::names::Names;
+use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::handshakes::HandshakeLimit;

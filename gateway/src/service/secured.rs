@@ -1,7 +1,7 @@
 //! TLS as `status` shows it: of one connection, of a backend, and of all clients together.
 
-use crate::config;
 use crate::backend::Health;
+use crate::config;
 use crate::control::{BackendTlsStatus, TlsStatus, TlsTotals};
 use crate::observe::counters::{MessageOutcome, Totals};
 use crate::observe::declare::Label;

@@ -28,7 +28,20 @@ fn no_session(session: u64) -> NotDone {
 }
 
 fn session_status(line: SessionLine) -> SessionStatus {
-    let SessionLine { id, client, peer, helo, backend, state, age_ms, bytes_in, accepted, last_reply, tls, backend_tls } = line;
+    let SessionLine {
+        id,
+        client,
+        peer,
+        helo,
+        backend,
+        state,
+        age_ms,
+        bytes_in,
+        accepted,
+        last_reply,
+        tls,
+        backend_tls,
+    } = line;
     SessionStatus {
         id,
         client: client.to_string(),

@@ -83,7 +83,9 @@ impl ClientHalf {
     pub(super) fn new(tls: TlsOffer, timeouts: &Timeouts, now: Millis) -> Self {
         let (state, deadline) = match tls {
             TlsOffer::Implicit => (Client::Securing, timeouts.tls_handshake),
-            TlsOffer::None | TlsOffer::StartTls | TlsOffer::StartTlsLater => (Client::Commands { skipping: 0 }, timeouts.command),
+            TlsOffer::None | TlsOffer::StartTls | TlsOffer::StartTlsLater => {
+                (Client::Commands { skipping: 0 }, timeouts.command)
+            }
         };
         Self {
             state,

@@ -90,7 +90,14 @@ impl fmt::Debug for Channel {
 
 impl Channel {
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
-        Self { side: Side::Server(connection), held: Vec::new(), begun: false, established: false, failed: false, closed: false }
+        Self {
+            side: Side::Server(connection),
+            held: Vec::new(),
+            begun: false,
+            established: false,
+            failed: false,
+            closed: false,
+        }
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection, judge: Judge) -> Self {
