@@ -12,6 +12,7 @@ mod log_levels;
 mod numbers;
 mod parts;
 mod reload;
+mod secured;
 mod sessions;
 mod view;
 
