@@ -186,7 +186,8 @@ impl Bound {
     /// The system has no more threads or files. A backend that does not answer is no error.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
-        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor, connectors } = self;
+        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor, connectors } =
+            self;
         let mut told = risks(&config);
         let names = spawn_names(&config, &mut told);
         for problem in &told {

@@ -199,7 +199,8 @@ fn check_says_what_it_may_not_read() {
     fs::write(folder.path().join("gateway.toml"), config).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let mut command = as_user(60_125);
-    let output = command.arg(program()).args(["check", "-c", "gateway.toml"]).current_dir(folder.path()).output().unwrap();
+    let output =
+        command.arg(program()).args(["check", "-c", "gateway.toml"]).current_dir(folder.path()).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(78), "{said}");
     assert!(said.contains("gateway.toml:") && said.contains("mx.key may not be read by this user"), "{said}");

@@ -10,7 +10,7 @@ use super::addresses::{HostPort, hostname, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
-use super::tls::{CertificateFiles, Place, ListenerTls, TlsVerify, path, pin};
+use super::tls::{CertificateFiles, ListenerTls, Place, TlsVerify, path, pin};
 use super::values::{integer, text, word};
 
 const NAME_MAX: usize = 63;
@@ -224,7 +224,9 @@ pub(super) fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
         }
     };
     if backend.tls == BackendTls::Off {
-        for key in ["tls_verify", "tls_name", "tls_ca", "tls_pins", "tls_certificate"].into_iter().filter(|_| !is_written) {
+        for key in
+            ["tls_verify", "tls_name", "tls_ca", "tls_pins", "tls_certificate"].into_iter().filter(|_| !is_written)
+        {
             let message = format!("`backend.{key}` is given, and there is no `backend.tls`");
             fault(key, &message, "write `tls = \"required\"` too, or delete the key");
         }

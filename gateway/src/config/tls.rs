@@ -122,11 +122,7 @@ pub(super) fn place_of(section: &mut Section<'_, '_, '_>, key: &'static str) -> 
     Place(located.map(|located| section.report().place(&located.span)))
 }
 
-fn placed(
-    section: &mut Section<'_, '_, '_>,
-    directory: &Path,
-    files: Located<(PathBuf, PathBuf)>,
-) -> CertificateFiles {
+fn placed(section: &mut Section<'_, '_, '_>, directory: &Path, files: Located<(PathBuf, PathBuf)>) -> CertificateFiles {
     let Located { value: (certificate, key), span } = files;
     let place = Place(Some(section.report().place(&span)));
     CertificateFiles { certificate: directory.join(certificate), key: directory.join(key), place }

@@ -12,7 +12,7 @@ use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
-use crate::session::{Action, End, MessageOutcome, MessageReport, Refused, Output};
+use crate::session::{Action, End, MessageOutcome, MessageReport, Output, Refused};
 use crate::time::Millis;
 use crate::time::clock::now;
 

@@ -137,12 +137,7 @@ impl Backends {
 
 impl Backend {
     /// `first` hears of the first health check.
-    fn watch(
-        backend: &config::Backend,
-        connectors: &Connectors,
-        config: &Config,
-        first: oneshot::Sender<()>,
-    ) -> Self {
+    fn watch(backend: &config::Backend, connectors: &Connectors, config: &Config, first: oneshot::Sender<()>) -> Self {
         let hostname = &config.server.hostname;
         let connector = connectors.get(&backend.name).cloned();
         let state = Arc::new(BackendState::new(backend, connector, hostname, config.timeouts.connect));

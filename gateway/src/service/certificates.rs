@@ -12,8 +12,8 @@ use crate::backend::{Connectors, connector};
 use crate::config::{self, Config, MinimumVersion};
 use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, NotDone, RenewAnswer, Renewal};
 use crate::tls::{
-    Acceptor, CertificateState, Certificates, ConnectorFault, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys,
-    TlsVersion, Watch,
+    Acceptor, CertificateState, Certificates, ConnectorFault, HandOver, Leaf, Pair, PairFault, PairFiles, Problem,
+    TicketKeys, TlsVersion, Watch,
 };
 
 use super::backends::Backends;

@@ -36,9 +36,7 @@ pub enum Verify {
 pub enum ConnectorFault {
     #[error(transparent)]
     File(#[from] PairFault),
-    #[error(
-        "this system has no list of trusted certificate authorities"
-    )]
+    #[error("this system has no list of trusted certificate authorities")]
     NoRoots,
     #[error("{} holds no certificate of an authority", .0.display())]
     NoAuthority(PathBuf),

@@ -69,7 +69,12 @@ type Spoil = fn(&Files);
 fn each_bad_pair_is_one_sentence_with_its_place() {
     assert_eq!(Files::new().check("", ""), Ok(()));
     let cases: [(&str, Spoil, &str, &str); 13] = [
-        ("another's key", |f| f.issue("other", |_| ()), "mx.key does not belong to the certificate mx.pem", "name the key"),
+        (
+            "another's key",
+            |f| f.issue("other", |_| ()),
+            "mx.key does not belong to the certificate mx.pem",
+            "name the key",
+        ),
         (
             "expired",
             |f| f.issue("mx", |params| params.not_after = date_time_ymd(2020, 1, 1)),
@@ -82,7 +87,12 @@ fn each_bad_pair_is_one_sentence_with_its_place() {
             "mx.pem holds a certificate that is not valid yet",
             "set this machine's clock",
         ),
-        ("missing", |f| fs::remove_file(f.0.path().join("mx.key")).unwrap(), "mx.key does not exist", "name an existing"),
+        (
+            "missing",
+            |f| fs::remove_file(f.0.path().join("mx.key")).unwrap(),
+            "mx.key does not exist",
+            "name an existing",
+        ),
         (
             "a directory",
             |f| {
@@ -141,7 +151,8 @@ fn two_for_one_name_are_one_too_many() {
         files.write(&name.replace("mx", "again"), files.read(name));
     }
     let said = files.check(", { certificate = \"again.pem\", key = \"again.key\" }", "").unwrap_err();
-    let expected = "gateway.toml:11:61: error: there are two certificates for `mx.example.com` with the same kind of key";
+    let expected =
+        "gateway.toml:11:61: error: there are two certificates for `mx.example.com` with the same kind of key";
     assert!(said.starts_with(expected) && said.contains("help: delete one of the two"), "{said}");
 }
 
