@@ -148,14 +148,7 @@ impl SessionTask {
             moved = true;
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
-            match secured {
-                Ok(()) => {
-                    self.backend_tls = self.backend.tls_facts().map(Box::new);
-                    let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
-                    self.session.backend_secured(now, verified, &mut scratch.out);
-                }
-                Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
-            }
+            self.secured(now, secured, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
