@@ -14,9 +14,8 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::{Blame, Dialect};
 use crate::time::clock::now;
-use crate::tls::{Connector, ConnectorFault};
+use crate::tls::{Connector, TlsFacts};
 
-use super::connector::connector;
 use super::load::Load;
 use super::recognise::{Greeting, fingerprint};
 
@@ -35,7 +34,7 @@ pub struct BackendState {
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
     /// Begins TLS with it, or why it cannot.
-    pub(super) connector: Option<Result<Connector, ConnectorFault>>,
+    pub(super) connector: Option<Connector>,
     pub(super) connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     /// What it bears; of interest where there are others beside it.
@@ -73,6 +72,10 @@ pub struct Health {
     pub banner: String,
     /// Its EHLO keywords.
     pub keywords: Vec<String>,
+    /// What was agreed upon, over TLS.
+    pub tls: Option<TlsFacts>,
+    /// Why it is spoken to in clear text, though TLS was tried.
+    pub clear_text: Option<String>,
 }
 
 impl Health {
@@ -84,13 +87,13 @@ impl Health {
 
 impl BackendState {
     /// Nothing is known yet.
-    pub fn new(backend: &Backend, hostname: &str, connect_timeout: Duration) -> Self {
+    pub fn new(backend: &Backend, connector: Option<Connector>, hostname: &str, connect_timeout: Duration) -> Self {
         Self {
             name: backend.name.clone(),
             address: backend.address.clone(),
             identity: backend.identity,
             tls: backend.tls,
-            connector: connector(backend),
+            connector,
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             load: Load::default(),
@@ -198,6 +201,15 @@ impl BackendState {
         known.healthy = false;
         self.load.is_unfit(now());
         self.ask_refresh();
+    }
+
+    /// TLS failed in a session, which went on in clear text; logged when it is news. Health checks see that too.
+    pub fn spoken_to_in_clear_text(&self, why: &str) {
+        let mut known = self.lock_health();
+        if known.clear_text.is_none() {
+            warn!(backend = self.name, why, "TLS with the backend fails, so mail goes to it in clear text");
+        }
+        known.clear_text = Some(why.to_owned());
     }
 
     /// A session could.

@@ -1,16 +1,19 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
+use std::io;
 use std::sync::Arc;
 
 use tracing::Span;
 
 use crate::backend::{BackendState, Seat};
 use crate::observe::counters;
+use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
-use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
+use crate::session::{Action, End, MessageOutcome, MessageReport, Output, Refused};
+use crate::time::Millis;
 use crate::time::clock::now;
 
 use super::backend_side::{BackendSide, Dialed};
@@ -30,6 +33,7 @@ impl SessionTask {
                 self.server().opening_failed(blame);
                 self.dial();
             }
+            Action::DialAgain => self.dial_again(),
             Action::Ask(ticket, question) => {
                 self.questions.ask(&self.worker, self.session.client_addr(), ticket, question);
             }
@@ -38,6 +42,9 @@ impl SessionTask {
                 self.closing = Closing::begin();
                 if let Some(cause) = self.session.end().and_then(cause_of) {
                     counters.refusals_total.increment(cause);
+                }
+                if self.session.end() == Some(End::TlsTimeout) {
+                    self.count_fault(HandshakeFault::TimedOut);
                 }
             }
             Action::Message(report) => self.message_over(&report),
@@ -50,6 +57,10 @@ impl SessionTask {
             // Done where what precedes it is written.
             Action::SecureClient(nothing) => self.secure_client(nothing),
             Action::BackendTlsFailed(why) => self.server().tls_failed(&why),
+            Action::BackendInClearText(why) => {
+                counters.backend_clear_text_total.increment();
+                self.server().spoken_to_in_clear_text(&why);
+            }
             Action::SecureBackend(nothing) => {
                 let server = self.server().clone();
                 self.backend.secure(nothing, server);
@@ -75,6 +86,30 @@ impl SessionTask {
             Ok(Dialed { stream, seat, attempts })
         };
         self.backend = BackendSide::dial(dialing, now);
+    }
+
+    /// Connects to the server that the session has, once more; its place stays taken.
+    fn dial_again(&mut self) {
+        let Some(seat) = self.seat.take() else { return self.dial() };
+        let (server, client, now) = (seat.server().clone(), self.session.client_addr(), now());
+        let attempts = self.attempts.take().map_or_else(|| self.worker.pool.attempts(now), |attempts| *attempts);
+        let dialing = async move {
+            let stream = server.connect_for(client).await?;
+            Ok(Dialed { stream, seat, attempts })
+        };
+        self.backend = BackendSide::dial(dialing, now);
+    }
+
+    /// TLS with the server stands, or does not come about.
+    pub(super) fn secured(&mut self, now: Millis, secured: io::Result<()>, out: &mut Output) {
+        match secured {
+            Ok(()) => {
+                self.backend_tls = self.backend.tls_facts().map(Box::new);
+                let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
+                self.session.backend_secured(now, verified, out);
+            }
+            Err(error) => self.session.backend_not_secured(now, error.to_string(), out),
+        }
     }
 
     /// Lets go of the connection, and of the place at its server.
@@ -117,6 +152,8 @@ impl SessionTask {
                 RefusalCause::EarlyTalk
             }
             Refused::ProxyHeader => RefusalCause::UnexpectedProxyHeader,
+            Refused::TlsUnasked => return self.count_fault(HandshakeFault::HelloInClear),
+            Refused::TooManyHandshakes => return self.count_fault(HandshakeFault::TooMany),
         };
         self.worker.refused(cause, self.session.client_addr().ip());
     }
@@ -140,6 +177,9 @@ impl SessionTask {
         }
         if outcome == counters::MessageOutcome::Accepted {
             verdicts.credit(self.session.client_addr(), true, now());
+            if self.client.tls.is_some() {
+                counters.tls_messages_total.increment();
+            }
         }
         log::message_done(&MessageRecord {
             session: self.id,

@@ -20,16 +20,17 @@ use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
 use crate::time::clock::{now, wall_clock};
 
+use crate::tls::TlsFacts;
+
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
 use super::questions::Questions;
-use super::roll;
 use super::spans::Spans;
 use super::timer::Timer;
-use super::worker::{Drain, Notice, Worker, register};
+use super::worker::{Notice, Worker};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -43,6 +44,8 @@ pub(crate) struct SessionTask {
     destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
+    /// What was last agreed upon with it, over TLS.
+    pub(super) backend_tls: Option<Box<TlsFacts>>,
     /// The server that it is connected to, or was last.
     pub(super) seat: Option<Seat>,
     /// Where the backend has several servers: which were tried.
@@ -88,6 +91,7 @@ impl SessionTask {
             destination,
             client: ClientSide::new(client, unread),
             backend: BackendSide::None,
+            backend_tls: None,
             seat: None,
             attempts: None,
             questions: Questions::default(),
@@ -99,8 +103,8 @@ impl SessionTask {
 
     /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
     pub(crate) fn begin(&mut self, delay: Duration, early: bool) {
-        self.begin_tls();
         let mut out = Output::default();
+        self.begin_tls(&mut out);
         self.session.begin(self.started, delay, early, &mut out);
         for action in out.actions {
             self.act(action);
@@ -144,10 +148,7 @@ impl SessionTask {
             moved = true;
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
-            match secured {
-                Ok(()) => self.session.backend_secured(now, &mut scratch.out),
-                Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
-            }
+            self.secured(now, secured, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
@@ -386,52 +387,6 @@ impl SessionTask {
             }
         }
         self.client.pending.push(&bytes[sent..]);
-    }
-
-    fn arm_timer(&mut self, cx: &mut Context<'_>) {
-        self.timer.pull(self.session.deadline());
-        if self.timer.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn check_timer(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if !self.timer.is_due(now) || self.closing != Closing::No {
-            return;
-        }
-        if now >= self.session.deadline() {
-            let stalled = !self.backend.is_flushed();
-            self.session.tick(now, stalled, &mut scratch.out);
-            self.carry_out(cx, now, &mut scratch.out, &[]);
-        }
-        self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));
-    }
-
-    /// Heeds what every session must: the way down, and calls.
-    fn check_notice(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if self.heeded == Notice::default() && self.client.bytes_in == 0 {
-            register(self.id, cx.waker());
-        }
-        let notice = self.worker.drain.notice();
-        if notice == self.heeded {
-            return;
-        }
-        let (before, stage) = (self.heeded.stage(), notice.stage());
-        self.heeded = notice;
-        let ends = roll::answer(self.id, || self.line(now));
-        if self.closing != Closing::No {
-            return;
-        }
-        if ends {
-            self.session.kill(now, &mut scratch.out);
-        } else if stage != before {
-            match stage {
-                Drain::No => {}
-                Drain::Gently => self.session.drain(&mut scratch.out),
-                Drain::Now => self.session.drain_now(now, &mut scratch.out),
-            }
-        }
-        self.carry_out(cx, now, &mut scratch.out, &[]);
     }
 }
 

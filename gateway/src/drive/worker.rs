@@ -10,11 +10,13 @@ use std::task::Waker;
 use ipnet::IpNet;
 
 use crate::backend::Pool;
-use crate::identity::ClientAddr;
 use crate::identity::names::Names;
+use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
+use crate::policy::handshakes::HandshakeLimit;
 use crate::session::{Settings, TlsOffer};
+use crate::time::clock::now;
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
@@ -54,6 +56,8 @@ pub struct ClientTls {
     pub implicit: bool,
     /// Networks whose clients are not told of STARTTLS.
     pub not_offered_to: Arc<[IpNet]>,
+    /// How many handshakes a source may begin.
+    pub handshakes: Arc<HandshakeLimit>,
 }
 
 impl Worker {
@@ -65,6 +69,7 @@ impl Worker {
             Some(tls) if tls.not_offered_to.iter().any(|network| network.contains(&client.ip())) => TlsOffer::None,
             // While there is no certificate, a client that may do without TLS does.
             Some(tls) if tls.acceptor.certificates().is_empty() => TlsOffer::None,
+            Some(tls) if tls.handshakes.is_used_up(Source::of(client.ip()), now()) => TlsOffer::StartTlsLater,
             Some(_) => TlsOffer::StartTls,
         }
     }

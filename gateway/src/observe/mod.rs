@@ -12,6 +12,7 @@ pub mod counters;
 pub mod declare;
 pub mod events;
 pub mod gauges;
+pub mod handshakes;
 pub mod log;
 pub mod numbers;
 pub mod recent;

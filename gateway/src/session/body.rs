@@ -211,8 +211,11 @@ impl Session {
             _ => String::new(),
         };
         let protocol = match hello.esmtp {
+            _ if used.contains(Extensions::SMTPUTF8) && self.client.secured => "UTF8SMTPS",
             _ if used.contains(Extensions::SMTPUTF8) => "UTF8SMTP",
+            true if self.client.secured => "ESMTPS",
             true => "ESMTP",
+            // TLS has no word of its own behind HELO.
             false => "SMTP",
         };
         let date = DateTime::from_timestamp(self.backend.clock?.unix_seconds(now)).to_rfc822();

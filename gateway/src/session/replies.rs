@@ -334,13 +334,13 @@ impl Session {
             return;
         }
         if self.backend_owes() {
-            if now >= self.backend.deadline && !self.give_up_name(now, out) {
+            if now >= self.backend.deadline && !self.give_up_name(now, out) && !self.give_up_tls(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
                 return;
             }
         } else if now >= self.client.deadline && self.is_securing() {
-            return self.client_not_secured(out);
+            return self.client_not_secured_in_time(out);
         } else if now >= self.client.deadline {
             if self.client.unended {
                 return self.finish_with(End::ClientTimeout, UNENDED_LINE, out);
