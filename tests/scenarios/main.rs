@@ -32,6 +32,7 @@ mod proof_standing;
 mod readme;
 mod reload;
 mod split;
+mod submission;
 mod tls;
 mod trace_header;
 mod transparent;

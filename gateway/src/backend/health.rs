@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::{HostPort, Limits, Timeouts};
+use crate::config::{HostPort, Timeouts};
 use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
-use crate::session::Dialect;
+use crate::session::{Dialect, Sizes};
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
 use crate::tls::TlsStream;
@@ -30,14 +30,14 @@ const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 pub async fn watch(
     backend: Arc<BackendState>,
     hostname: String,
-    limits: Limits,
+    sizes: Sizes,
     timeouts: Timeouts,
     first: oneshot::Sender<()>,
 ) {
     let mut first = Some(first);
     loop {
         let deadline = timeouts.connect + timeouts.handshake;
-        let checked = match timeout(deadline, check(&backend, &hostname, &limits)).await {
+        let checked = match timeout(deadline, check(&backend, &hostname, sizes)).await {
             Ok(checked) => checked,
             Err(_) => Err(format!("no answer from {} within {} s", backend.address, deadline.as_secs())),
         };
@@ -55,7 +55,7 @@ pub async fn watch(
     }
 }
 
-async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, String> {
+async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<Health, String> {
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
@@ -74,7 +74,7 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
             });
         }
     };
-    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords);
+    let dialect = Dialect::new(hostname, sizes, &session.record.offer, &session.record.keywords);
     backend.set_dialect(dialect);
     session.quit().await.map_err(|error| not_smtp(address, &error))?;
     let Record { keywords, offer, .. } = &session.record;

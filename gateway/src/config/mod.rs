@@ -21,6 +21,7 @@ mod proof;
 mod read;
 mod relay;
 mod sections;
+mod submission;
 mod suggest;
 mod syntax;
 mod tls;
@@ -29,12 +30,13 @@ mod values;
 pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind, Service};
 pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
+pub use self::submission::Submission;
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
 pub(crate) use self::values::parse_duration;
 
@@ -51,6 +53,8 @@ pub struct Config {
     pub relay: Relay,
     /// `[proof]`
     pub proof: Proof,
+    /// `[submission]`
+    pub submission: Submission,
     /// `[tls]`
     pub tls: Tls,
     /// `[limits]`

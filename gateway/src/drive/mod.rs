@@ -16,6 +16,7 @@ mod closing;
 mod encrypted;
 mod holding;
 mod last_words;
+mod logins;
 mod opening;
 mod questions;
 mod roll;

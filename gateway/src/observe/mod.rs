@@ -14,6 +14,7 @@ pub mod events;
 pub mod gauges;
 pub mod journal;
 pub mod log;
+pub mod logins;
 pub mod numbers;
 pub mod refusals;
 pub mod show;

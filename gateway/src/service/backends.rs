@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::backend::{BackendState, watch};
 use crate::config::{self, Config};
+use crate::session::Sizes;
 use crate::proof::{ProofRecord, Schedule};
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
@@ -97,7 +98,7 @@ impl Backend {
         let hostname = &config.server.hostname;
         let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
+        tasks.spawn(watch(state.clone(), hostname.clone(), Sizes::new(config), config.timeouts.clone(), first));
         Self {
             config: backend.clone(),
             state,
@@ -122,7 +123,7 @@ impl Backend {
 
 /// Whether health checks ask the same, and make the same of the answer.
 fn is_asked_alike(old: &Config, new: &Config) -> bool {
-    (&old.server.hostname, &old.limits, &old.timeouts) == (&new.server.hostname, &new.limits, &new.timeouts)
+    (&old.server.hostname, Sizes::new(old), &old.timeouts) == (&new.server.hostname, Sizes::new(new), &new.timeouts)
 }
 
 /// Waits, but not long, for first health checks.

@@ -6,6 +6,7 @@ use crate::config::Timeouts;
 use crate::policy::relay_guard::Hold;
 use crate::time::Millis;
 
+use super::auth::Exchange;
 use super::chunks::ChunkState;
 use super::end::End;
 use super::message::DataState;
@@ -63,6 +64,8 @@ pub(super) enum Client {
     Data(Box<DataState>),
     /// The next bytes are counted octets.
     Chunk(Box<ChunkState>),
+    /// AUTH was sent on, or a response to a challenge; the next bytes are another, once the backend has asked for it.
+    Auth(Box<Exchange>),
     /// TLS is being begun; the next bytes are its own.
     Securing,
     /// Nothing is read before the greeting, which is sent at this time; who talks before it talks too early.

@@ -14,6 +14,7 @@ use crate::time::{Millis, WallClock};
 
 use super::action::{Action, Output};
 use super::backend::{Backend, BackendHalf, Held, Name};
+use super::client::Client;
 use super::machine::Session;
 use super::question::Question;
 use super::words::{CONFUSED, NO_IDENTITY, Refusal, STALE, Words};
@@ -161,6 +162,9 @@ impl Session {
         }
         if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);
+            if let Client::Auth(exchange) = &mut self.client.state {
+                out.to_backend.append(&mut exchange.held);
+            }
         }
         self.backend.deadline = now.after(self.settings.timeouts.reply);
     }

@@ -2,10 +2,14 @@
 
 use std::fmt;
 
-use crate::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use ipnet::IpNet;
+
+use crate::config::{self, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Service, Timeouts};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
+use crate::smtp::auth::Mechanisms;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
+use crate::smtp::domains::DomainSet;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 
 /// The configuration of one listener's sessions, shared by all of them.
@@ -33,30 +37,76 @@ pub struct Settings {
     pub asks_recipients: bool,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
+    /// What holds where users send; `None` where other mail servers do.
+    pub(super) submission: Option<Submission>,
+}
+
+/// What holds at a submission listener.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// Whether clients of `relay.allowed_networks` may send without AUTH.
+    pub(super) relay_without_auth: bool,
+    /// Domains that may stand in MAIL FROM; `None` for all.
+    pub(super) senders: Option<DomainSet>,
+    /// Clients that may log in without TLS.
+    pub(super) clear_text_networks: Box<[IpNet]>,
+}
+
+impl Submission {
+    fn new(submission: &config::Submission, relay_without_auth: bool) -> Self {
+        let mut senders = DomainSet::new();
+        for domain in &submission.senders {
+            // The configuration was checked.
+            let _ = senders.insert(domain);
+        }
+        Self {
+            relay_without_auth,
+            senders: (!submission.senders.is_empty()).then_some(senders),
+            clear_text_networks: submission.clear_text_networks.as_slice().into(),
+        }
+    }
+}
+
+/// The limits where users send.
+fn submission_limits(limits: &Limits, submission: &config::Submission) -> Limits {
+    Limits {
+        message_size: submission.message_size.unwrap_or(limits.message_size),
+        recipients: submission.recipients.unwrap_or(limits.recipients),
+        ..limits.clone()
+    }
 }
 
 impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
-        let backend = &config.backends[config.listeners[listener].backend];
+        let listener = &config.listeners[listener];
+        let backend = &config.backends[listener.backend];
+        let (limits, submission) = match listener.service {
+            Service::Mx => (config.limits.clone(), None),
+            Service::Submission => (
+                submission_limits(&config.limits, &config.submission),
+                Some(Submission::new(&config.submission, listener.relay_without_auth)),
+            ),
+        };
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
             backend_tls: backend.tls,
-            limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             body_rules: BodyRules {
-                line_max: config.limits.text_line,
+                line_max: limits.text_line,
                 bare_newline: match config.server.bare_newline {
                     BareNewline::Reject => BareNewlineRule::Reject,
                     BareNewline::Normalize => BareNewlineRule::Normalize,
                 },
             },
+            limits,
             asks_recipients: false,
             record_messages,
+            submission,
         }
     }
 }
@@ -78,6 +128,21 @@ const ALLOWED: Extensions = Extensions::PIPELINING
     .union(Extensions::CHUNKING)
     .union(Extensions::BINARYMIME);
 
+/// The largest message, in bytes, where other servers and where users send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    mx: u64,
+    submission: u64,
+}
+
+impl Sizes {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let mx = config.limits.message_size;
+        Self { mx, submission: config.submission.message_size.unwrap_or(mx) }
+    }
+}
+
 /// What was learned of a backend, and what clients are therefore told.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -89,6 +154,19 @@ pub struct Dialect {
     pub(super) size_max: u64,
     /// The reply to a client's EHLO, encoded.
     pub(super) ehlo_reply: Box<[u8]>,
+    /// The same where users send.
+    pub(super) submission: SubmissionDialect,
+}
+
+/// What users are told that they may do.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct SubmissionDialect {
+    /// As [`Dialect::size_max`].
+    pub(super) size_max: u64,
+    /// The reply to a client's EHLO without AUTH, encoded.
+    pub(super) ehlo_reply: Box<[u8]>,
+    /// What a client may log in by.
+    pub(super) mechanisms: Mechanisms,
 }
 
 impl Dialect {
@@ -96,20 +174,30 @@ impl Dialect {
     pub fn unknown(hostname: &str) -> Self {
         let mut ehlo_reply = Vec::new();
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
-        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply: ehlo_reply.into() }
+        let ehlo_reply: Box<[u8]> = ehlo_reply.into();
+        let submission =
+            SubmissionDialect { size_max: 0, ehlo_reply: ehlo_reply.clone(), mechanisms: Mechanisms::empty() };
+        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply, submission }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`].
-    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords) -> Self {
-        let size_max = match offer.size_max {
-            Some(0) | None => limits.message_size,
-            Some(size) => size.min(limits.message_size),
+    pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords) -> Self {
+        let told = |limit| {
+            let size_max = match offer.size_max {
+                Some(0) | None => limit,
+                Some(size) => size.min(limit),
+            };
+            let mut ehlo_reply = Vec::new();
+            keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
+            (size_max, ehlo_reply.into())
         };
-        let mut ehlo_reply = Vec::new();
-        keywords.encode_for_client(hostname, ALLOWED, limits.message_size, &mut ehlo_reply);
+        let (size_max, ehlo_reply) = told(sizes.mx);
+        let mechanisms = offer.mechanisms.relayable();
+        let (users_max, users_reply) = told(sizes.submission);
+        let submission = SubmissionDialect { size_max: users_max, ehlo_reply: users_reply, mechanisms };
         let learned = offer.extensions.intersection(ALLOWED);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), size_max, ehlo_reply: ehlo_reply.into() }
+        Self { offered, learned: Some(learned), size_max, ehlo_reply, submission }
     }
 }
 

@@ -13,8 +13,6 @@ use super::end::End;
 use super::machine::Session;
 use super::words::Words;
 
-const LAST_LINE: &[u8] = b"250 STARTTLS\r\n";
-
 impl Session {
     /// TLS stands.
     pub fn client_secured(&mut self, now: Millis, out: &mut Output) {
@@ -50,6 +48,10 @@ impl Session {
             self.error(words, out);
             return true;
         }
+        if self.login.is_some() {
+            self.error(Words(503, EnhancedCode(5, 5, 1), "STARTTLS comes before AUTH"), out);
+            return true;
+        }
         if !self.pipeline.is_empty() {
             return false;
         }
@@ -74,20 +76,32 @@ impl Session {
         self.client.tls == TlsOffer::StartTls && !self.client.secured
     }
 
-    /// The answer to EHLO, with STARTTLS where this client is offered it.
+    /// The answer to EHLO, with AUTH and STARTTLS where this client is offered them.
     pub(super) fn answer_ehlo(&self, out: &mut Output) {
-        let reply = &self.dialect.ehlo_reply;
-        let start = out.to_client.len();
-        out.to_client.extend_from_slice(reply);
-        if !self.offers_starttls() {
-            return;
+        if self.settings.submission.is_none() {
+            out.to_client.extend_from_slice(&self.dialect.ehlo_reply);
+        } else {
+            out.to_client.extend_from_slice(&self.dialect.submission.ehlo_reply);
+            add_line(&self.auth_line(), &mut out.to_client);
         }
-        let lines = reply.strip_suffix(b"\r\n").unwrap_or(reply);
-        let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // Its last line is no longer the last.
-        if let Some(separator) = out.to_client.get_mut(start + last + 3) {
-            *separator = b'-';
+        if self.offers_starttls() {
+            add_line("STARTTLS", &mut out.to_client);
         }
-        out.to_client.extend_from_slice(LAST_LINE);
     }
+}
+
+/// Adds a line to the 250 at the end of `out`, unless it is empty.
+fn add_line(line: &str, out: &mut Vec<u8>) {
+    if line.is_empty() {
+        return;
+    }
+    let lines = out.strip_suffix(b"\r\n").unwrap_or(out);
+    let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    // What was the last line is so no longer.
+    if let Some(separator) = out.get_mut(last + 3) {
+        *separator = b'-';
+    }
+    out.extend_from_slice(b"250 ");
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }

@@ -84,8 +84,8 @@ pub enum Command<'a> {
     Help,
     /// STARTTLS.
     StartTls,
-    /// AUTH, unparsed: it is refused in this version.
-    Auth,
+    /// AUTH with what stands behind it, for [`Auth::parse`](super::auth::Auth::parse).
+    Auth(&'a str),
     /// XCLIENT, XFORWARD, PROXY: a client that claims to be somebody else.
     IdentityClaim,
     /// A verb that is none of these.
@@ -108,7 +108,7 @@ pub struct CommandError {
 /// Longest EHLO or HELO argument in bytes.
 const HELLO_MAX: usize = 255;
 
-const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
+pub(super) const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
     CommandError { code, enhanced, text, is_bdat: false }
 }
 
@@ -156,7 +156,7 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
         "HELP" => Ok(Command::Help),
         "VRFY" => parse_lookup(argument, Command::Vrfy),
         "EXPN" => parse_lookup(argument, Command::Expn),
-        "AUTH" => Ok(Command::Auth),
+        "AUTH" => Ok(Command::Auth(argument)),
         _ => Ok(Command::IdentityClaim),
     }
 }

@@ -363,6 +363,10 @@ impl Stage {
                 Action::IdentityAccepted => {}
                 Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
                 Action::Refused(Refused::ProxyHeader) => self.events.push_back("PROXY header".to_owned()),
+                Action::Login(report) => {
+                    let name = report.login.as_ref().map_or("", |login| login.name());
+                    self.events.push_back(format!("login {:?} {name}", report.outcome).trim_end().to_owned());
+                }
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }
