@@ -5,13 +5,9 @@
 //! Nothing that the client says here is kept, shown or logged but the name, and lines with secrets are wiped once they are
 //! written.
 
-use std::fmt;
-
-use zeroize::Zeroizing;
-
 use crate::policy::budget::Spent;
 use crate::smtp::address::ReversePath;
-use crate::smtp::auth::{AUTH_LINE_MAX, Auth, Login, Mechanisms, Response, is_challenge};
+use crate::smtp::auth::{AUTH_LINE_MAX, Auth, Login, Response, is_challenge};
 use crate::smtp::command::CommandError;
 use crate::smtp::domains::Membership;
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
@@ -23,6 +19,7 @@ use super::backend::Backend;
 use super::client::Client;
 use super::commands::{FLOOD, SKIP_MAX};
 use super::end::End;
+use super::exchange::{Exchange, User};
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::report::{LoginOutcome, LoginReport};
@@ -50,59 +47,6 @@ const TLS_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Say STARTTLS firs
 const NOT_A_SENDER: Words = Words(550, EnhancedCode(5, 7, 1), "Nobody may send from this domain here");
 const LOGIN_LOST: Words =
     Words(421, EnhancedCode(4, 4, 2), "The mail server's connection was lost, and your login with it; try again");
-
-/// An AUTH that is under way.
-pub(super) struct Exchange {
-    mechanism: Mechanisms,
-    /// The command, until the backend's session is open.
-    pub(super) held: Zeroizing<Vec<u8>>,
-    login: Option<Login>,
-    /// The client has responded.
-    responded: bool,
-    challenges: u8,
-    /// The client, or for what it said the gateway, has broken it off.
-    cancelled: bool,
-    /// What the client hears, whatever the backend says.
-    instead: Option<Words>,
-    /// The backend was lost while the client was asked.
-    lost: bool,
-    /// Bytes of a line that is too long.
-    skipping: usize,
-}
-
-/// Who has logged in, as far as the exchange said.
-#[derive(Debug)]
-pub(super) struct User(pub(super) Option<Login>);
-
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Exchange").field("challenges", &self.challenges).finish_non_exhaustive()
-    }
-}
-
-impl Exchange {
-    fn begin(auth: &Auth) -> Self {
-        let login = auth.initial.as_ref().and_then(|response| Login::from_response(auth.mechanism, response));
-        Self {
-            mechanism: auth.mechanism,
-            held: auth.encode(),
-            login,
-            responded: auth.initial.is_some(),
-            challenges: 0,
-            cancelled: false,
-            instead: None,
-            lost: false,
-            skipping: 0,
-        }
-    }
-
-    /// The client responds. Of a server that asks first, DIGEST-MD5 and CRAM-MD5, the name is in the answer.
-    fn respond(&mut self, response: &Response) {
-        if !std::mem::replace(&mut self.responded, true) {
-            self.login = Login::from_response(self.mechanism, response);
-        }
-    }
-}
 
 impl Session {
     /// AUTH. False if it must wait for the backend first.

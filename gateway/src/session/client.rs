@@ -6,9 +6,9 @@ use crate::config::Timeouts;
 use crate::policy::relay_guard::Hold;
 use crate::time::Millis;
 
-use super::auth::Exchange;
 use super::chunks::ChunkState;
 use super::end::End;
+use super::exchange::Exchange;
 use super::message::DataState;
 use super::question::Ticket;
 use super::words::Words;

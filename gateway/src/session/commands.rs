@@ -10,7 +10,7 @@ use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
 use crate::smtp::auth::{AUTH_LINE_MAX, is_auth};
-use crate::smtp::command::{Command, CommandError, parse_command};
+use crate::smtp::command::{Command, CommandError, Secret, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::time::Millis;
@@ -151,7 +151,7 @@ impl Session {
             }
             // What is behind it matters: it was taken before.
             Command::StartTls => {}
-            Command::Auth(argument) => return self.auth(now, argument, out),
+            Command::Auth(Secret(argument)) => return self.auth(now, argument, out),
             Command::IdentityClaim => {
                 self.conduct.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);

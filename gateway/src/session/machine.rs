@@ -12,11 +12,11 @@ use crate::policy::relay_guard::Hold;
 use crate::time::Millis;
 
 use super::action::{Action, Output, Refused, Taken};
-use super::auth::User;
 use super::backend::{BackendHalf, Name};
 use super::client::{Client, ClientHalf, HURRIED_COMMAND, TlsOffer, Wait};
 use super::conduct::Conduct;
 use super::end::End;
+use super::exchange::User;
 use super::pipeline::Pipeline;
 use super::question::{Answer, Ticket, Tickets};
 use super::report::SessionTotals;

@@ -28,6 +28,7 @@ mod conduct;
 mod end;
 mod ending;
 mod envelope;
+mod exchange;
 mod handshake;
 mod machine;
 mod message;
