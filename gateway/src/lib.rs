@@ -15,12 +15,12 @@
 //! | [`drive`] | sockets and timers; does what `session` says | backend, config, identity, observe, policy, session, smtp, time, tls, verdicts | what SMTP means |
 //! | [`accept`] | listeners, admission, drain | backend, config, drive, identity, observe, policy, session, time, tls, verdicts | what is said on a connection |
 //! | [`backend`] | addresses, health, learned dialect | config, identity, observe, opening, policy, session, smtp, time, tls | clients |
-//! | [`verdicts`] | findings to bans, and who is let in | config, identity, observe, policy, time | sockets, sessions |
+//! | [`verdicts`] | offences to bans, and who is let in | config, identity, observe, policy, time | sockets, sessions |
 //! | [`tls`] | TLS on both sides, certificates; the one room that names rustls | nobody | SMTP, who asks |
 //! | [`config`] | files to checked values, every fault at once | smtp | how values are used |
 //! | [`proof`] | the relay self-test: plan, run, judge, report | accept, backend, config, identity, observe, opening, policy, session, smtp, time, tls, verdicts | who started it |
 //! | [`control`] | the unix socket and its verbs | config, kernel, observe, proof, time | sessions |
-//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, why somebody is banned |
+//! | [`kernel`] | the XDP program: attach it, configure it, reach its maps | config, identity, policy, time, verdicts | SMTP, who deserves a ban |
 //! | [`observe`] | numbers, log and events, each name declared once | config, identity, time | decisions, sessions |
 //! | [`metrics`] | the HTTP listener: numbers for monitoring, the page | config, control, observe, time | how a number comes about |
 //! | [`service`] | the parts put together, in order, and taken apart | accept, backend, config, control, drive, identity, kernel, metrics, observe, policy, proof, session, time, tls, verdicts | what any part does |

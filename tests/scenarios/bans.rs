@@ -101,7 +101,7 @@ fn relay_attempts_end_in_a_ban() {
 
     let ban = &setting.json(&["bans"])["bans"][0];
     assert_eq!(ban["address"], "203.0.113.9");
-    assert_eq!((&ban["reason"], &ban["by"]), (&"20 × relay attempt".into(), &"findings".into()));
+    assert_eq!((&ban["reason"], &ban["by"]), (&"20 × relay attempt".into(), &"offences".into()));
     assert_eq!(ban["until"].as_u64().unwrap() - ban["since"].as_u64().unwrap(), 600);
     assert_eq!(ban["connections_refused"], 1);
     let status = setting.gateway.status();

@@ -201,7 +201,7 @@ fn relay_attempts_end_at_the_card() {
     client.must("RSET");
     setting.client(Family::V4).quit();
     let bans = setting.gateway().json(&["bans"]);
-    assert_eq!((&bans["bans"][0]["address"], &bans["bans"][0]["by"]), (&"2001:db8:c::/64".into(), &"findings".into()));
+    assert_eq!((&bans["bans"][0]["address"], &bans["bans"][0]["by"]), (&"2001:db8:c::/64".into(), &"offences".into()));
 }
 
 /// A gateway that is killed leaves the ban and the counters at the card, and the next one has them.

@@ -15,6 +15,7 @@ mod driver;
 mod exim;
 mod fault_table;
 mod front_door;
+mod fuzz_corpora;
 mod haraka;
 mod invariants;
 mod kernel_program;

@@ -246,3 +246,22 @@ fn what_monitoring_reads_is_clean_and_alerts_go_off() {
         assert!(said.status.success(), "{arguments:?}: {said:?}");
     }
 }
+
+#[test]
+fn lines_stand_within_spans_where_somebody_asks_for_them() {
+    for (level, spans) in [("info", false), ("info,drive=debug", true)] {
+        let (gateway, sink) = started(&format!("[log]\nlevel = \"{level}\"\n"));
+        let from = address();
+        let mut client = gateway.client(from);
+        client.must("EHLO client.test");
+        let message = b"Message-ID: <spans@client.test>\r\nSubject: spans\r\n\r\nyes\r\n";
+        assert_eq!(client.mail("sender@client.test", "user@example.com", message).code, 250);
+        client.quit();
+        sink.message();
+        let line = gateway.log().wait_for(&["message_id=", "outcome=\"accepted\""]);
+        let context =
+            ["session{id=", &format!("client={from}"), "listener=", "message{message_id=\"spans@client.test\"}"];
+        assert_eq!(context.iter().all(|part| line.contains(part)), spans, "{level}: {line}");
+        assert_eq!(line.contains('{'), spans, "{level}: {line}");
+    }
+}

@@ -29,6 +29,7 @@
 //! comes too early fails as surely as one in which it does not come.
 
 pub mod model;
+pub mod play;
 pub mod settings;
 pub mod stage;
 

@@ -63,7 +63,7 @@ pub(super) struct Slot {
 
 /// One of a client's sessions; given back when dropped.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Share {
     book: Arc<Admission>,
     source: Source,
     proxied: bool,
@@ -171,7 +171,7 @@ impl Admission {
     }
 
     /// A place among the client's sessions.
-    pub(super) fn place(self: &Arc<Self>, client: ClientAddr, proxied: bool) -> Result<Place, Refusal> {
+    pub(super) fn share(self: &Arc<Self>, client: ClientAddr, proxied: bool) -> Result<Share, Refusal> {
         if !proxied {
             self.crowd.count(client.ip());
         }
@@ -182,15 +182,15 @@ impl Admission {
         }
         *open.via(proxied) += 1;
         drop(open);
-        // Taken first and checked then, as slots are; given back with the place.
-        let place = Place { book: self.clone(), source, proxied };
+        // Taken first and checked then, as slots are; given back with the share.
+        let share = Share { book: self.clone(), source, proxied };
         let mut fits = true;
         for (network, clients) in wide_networks(source) {
             let mut sessions = self.wide.entry(network).or_default();
             *sessions += 1;
             fits &= *sessions <= self.wide_max(clients);
         }
-        if fits { Ok(place) } else { Err(Refusal::NetworkFull) }
+        if fits { Ok(share) } else { Err(Refusal::NetworkFull) }
     }
 }
 
@@ -208,7 +208,7 @@ impl Drop for Slot {
     }
 }
 
-impl Drop for Place {
+impl Drop for Share {
     fn drop(&mut self) {
         for (network, _) in wide_networks(self.source) {
             if let Entry::Occupied(mut sessions) = self.book.wide.entry(network) {
@@ -271,35 +271,35 @@ mod tests {
     #[test]
     fn a_client_is_an_address_or_a_64() {
         let book = book(9, 1);
-        let held = book.place(client("2001:db8:0:1::1"), false).unwrap();
-        assert_eq!(book.place(client("2001:db8:0:1:ffff::2"), false).unwrap_err(), Refusal::ClientFull);
-        assert!(book.place(client("2001:db8:0:2::1"), false).is_ok());
-        let _v4 = book.place(client("192.0.2.1"), false).unwrap();
-        assert_eq!(book.place(client("::ffff:192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
-        assert!(book.place(client("192.0.2.2"), false).is_ok());
+        let held = book.share(client("2001:db8:0:1::1"), false).unwrap();
+        assert_eq!(book.share(client("2001:db8:0:1:ffff::2"), false).unwrap_err(), Refusal::ClientFull);
+        assert!(book.share(client("2001:db8:0:2::1"), false).is_ok());
+        let _v4 = book.share(client("192.0.2.1"), false).unwrap();
+        assert_eq!(book.share(client("::ffff:192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
+        assert!(book.share(client("192.0.2.2"), false).is_ok());
         drop(held);
-        assert!(book.place(client("2001:db8:0:1::1"), false).is_ok());
+        assert!(book.share(client("2001:db8:0:1::1"), false).is_ok());
     }
 
     /// Every /64 of one /48 comes: no place is left for others unless the /48 has a share of its own.
     #[test]
     fn a_wide_network_has_a_share_of_its_own() {
         let book = book(20_000, 100);
-        let mut places = Vec::new();
+        let mut shares = Vec::new();
         for number in 0..20_000_u32 {
             let [_, _, high, low] = (number % 256).to_be_bytes();
             let client = client(&format!("2001:db8:1:{:x}::{:x}", u16::from_be_bytes([high, low]), number + 1));
-            places.extend(book.place(client, false));
+            shares.extend(book.share(client, false));
         }
-        assert_eq!(places.len(), 4 * 100, "one /56");
+        assert_eq!(shares.len(), 4 * 100, "one /56");
         for number in 0..20_000_u32 {
             let client = client(&format!("2001:db8:1:{:x}00::{:x}", number % 256, number + 1));
-            places.extend(book.place(client, false));
+            shares.extend(book.share(client, false));
         }
-        assert_eq!(places.len(), 16 * 100, "the /48 around it");
-        assert_eq!(book.place(client("2001:db8:1:5500::1"), false).unwrap_err(), Refusal::NetworkFull);
-        assert!(book.place(client("2001:db8:2::1"), false).is_ok());
-        places.clear();
+        assert_eq!(shares.len(), 16 * 100, "the /48 around it");
+        assert_eq!(book.share(client("2001:db8:1:5500::1"), false).unwrap_err(), Refusal::NetworkFull);
+        assert!(book.share(client("2001:db8:2::1"), false).is_ok());
+        shares.clear();
         assert!(book.wide.is_empty() && book.clients.is_empty());
     }
 
@@ -321,7 +321,7 @@ mod tests {
     #[test]
     fn a_client_that_left_leaves_nothing_behind() {
         let book = book(9, 3);
-        drop([book.place(client("192.0.2.1"), false).unwrap(), book.place(client("192.0.2.1"), false).unwrap()]);
+        drop([book.share(client("192.0.2.1"), false).unwrap(), book.share(client("192.0.2.1"), false).unwrap()]);
         assert!(book.clients.is_empty());
     }
 
@@ -331,9 +331,9 @@ mod tests {
         let balancer = PeerAddr::from_socket(([10, 0, 0, 1], 4711).into());
         let (balancers, own) = (Source::of(balancer.ip()), Source::of([192, 0, 2, 1].into()));
         let slot = book.slot(Some(balancer)).unwrap();
-        let proxied = book.place(client("192.0.2.1"), true).unwrap();
-        let direct = book.place(client("192.0.2.1"), false).unwrap();
-        assert_eq!(book.place(client("192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
+        let proxied = book.share(client("192.0.2.1"), true).unwrap();
+        let direct = book.share(client("192.0.2.1"), false).unwrap();
+        assert_eq!(book.share(client("192.0.2.1"), false).unwrap_err(), Refusal::ClientFull);
         assert_eq!((book.connections_of(balancers), book.connections_of(own)), (1, 1));
         assert_eq!(book.clients(), [(own, 2)]);
         drop((slot, proxied, direct));

@@ -14,11 +14,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
 use crate::backend::BackendState;
+use crate::config::SMTP_PORT;
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
 
 use super::gate::{Entry, Gate, Parts};
-
-const SMTP_PORT: u16 = 25;
 
 /// A listener's door, for connections of the proof.
 #[derive(Debug)]

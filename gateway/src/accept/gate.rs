@@ -21,7 +21,7 @@ use crate::time::clock::now;
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
-use super::admission::{Admission, Place, Refusal};
+use super::admission::{Admission, Refusal, Share};
 
 /// How long accepting pauses when the system has no more file descriptors or memory.
 pub(super) const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -106,6 +106,7 @@ impl Gate {
         let Entry { settings, backend, tls, address, proxy_protocol_from } = entry;
         Self {
             worker: Arc::new(Worker {
+                listener: *address,
                 settings: settings.clone(),
                 backend: backend.clone(),
                 tls: tls.clone(),
@@ -149,8 +150,8 @@ impl Gate {
             tokio::spawn(serve_proxied(worker, stream, peer, delay, admit, (slot, alive)));
             return;
         }
-        match admission.place(ClientAddr::direct(peer), false) {
-            Ok(place) => serve_direct(worker, stream, peer, *destination, delay, (slot, place, alive)),
+        match admission.share(ClientAddr::direct(peer), false) {
+            Ok(share) => serve_direct(worker, stream, peer, *destination, delay, (slot, share, alive)),
             Err(refusal) => {
                 // Before the client hears of it, and tries again.
                 drop(slot);
@@ -160,11 +161,11 @@ impl Gate {
     }
 
     /// A client that a load balancer has named.
-    fn admit(&self, client: ClientAddr) -> Result<Place, Refusal> {
+    fn admit(&self, client: ClientAddr) -> Result<Share, Refusal> {
         if self.worker.verdicts.refuses(client.ip(), now()) {
             return Err(Refusal::Banned);
         }
-        self.admission.place(client, true)
+        self.admission.share(client, true)
     }
 
     fn refuse(&self, stream: &TcpStream, peer: PeerAddr, refusal: Refusal) {

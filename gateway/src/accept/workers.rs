@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::drive::{Drain, DrainState, Question, Roll, ask_sessions, wake_sessions};
+use crate::drive::{Drain, DrainState, Roll, SessionQuery, ask_sessions, wake_sessions};
 
 use super::accepting::Accepting;
 use super::pulse::{Beat, Pulse};
@@ -118,7 +118,7 @@ impl Workers {
 }
 
 /// A question to all sessions of a worker, and where the answer goes.
-type Call = (Question, oneshot::Sender<Roll>);
+type Call = (SessionQuery, oneshot::Sender<Roll>);
 
 /// Asks the sessions of all workers. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -126,7 +126,7 @@ pub struct Caller(Vec<mpsc::Sender<Call>>);
 
 impl Caller {
     /// Asks the sessions of all workers at once. Waits: not to be called on a runtime's own thread.
-    pub fn ask(&self, question: Question) -> Roll {
+    pub fn ask(&self, question: SessionQuery) -> Roll {
         let asked = self.0.iter().filter_map(|calls| {
             let (sender, answer) = oneshot::channel();
             // A worker that has ended has no sessions.

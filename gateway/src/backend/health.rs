@@ -39,11 +39,19 @@ pub async fn watch(
         let deadline = timeouts.connect + timeouts.handshake;
         let checked = match timeout(deadline, check(&backend, &hostname, sizes)).await {
             Ok(checked) => checked,
-            Err(_) => Err(format!("no answer from {} within {} s", backend.address, deadline.as_secs())),
+            Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
         backend.set_health(match checked {
             Ok(health) => health,
-            Err(problem) => Health { checked_at: Some(Instant::now()), problem: Some(problem), ..Health::default() },
+            Err(NotOpen::Busy(problem)) => Health {
+                healthy: backend.health().was_well(),
+                checked_at: Some(Instant::now()),
+                problem: Some(problem),
+                ..Health::default()
+            },
+            Err(fault) => {
+                Health { checked_at: Some(Instant::now()), problem: Some(fault.to_string()), ..Health::default() }
+            }
         });
         if let Some(first) = first.take() {
             // Whoever waited may have gone on without us.
@@ -55,28 +63,17 @@ pub async fn watch(
     }
 }
 
-async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<Health, String> {
+async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<Health, NotOpen> {
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
         debug!(%address, %error, "cannot be resolved");
     }
-    let stream = backend.connect().await.map_err(|error| format!("cannot connect to {address}: {error}"))?;
-    let mut session = match open(stream, backend, hostname).await {
-        Ok(session) => session,
-        Err(NotOpen::Down(problem)) => return Err(problem),
-        Err(NotOpen::Busy(problem)) => {
-            return Ok(Health {
-                healthy: backend.health().was_well(),
-                checked_at: Some(Instant::now()),
-                problem: Some(problem),
-                ..Health::default()
-            });
-        }
-    };
+    let stream = backend.connect().await.map_err(|error| NotOpen::Unreachable(address.clone(), error))?;
+    let mut session = open(stream, backend, hostname).await?;
     let dialect = Dialect::new(hostname, sizes, &session.record.offer, &session.record.keywords);
     backend.set_dialect(dialect);
-    session.quit().await.map_err(|error| not_smtp(address, &error))?;
+    session.quit().await.map_err(|error| NotOpen::NotSmtp(address.clone(), error))?;
     let Record { keywords, offer, .. } = &session.record;
 
     let offers_identity =
@@ -91,17 +88,29 @@ async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<H
     })
 }
 
-/// What is wrong, for people.
+/// Why no session of the gateway's own stood to its end, a sentence for people.
+#[derive(Debug, thiserror::Error)]
 enum NotOpen {
+    #[error("cannot connect to {0}: {1}")]
+    Unreachable(HostPort, #[source] io::Error),
+    #[error("no answer from {0} within {seconds} s", seconds = .1.as_secs())]
+    TooSlow(HostPort, Duration),
+    #[error("{0} spoke, but not as a mail server: {1}")]
+    NotSmtp(HostPort, #[source] io::Error),
+    #[error("{0}: no TLS with it, so all mail is answered 451: {1}")]
+    NoTls(HostPort, #[source] io::Error),
     /// It takes no connection now, but will.
+    #[error("{0}")]
     Busy(String),
-    Down(String),
+    /// The opening itself failed.
+    #[error("{0}")]
+    Failed(String),
 }
 
 /// Opens a session for the gateway itself, which tells of no client.
 async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
-    let lost = |error: io::Error| NotOpen::Down(not_smtp(address, &error));
+    let lost = |error: io::Error| NotOpen::NotSmtp(address.clone(), error);
     let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
     let script = Script {
         hostname,
@@ -123,14 +132,12 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
                     Some((code, text)) if session.record.banner_is_last() && is_busy(*code) => {
                         NotOpen::Busy(busy::sentence(address, *code, text))
                     }
-                    _ => NotOpen::Down(problem(&failure, backend, &session.record)),
+                    _ => NotOpen::Failed(problem(&failure, backend, &session.record)),
                 });
             }
             Progress::Secure(_) => {
                 if let Err(error) = backend.secure_stream(&mut session.stream).await {
-                    return Err(NotOpen::Down(format!(
-                        "{address}: no TLS with it, so all mail is answered 451: {error}"
-                    )));
+                    return Err(NotOpen::NoTls(address.clone(), error));
                 }
                 opening.secured(&script, &mut to_send)
             }
@@ -169,10 +176,6 @@ fn problem(failure: &Failure, backend: &BackendState, record: &Record) -> String
         Failure::Refused(_) | Failure::Unexpected => format!("{address} answers EHLO with {code} {text}"),
         Failure::NotSmtp => format!("{address} spoke, but not as a mail server"),
     }
-}
-
-fn not_smtp(address: &HostPort, error: &io::Error) -> String {
-    format!("{address} spoke, but not as a mail server: {error}")
 }
 
 fn no_xclient(address: &HostPort) -> String {

@@ -37,8 +37,8 @@ pub struct BackendState {
     pub identity: IdentityMode,
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
-    /// Begins TLS with it; the error is why it cannot, as a sentence.
-    connector: Option<Result<Connector, String>>,
+    /// Begins TLS with it, or why it cannot.
+    connector: Option<Result<Connector, ConnectorFault>>,
     connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     health: Mutex<Health>,
@@ -91,7 +91,7 @@ impl BackendState {
             address: backend.address.clone(),
             identity: backend.identity,
             tls: backend.tls,
-            connector: connector(backend).map(|made| made.map_err(|fault| fault.to_string())),
+            connector: connector(backend),
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             health: Mutex::default(),
@@ -354,7 +354,7 @@ impl BackendState {
     pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
         match &self.connector {
             Some(Ok(connector)) => stream.secure(connector).await,
-            Some(Err(why)) => Err(io::Error::other(why.clone())),
+            Some(Err(fault)) => Err(io::Error::other(fault.to_string())),
             None => Err(io::Error::other("TLS was not asked for")),
         }
     }

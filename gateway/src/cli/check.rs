@@ -12,14 +12,14 @@ use super::socket::shown;
 
 /// What a monitoring system makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
+enum ServiceState {
     Ok,
     Warning,
     Critical,
     Unknown,
 }
 
-impl Verdict {
+impl ServiceState {
     fn word(self) -> &'static str {
         match self {
             Self::Ok => "OK",
@@ -37,21 +37,21 @@ pub(super) fn check(socket: &Path) -> Result<u8, Failure> {
     Ok(verdict as u8)
 }
 
-fn judge(status: Result<Status, AskError>) -> (Verdict, String) {
+fn judge(status: Result<Status, AskError>) -> (ServiceState, String) {
     let status = match status {
         Ok(status) => status,
         // A gateway that does not run takes no mail; one that cannot be asked may.
-        Err(error @ AskError::NotRunning(_)) => return (Verdict::Critical, one_line(&error.to_string())),
-        Err(error) => return (Verdict::Unknown, one_line(&error.to_string())),
+        Err(error @ AskError::NotRunning(_)) => return (ServiceState::Critical, one_line(&error.to_string())),
+        Err(error) => return (ServiceState::Unknown, one_line(&error.to_string())),
     };
     let verdict = match status.problems.first().map(|problem| problem.severity) {
-        None => Verdict::Ok,
-        Some(Severity::Warning) => Verdict::Warning,
-        Some(Severity::Critical) => Verdict::Critical,
+        None => ServiceState::Ok,
+        Some(Severity::Warning) => ServiceState::Warning,
+        Some(Severity::Critical) => ServiceState::Critical,
     };
     let words = |problem: &Problem| one_line(&problem.what);
     let what = match verdict {
-        Verdict::Ok => {
+        ServiceState::Ok => {
             format!("{} sessions, {} messages accepted", status.sessions.active, status.messages.accepted_total)
         }
         _ => status.problems.iter().map(words).collect::<Vec<_>>().join("; "),
@@ -96,22 +96,22 @@ mod tests {
     fn what_monitoring_is_told() {
         let numbers = "sessions=1;18000;20000;0;20000 messages=4c rejected=5c deferred=6c refusals=3c bans=0";
         for (status, verdict, text) in [
-            (Ok(with(&[])), Verdict::Ok, format!("1 sessions, 4 messages accepted | {numbers}")),
-            (Ok(with(&[(Severity::Warning, "a|b\nc")])), Verdict::Warning, format!("a/b c | {numbers}")),
+            (Ok(with(&[])), ServiceState::Ok, format!("1 sessions, 4 messages accepted | {numbers}")),
+            (Ok(with(&[(Severity::Warning, "a|b\nc")])), ServiceState::Warning, format!("a/b c | {numbers}")),
             (
                 Ok(with(&[(Severity::Critical, "open"), (Severity::Warning, "full")])),
-                Verdict::Critical,
+                ServiceState::Critical,
                 format!("open; full | {numbers}"),
             ),
             (
                 Err(AskError::NotAnswered("uid 5 may not ask".into())),
-                Verdict::Unknown,
+                ServiceState::Unknown,
                 "the gateway refuses: uid 5 may not ask".into(),
             ),
         ] {
             assert_eq!(judge(status), (verdict, text));
         }
         let (verdict, text) = judge(Err(AskError::NotRunning("control.sock".into())));
-        assert!(verdict == Verdict::Critical && text.starts_with("no gateway answers"), "{text}");
+        assert!(verdict == ServiceState::Critical && text.starts_with("no gateway answers"), "{text}");
     }
 }

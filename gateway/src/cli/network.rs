@@ -33,7 +33,7 @@ enum NetworkVerb {
 }
 
 /// A backend at one of its addresses.
-struct Place {
+struct Target {
     backend: String,
     rule: Rule,
     /// This host's address on the way there.
@@ -43,12 +43,12 @@ struct Place {
 pub(super) fn network(arguments: &NetworkArguments) -> Result<(), Failure> {
     match &arguments.verb {
         NetworkVerb::Show(ConfigArgument { config }) => {
-            let places = places(&load(config)?)?;
-            print!("{}", page(&places, present));
+            let targets = targets(&load(config)?)?;
+            print!("{}", page(&targets, present));
             Ok(())
         }
         NetworkVerb::Up(ConfigArgument { config }) => {
-            let wanted: Vec<_> = places(&load(config)?)?.into_iter().map(|place| place.rule).collect();
+            let wanted: Vec<_> = targets(&load(config)?)?.into_iter().map(|target| target.rule).collect();
             reconcile(&wanted)
         }
         NetworkVerb::Down(_) => reconcile(&[]),
@@ -78,17 +78,17 @@ fn present(family: Family) -> Option<State> {
     Some((rules.into_iter().filter_map(|present| present.rule).collect(), routed))
 }
 
-fn places(config: &Config) -> Result<Vec<Place>, Failure> {
-    let mut places: Vec<Place> = Vec::new();
+fn targets(config: &Config) -> Result<Vec<Target>, Failure> {
+    let mut targets: Vec<Target> = Vec::new();
     for backend in config.backends.iter().filter(|backend| backend.identity.is_transparent()) {
         for address in addresses(backend)? {
             let rule = Rule { source: address.ip(), port: address.port() };
-            if places.iter().all(|place| place.rule != rule) {
-                places.push(Place { backend: backend.name.clone(), rule, gateway: own_address(address) });
+            if targets.iter().all(|target| target.rule != rule) {
+                targets.push(Target { backend: backend.name.clone(), rule, gateway: own_address(address) });
             }
         }
     }
-    Ok(places)
+    Ok(targets)
 }
 
 fn addresses(backend: &Backend) -> Result<Vec<SocketAddr>, Failure> {
@@ -112,15 +112,15 @@ fn own_address(towards: SocketAddr) -> Option<IpAddr> {
 }
 
 /// The page of `show`. `present` tells what is there, unless that cannot be known.
-fn page(places: &[Place], present: impl Fn(Family) -> Option<State>) -> String {
-    if places.is_empty() {
+fn page(targets: &[Target], present: impl Fn(Family) -> Option<State>) -> String {
+    if targets.is_empty() {
         return "No backend has identity = \"transparent\": nothing is needed.\n".to_owned();
     }
     let mut page = "On this host, so that answers to clients come to the gateway (`smtp-gateway network up` does it, `down` undoes \
                     it):\n\n"
         .to_owned();
     for family in [Family::V4, Family::V6] {
-        let of_family = || places.iter().filter(|place| Family::of(place.rule.source) == family);
+        let of_family = || targets.iter().filter(|target| Family::of(target.rule.source) == family);
         if of_family().next().is_none() {
             continue;
         }
@@ -131,12 +131,12 @@ fn page(places: &[Place], present: impl Fn(Family) -> Option<State>) -> String {
             None => "not known",
         };
         line(&mut page, &format!("  {}    # {}", rules::add_route(family), state(&|(_, routed)| *routed)));
-        for Place { rule, .. } in of_family() {
+        for Target { rule, .. } in of_family() {
             line(&mut page, &format!("  {}    # {}", rules::add_rule(rule), state(&|(rules, _)| rules.contains(rule))));
         }
     }
-    for place in places.iter().filter(|place| place.gateway != Some(place.rule.source)) {
-        there(&mut page, place);
+    for target in targets.iter().filter(|target| target.gateway != Some(target.rule.source)) {
+        there(&mut page, target);
     }
     page.push_str(
         "\nThat port then answers nobody outside the mail server's own network but through the gateway, and nobody inside it \
@@ -147,7 +147,7 @@ fn page(places: &[Place], present: impl Fn(Family) -> Option<State>) -> String {
 }
 
 /// What a backend's own host needs. On Linux its own networks are left as they are, as they are by a default gateway.
-fn there(page: &mut String, Place { backend, rule: Rule { source, port }, gateway }: &Place) {
+fn there(page: &mut String, Target { backend, rule: Rule { source, port }, gateway }: &Target) {
     let family = Family::of(*source);
     let own = gateway.map_or_else(|| "this host".to_owned(), |own| own.to_string());
     let before = TABLE - 1;
@@ -173,16 +173,16 @@ fn line(page: &mut String, text: &str) {
 mod tests {
     use super::*;
 
-    fn place(source: &str, gateway: &str) -> Place {
+    fn target(source: &str, gateway: &str) -> Target {
         let rule = Rule { source: source.parse().unwrap(), port: 25 };
-        Place { backend: "exchange".into(), rule, gateway: Some(gateway.parse().unwrap()) }
+        Target { backend: "exchange".into(), rule, gateway: Some(gateway.parse().unwrap()) }
     }
 
     #[test]
     fn the_page_says_what_is_there_and_what_is_not() {
-        let places = [place("10.0.0.25", "10.0.0.2"), place("fd00::25", "fd00::2")];
-        let page = page(&places, |family| match family {
-            Family::V4 => Some((vec![places[0].rule.clone()], true)),
+        let targets = [target("10.0.0.25", "10.0.0.2"), target("fd00::25", "fd00::2")];
+        let page = page(&targets, |family| match family {
+            Family::V4 => Some((vec![targets[0].rule.clone()], true)),
             Family::V6 => Some((Vec::new(), false)),
         });
         let expected = "\

@@ -85,7 +85,7 @@ words! {
         Native = "native",
         /// Generic or off.
         Generic = "generic",
-        /// Off.
+        /// No program on any card.
         Off = "off",
     }
 }

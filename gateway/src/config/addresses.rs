@@ -11,13 +11,13 @@ use super::read::{Complaint, Read};
 use super::values::text;
 
 /// Where a backend listens if nothing else is said, and DNS.
-const SMTP_PORT: u16 = 25;
+pub(crate) const SMTP_PORT: u16 = 25;
 const DNS_PORT: u16 = 53;
 
 /// `host:port`, `192.0.2.1:25`, `[2001:db8::1]:25`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HostPort {
-    /// An address.
+    /// An IP address with its port: nothing is resolved.
     Address(SocketAddr),
     /// A name to resolve, all its addresses tried in turn.
     Name(String, u16),

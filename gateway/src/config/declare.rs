@@ -102,17 +102,17 @@ pub(super) trait Word: Copy + 'static {
 }
 
 /// A declared key's value, or its default.
-pub(super) fn key<T>(section: &mut Section<'_, '_, '_>, key: &'static str, default: T, reader: impl Reader<T>) -> T {
+pub(super) fn key<T>(section: &mut Section<'_, '_, '_>, key: &'static str, default: T, reader: impl KeyReader<T>) -> T {
     reader.read(section, key).unwrap_or(default)
 }
 
 /// How a key's value is read: by any function from a value to what it means, or by one of the shapes below.
-pub(super) trait Reader<T> {
+pub(super) trait KeyReader<T> {
     /// `None` if it is not there, or faulty; then that was reported.
     fn read(self, section: &mut Section<'_, '_, '_>, key: &'static str) -> Option<T>;
 }
 
-impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<T> for F {
+impl<T, F: Fn(&DeValue<'_>) -> Read<T>> KeyReader<T> for F {
     fn read(self, section: &mut Section<'_, '_, '_>, key: &'static str) -> Option<T> {
         section.optional(key, self).map(|located| located.value)
     }
@@ -121,7 +121,7 @@ impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<T> for F {
 /// A list whose elements are all read the same way.
 pub(super) struct Each<F>(pub(super) F);
 
-impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<Vec<T>> for Each<F> {
+impl<T, F: Fn(&DeValue<'_>) -> Read<T>> KeyReader<Vec<T>> for Each<F> {
     fn read(self, section: &mut Section<'_, '_, '_>, key: &'static str) -> Option<Vec<T>> {
         section.list(key, self.0).map(|list| list.value)
     }
@@ -130,7 +130,7 @@ impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<Vec<T>> for Each<F> {
 /// A value that has no default, and may be left out.
 pub(super) struct Maybe<F>(pub(super) F);
 
-impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<Option<T>> for Maybe<F> {
+impl<T, F: Fn(&DeValue<'_>) -> Read<T>> KeyReader<Option<T>> for Maybe<F> {
     fn read(self, section: &mut Section<'_, '_, '_>, key: &'static str) -> Option<Option<T>> {
         section.optional(key, self.0).map(|located| Some(located.value))
     }
@@ -139,7 +139,7 @@ impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<Option<T>> for Maybe<F> {
 /// A value that must be there; the text is an example to write, quotes included.
 pub(super) struct Required<F>(pub(super) &'static str, pub(super) F);
 
-impl<T, F: Fn(&DeValue<'_>) -> Read<T>> Reader<T> for Required<F> {
+impl<T, F: Fn(&DeValue<'_>) -> Read<T>> KeyReader<T> for Required<F> {
     fn read(self, section: &mut Section<'_, '_, '_>, key: &'static str) -> Option<T> {
         section.required(key, self.0, self.1).map(|located| located.value)
     }

@@ -62,13 +62,13 @@ impl std::error::Error for Fault {}
 
 /// A text and its name; finds lines and columns.
 #[derive(Debug)]
-pub(super) struct Source<'t> {
+pub(super) struct NamedText<'t> {
     name: &'t str,
     text: &'t str,
     line_starts: Vec<usize>,
 }
 
-impl<'t> Source<'t> {
+impl<'t> NamedText<'t> {
     pub(super) fn new(name: &'t str, text: &'t str) -> Self {
         let line_ends = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let line_starts = std::iter::once(0).chain(line_ends.map(|(at, _)| at + 1)).collect();
@@ -153,7 +153,7 @@ pub(super) type Key = (&'static str, &'static str);
 /// Where faults are gathered.
 #[derive(Debug)]
 pub(super) struct Report<'t> {
-    source: Source<'t>,
+    source: NamedText<'t>,
     /// Where the text is no TOML, in order; what was read there anyway deserves no second complaint.
     broken: Vec<Span>,
     faults: Vec<(usize, Fault)>,
@@ -166,7 +166,7 @@ pub(super) struct Report<'t> {
 
 impl<'t> Report<'t> {
     /// `broken`: where the text is no TOML, why, and the mend; in order.
-    pub(super) fn new(source: Source<'t>, broken: Vec<(Span, String, String)>) -> Self {
+    pub(super) fn new(source: NamedText<'t>, broken: Vec<(Span, String, String)>) -> Self {
         let spans = broken.iter().map(|(span, ..)| span.clone()).collect();
         let mut report =
             Self { source, broken: spans, faults: Vec::new(), missing: Vec::new(), elsewhere: Vec::new(), unlisted: 0 };
@@ -215,7 +215,7 @@ impl<'t> Report<'t> {
     }
 
     /// A fault of a file that this one names.
-    pub(super) fn elsewhere(&mut self, source: &Source<'_>, span: &Span, message: String, help: String) {
+    pub(super) fn elsewhere(&mut self, source: &NamedText<'_>, span: &Span, message: String, help: String) {
         if self.elsewhere.len() < FAULTS_MAX {
             self.elsewhere.push(source.fault(span, message, help));
         } else {

@@ -129,7 +129,7 @@ impl IdentityMode {
 words! {
     /// `backend.tls`: whether the connection to the backend is encrypted.
     pub enum BackendTls {
-        /// Never.
+        /// Everything is said in clear.
         Off = "off",
         /// Where the backend offers STARTTLS.
         Opportunistic = "opportunistic",

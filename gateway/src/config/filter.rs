@@ -34,21 +34,14 @@ pub struct LogFilter {
 }
 
 /// What is wrong with a filter: a part of it, and what to write.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}; {help}")]
 pub struct FilterError {
     /// What is wrong.
     pub message: String,
     /// What to write instead.
     pub help: String,
 }
-
-impl fmt::Display for FilterError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}; {}", self.message, self.help)
-    }
-}
-
-impl std::error::Error for FilterError {}
 
 impl From<LogLevel> for LogFilter {
     fn from(level: LogLevel) -> Self {

@@ -29,6 +29,7 @@ mod values;
 
 pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
+pub(crate) use self::addresses::SMTP_PORT;
 pub use self::diagnostics::Fault;
 pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind, Service};
 pub use self::filter::{FilterError, LogFilter, LogLevel};

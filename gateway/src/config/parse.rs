@@ -8,7 +8,7 @@ use std::string::FromUtf8Error;
 
 use toml::de::DeTable;
 
-use super::diagnostics::{Fault, Report, Source};
+use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::{
     Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, proof, relay, sections,
@@ -52,7 +52,7 @@ fn not_utf8(name: &str, error: &FromUtf8Error) -> Fault {
     let at = error.utf8_error().valid_up_to();
     let text = String::from_utf8_lossy(error.as_bytes());
     let message = "this is no UTF-8".to_owned();
-    Source::new(name, &text).fault(&(at..at), message, "save the file as UTF-8, or write ASCII only".to_owned())
+    NamedText::new(name, &text).fault(&(at..at), message, "save the file as UTF-8, or write ASCII only".to_owned())
 }
 
 /// Checks a text. `file_name` is what faults name, and relative paths in the text start in its directory.
@@ -67,7 +67,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Config, Vec<Fault>> {
 pub(super) fn walk(text: &str, file_name: &str) -> (Result<Config, Vec<Fault>>, Keys) {
     let (tree, errors) = DeTable::parse_recoverable(text);
     let syntax = syntax::explain(text, &errors);
-    let mut report = Report::new(Source::new(file_name, text), syntax.faults);
+    let mut report = Report::new(NamedText::new(file_name, text), syntax.faults);
     let mut keys = Keys::default();
     if !syntax.tree_is_sound {
         return (Err(report.finish()), keys);

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::addresses::network;
 use super::declare::{Each, table, words};
-use super::diagnostics::{Report, Source, Span, quoted};
+use super::diagnostics::{NamedText, Report, Span, quoted};
 use super::files;
 use super::read::{Located, Section, kind_of};
 use super::values::word;
@@ -130,7 +130,7 @@ fn domain_file(name: &str, place: &Span, directory: &Path, domains: &mut DomainS
     };
     let shown = path.to_string_lossy();
     let text = String::from_utf8_lossy(&bytes);
-    let source = Source::new(&shown, &text);
+    let source = NamedText::new(&shown, &text);
     let mut any = false;
     let mut line_start = 0;
     for line in text.split_inclusive('\n') {

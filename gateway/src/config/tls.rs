@@ -55,7 +55,7 @@ words! {
         Ca = "ca",
         /// One with a key in `tls_pins`.
         Pin = "pin",
-        /// Anybody's.
+        /// Any certificate, whoever's: the connection is encrypted, and the backend not known to be the backend.
         None = "none",
     }
 }

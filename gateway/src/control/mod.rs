@@ -28,11 +28,12 @@ pub(crate) use live::render_event_short;
 pub use live::{EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
 pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
+pub use request::{Request, RequestError, RequestFault};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
     BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
-    MessageTotals, Problem, Proof, ProofState, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals, Severity,
-    Status, TopList, TopSource, XdpMode, XdpStatus,
+    MessageTotals, Problem, ProofState, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals,
+    Severity, Status, TopList, TopSource, XdpStatus,
 };
 pub use status_page::render;
 #[cfg(test)]

@@ -23,10 +23,10 @@ use crate::config::Control;
 use crate::observe::{events, trace};
 
 use super::not_done::NotDone;
-use super::request::{Request, ban_length, ban_reason, canonical};
+use super::request::{Request, RequestError};
 use super::{
     BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
-    Renewal, SESSIONS_MAX, SessionList, SessionStatus, Status, TOP_MAX, TopList, TraceList,
+    Renewal, SessionList, SessionStatus, Status, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -230,7 +230,7 @@ async fn converse(
         let limit = u64::try_from(if may_renew { RENEWAL_MAX } else { REQUEST_MAX }).unwrap_or(u64::MAX);
         timeout(REQUEST_TIMEOUT, BufReader::new((&mut stream).take(limit)).read_line(&mut line)).await??;
         drop(unasked);
-        match serde_json::from_str(&line) {
+        match Request::read(&line) {
             Ok(Request::Renew(_)) if !may_renew => {
                 json!({ "refused": "only root and the gateway's own user hand certificates over" }).to_string()
             }
@@ -240,7 +240,8 @@ async fn converse(
                 let answered = tokio::task::spawn_blocking(move || (answer(request, &*answers), permit));
                 answered.await.map_err(io::Error::other)?.0?
             }
-            Err(error) => json!({ "error": format!("not understood: {error}") }).to_string(),
+            Err(error @ RequestError::NotUnderstood(_)) => json!({ "error": error.to_string() }).to_string(),
+            Err(error @ RequestError::Refused(_)) => json!({ "refused": error.to_string() }).to_string(),
         }
     } else {
         json!({ "error": format!("uid {uid} may not ask; add it to `control.allowed_uids`") }).to_string()
@@ -253,17 +254,17 @@ async fn converse(
 fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String> {
     match request {
         Request::Status => serde_json::to_string(&answers.status()),
-        Request::Ban { network, seconds, reason } => or_refusal(ban(answers, network, seconds, &reason)),
-        Request::Unban { network } => {
-            or_refusal(canonical(network).map_err(NotDone::new).and_then(|network| answers.unban(network)))
+        Request::Ban { network, seconds, reason } => {
+            or_refusal(answers.ban(network, Duration::from_secs(seconds), &reason))
         }
+        Request::Unban { network } => or_refusal(answers.unban(network)),
         Request::Bans => serde_json::to_string(&answers.bans()),
         Request::Reload => serde_json::to_string(&answers.reload()),
-        Request::Top { limit } => serde_json::to_string(&answers.top(limit.min(TOP_MAX))),
+        Request::Top { limit } => serde_json::to_string(&answers.top(limit)),
         Request::Events { after } => {
             serde_json::to_string(&EventList { events: events::journal().since(after, events::KEPT_MAX) })
         }
-        Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit.min(SESSIONS_MAX))),
+        Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit)),
         Request::Kill { session } => or_refusal(answers.kill(session)),
         Request::Trace { network, after } => or_refusal(follow(network, after)),
         Request::Renew(renewal) => or_refusal(answers.renew(&renewal)),
@@ -278,18 +279,10 @@ fn or_refusal<T: Serialize>(done: Result<T, NotDone>) -> serde_json::Result<Stri
     }
 }
 
-fn ban(answers: &impl Answers, network: IpNet, seconds: u64, reason: &str) -> Result<BanStatus, NotDone> {
-    let network = canonical(network).map_err(NotDone::new)?;
-    let length = ban_length(seconds).map_err(NotDone::new)?;
-    let reason = ban_reason(reason).map_err(NotDone::new)?;
-    answers.ban(network, length, &reason)
-}
-
 /// Lines of one answer to `trace`.
 const TRACE_MAX: usize = 1000;
 
 fn follow(network: IpNet, after: Option<u64>) -> Result<TraceList, NotDone> {
-    let network = canonical(network).map_err(NotDone::new)?;
     let last = trace::last();
     if !trace::follow(network.trunc()) {
         let why = "as many clients are followed as there may be; end another `trace` first";

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::Mode;
+
 pub use crate::proof::State as ProofState;
 
 use super::CertificateStatus;
@@ -183,7 +185,7 @@ pub struct BackendStatus {
     /// What it was learned to offer; `None` until it has answered.
     pub dialect: Option<DialectStatus>,
     /// The relay proof.
-    pub proof: Proof,
+    pub proof: ProofStatus,
 }
 
 /// What a backend was learned to offer.
@@ -203,7 +205,7 @@ pub struct DialectStatus {
 
 /// What the relay proof found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proof {
+pub struct ProofStatus {
     /// The verdict.
     pub state: ProofState,
     /// Seconds since 1970, UTC.
@@ -216,7 +218,7 @@ pub struct Proof {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct XdpStatus {
     /// What is really attached.
-    pub mode: XdpMode,
+    pub mode: Mode,
     /// Where.
     pub interfaces: Vec<InterfaceStatus>,
     /// What of the configuration could not be had, and what to do.
@@ -246,25 +248,13 @@ pub struct XdpStatus {
     pub bans: u64,
 }
 
-/// How a program is attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum XdpMode {
-    /// In the card's driver.
-    Native,
-    /// Behind it, which costs more.
-    Generic,
-    /// Not at all.
-    Off,
-}
-
 /// One interface.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
     /// How the program is attached there, now.
-    pub mode: XdpMode,
+    pub mode: Mode,
     /// What is not as it was asked for, and what to do.
     pub problem: Option<String>,
 }
@@ -313,7 +303,6 @@ pub struct BanStatus {
 #[serde(rename_all = "kebab-case")]
 pub enum BannedBy {
     /// The source's own doing.
-    #[serde(rename = "findings")]
     Offences,
     /// An administrator's.
     Administrator,
@@ -332,27 +321,16 @@ pub struct BanList {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TopList {
     /// What is really attached; while it is `off`, only `active` is counted.
-    pub mode: XdpMode,
+    pub mode: Mode,
     /// The busiest first.
     pub sources: Vec<TopSource>,
-}
-
-impl XdpMode {
-    /// As it is written.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Native => "native",
-            Self::Generic => "generic",
-            Self::Off => "off",
-        }
-    }
 }
 
 impl XdpStatus {
     /// Nothing is attached.
     pub fn off() -> Self {
         Self {
-            mode: XdpMode::Off,
+            mode: Mode::Off,
             interfaces: Vec::new(),
             problem: None,
             packets_total: 0,

@@ -2,16 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::observe::show::{printable, span};
+use crate::kernel::Mode;
+use crate::observe::show::{BOLD, PLAIN, RED, printable, span};
 use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
-use super::{BackendStatus, CertificateStatus, Problem, Proof, ProofState, Status, XdpMode};
-
-const RED: &str = "\x1b[31m";
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
+use super::{BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, Status};
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
@@ -53,8 +50,8 @@ pub fn render(status: &Status, colour: bool) -> String {
         proofs.run_total, proofs.found_total, proofs.inconclusive_total
     ));
     match xdp.mode {
-        XdpMode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
-        XdpMode::Native | XdpMode::Generic => {
+        Mode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
+        Mode::Native | Mode::Generic => {
             let on = xdp.interfaces.iter().map(|i| format!("{} {}", printable(&i.name), i.mode.as_str()));
             let monitor = if xdp.monitor_only { ", drops nothing (monitor only)" } else { "" };
             line(format_args!("kernel     {}{monitor}", on.collect::<Vec<_>>().join(", ")));
@@ -138,7 +135,7 @@ fn certificate(status: &CertificateStatus) -> [String; 4] {
 }
 
 /// The verdict, and how old it is.
-fn proof(proof: &Proof) -> String {
+fn proof(proof: &ProofStatus) -> String {
     let state = match proof.state {
         ProofState::Open => "OPEN RELAY",
         ProofState::Latent => "LATENT",
@@ -170,7 +167,7 @@ pub(super) mod tests {
             problem: problem.map(Into::into),
             identity: identity.into(),
             dialect: None,
-            proof: Proof { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
+            proof: ProofStatus { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
     }
 
@@ -264,7 +261,7 @@ old       192.0.2.25:25  none      unhealthy  never run
         let mut status = status();
         let now = since_1970().as_secs();
         status.backends[0].proof =
-            Proof { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
+            ProofStatus { state: ProofState::Open, checked_at: Some(now - 130), findings: vec!["it relays".into()] };
         let page = render(&status, true);
         assert!(page.contains("OPEN RELAY, 2 min 10 s ago"), "{page}");
         assert!(page.contains("  \x1b[31m! it relays\x1b[0m\n"), "{page}");

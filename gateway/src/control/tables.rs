@@ -1,9 +1,10 @@
 //! `bans`, `top` and `sessions` as tables.
 
+use crate::kernel::Mode;
 use crate::observe::show::span;
 use crate::observe::table::Table;
 
-use super::{BanList, BannedBy, SessionList, TopList, XdpMode};
+use super::{BanList, BannedBy, SessionList, TopList};
 
 /// The table of bans, for a terminal (`colour`) or a file.
 pub fn render_bans(list: &BanList, colour: bool) -> String {
@@ -13,7 +14,7 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
     }
     let rows = bans.iter().map(|ban| {
         let by = match ban.by {
-            BannedBy::Offences => "findings",
+            BannedBy::Offences => "offences",
             BannedBy::Administrator => "administrator",
         };
         [
@@ -32,7 +33,7 @@ pub fn render_bans(list: &BanList, colour: bool) -> String {
 /// The table of sources, for a terminal (`colour`) or a file.
 pub fn render_top(list: &TopList, colour: bool) -> String {
     let TopList { mode, sources } = list;
-    if *mode == XdpMode::Off {
+    if *mode == Mode::Off {
         let rows = sources.iter().map(|source| [source.address.clone(), source.active.to_string()]);
         let table = Table::new(["SOURCE", "SESSIONS"], rows).page(colour);
         return format!("the kernel side is off: packets are not counted\n\n{table}");
@@ -73,7 +74,7 @@ mod tests {
     use super::*;
 
     fn bans() -> BanList {
-        let findings = BanStatus {
+        let by_offences = BanStatus {
             address: "192.0.2.1".into(),
             reason: "10 × relay attempt".into(),
             by: BannedBy::Offences,
@@ -89,9 +90,9 @@ mod tests {
             by: BannedBy::Administrator,
             until: 90_000,
             packets_dropped: 12_345,
-            ..findings.clone()
+            ..by_offences.clone()
         };
-        BanList { now: 1090, bans: vec![findings, by_hand] }
+        BanList { now: 1090, bans: vec![by_offences, by_hand] }
     }
 
     fn source(address: &str, syn: u64, active: u64) -> TopSource {
@@ -102,7 +103,7 @@ mod tests {
     fn the_table_of_bans() {
         let expected = "\
 BANNED         BY             SINCE         LEFT       REFUSED  DROPPED  WHY
-192.0.2.1      findings       1 min 30 s ago  8 min 30 s  7  0  10 × relay attempt
+192.0.2.1      offences       1 min 30 s ago  8 min 30 s  7  0  10 × relay attempt
 ";
         let page = render_bans(&bans(), false);
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -116,7 +117,7 @@ BANNED         BY             SINCE         LEFT       REFUSED  DROPPED  WHY
     #[test]
     fn the_table_of_sources() {
         let sources = vec![source("192.0.2.1", 3, 2), source("2001:db8::/64", 1, 0)];
-        let off = TopList { mode: XdpMode::Off, sources };
+        let off = TopList { mode: Mode::Off, sources };
         let expected = "\
 the kernel side is off: packets are not counted
 
@@ -130,7 +131,7 @@ SOURCE         SESSIONS
     #[test]
     fn bans_come_back_from_json() {
         let json = serde_json::to_value(bans()).unwrap();
-        assert_eq!(json["bans"][0]["by"], "findings");
+        assert_eq!(json["bans"][0]["by"], "offences");
         assert_eq!(serde_json::from_value::<BanList>(json).unwrap(), bans());
     }
 }

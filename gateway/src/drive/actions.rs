@@ -1,5 +1,7 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
+use tracing::Span;
+
 use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
@@ -71,7 +73,9 @@ impl SessionTask {
     }
 
     /// Counts a message, tells the log of it, and the verdicts if it was delivered.
-    fn message_over(&self, report: &MessageReport) {
+    fn message_over(&mut self, report: &MessageReport) {
+        let span = self.spans.as_mut().map(|spans| spans.end_message(report));
+        let _entered = span.map(Span::entered);
         let Worker { backend, counters, verdicts, .. } = &*self.worker;
         let outcome = match report.outcome {
             MessageOutcome::Accepted => counters::MessageOutcome::Accepted,

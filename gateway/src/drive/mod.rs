@@ -21,11 +21,12 @@ mod opening;
 mod questions;
 mod roll;
 mod shown;
+mod spans;
 mod task;
 mod timer;
 mod worker;
 
-pub use roll::{Question, Roll, SessionLine, ask_sessions};
+pub use roll::{Roll, SessionLine, SessionQuery, ask_sessions};
 pub use worker::{ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
 pub(crate) use opening::{serve_direct, serve_proxied};

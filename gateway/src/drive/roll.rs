@@ -16,15 +16,15 @@ const ROUNDS_MAX: usize = 1000;
 
 /// What is asked of every session.
 #[derive(Debug, Clone, Copy)]
-pub enum Question {
-    /// What each is doing; so many answers are enough.
+pub enum SessionQuery {
+    /// What each is doing.
     All {
-        /// Answers.
+        /// So many sessions are enough.
         limit: usize,
     },
     /// That this one says what it is doing, and ends.
     End {
-        /// Its id.
+        /// As the log and `sessions` have it.
         session: u64,
     },
 }
@@ -64,7 +64,7 @@ pub struct Roll {
 }
 
 struct Asked {
-    question: Question,
+    question: SessionQuery,
     lines: BTreeMap<u64, SessionLine>,
     /// Who has answered: a session is called again whenever another worker's sessions are.
     answered: HashSet<u64>,
@@ -75,7 +75,7 @@ thread_local! {
 }
 
 /// Asks every session of this thread. One question at a time.
-pub async fn ask_sessions(question: Question, state: &DrainState) -> Roll {
+pub async fn ask_sessions(question: SessionQuery, state: &DrainState) -> Roll {
     ASKED.with(|asked| *asked.borrow_mut() = Some(Asked::new(question)));
     state.call();
     let wakers = wakers();
@@ -87,7 +87,7 @@ pub async fn ask_sessions(question: Question, state: &DrainState) -> Roll {
     }
     // Some may have ended meanwhile, so that not all answer.
     for _ in 0..ROUNDS_MAX {
-        if answered() >= expected || matches!(question, Question::End { .. }) && answered() > 0 {
+        if answered() >= expected || matches!(question, SessionQuery::End { .. }) && answered() > 0 {
             break;
         }
         tokio::task::yield_now().await;
@@ -104,7 +104,7 @@ pub(super) fn answer(id: u64, line: impl FnOnce() -> SessionLine) -> bool {
         let mut asked = asked.borrow_mut();
         let Some(Asked { question, lines, answered }) = asked.as_mut() else { return false };
         match *question {
-            Question::All { limit } => {
+            SessionQuery::All { limit } => {
                 if answered.insert(id) {
                     lines.insert(id, line());
                     if lines.len() > limit {
@@ -113,18 +113,18 @@ pub(super) fn answer(id: u64, line: impl FnOnce() -> SessionLine) -> bool {
                 }
                 false
             }
-            Question::End { session } if session == id => {
+            SessionQuery::End { session } if session == id => {
                 answered.insert(id);
                 lines.insert(id, line());
                 true
             }
-            Question::End { .. } => false,
+            SessionQuery::End { .. } => false,
         }
     })
 }
 
 impl Asked {
-    fn new(question: Question) -> Self {
+    fn new(question: SessionQuery) -> Self {
         Self { question, lines: BTreeMap::new(), answered: HashSet::new() }
     }
 }

@@ -27,6 +27,7 @@ use super::closing::Closing;
 use super::encrypted;
 use super::questions::Questions;
 use super::roll;
+use super::spans::Spans;
 use super::timer::Timer;
 use super::worker::{Drain, Notice, Worker, register};
 
@@ -43,6 +44,8 @@ pub(crate) struct SessionTask {
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
     pub(super) questions: Questions,
+    /// Where somebody sees them.
+    pub(super) spans: Option<Box<Spans>>,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
     pub(super) closing: Closing,
@@ -70,8 +73,10 @@ impl SessionTask {
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         Self {
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id,
+            spans: Spans::new(id, client_addr, worker.listener),
             timer: Timer::new(session.deadline()),
             worker,
             session,
@@ -417,6 +422,7 @@ impl Future for SessionTask {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
+        let _entered = task.spans.as_mut().map(|spans| spans.enter(&task.session));
         with_scratch(|scratch| task.drive(cx, scratch))
     }
 }

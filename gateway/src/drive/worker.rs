@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::Waker;
@@ -21,13 +21,15 @@ use crate::verdicts::Verdicts;
 /// Everything a session needs, for one listener on one worker.
 #[derive(Debug)]
 pub struct Worker {
+    /// Where its clients connect to.
+    pub listener: SocketAddr,
     /// The listener's settings.
     pub settings: Arc<Settings>,
     /// The listener's backend.
     pub backend: Arc<BackendState>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
-    /// Reverse DNS.
+    /// Looks names of clients up (reverse DNS).
     pub names: Names,
     /// Who is banned, and for what.
     pub verdicts: Arc<Verdicts>,
@@ -46,7 +48,7 @@ pub struct Worker {
 /// How the clients of a listener get TLS.
 #[derive(Debug, Clone)]
 pub struct ClientTls {
-    /// Begins it.
+    /// What makes a connection's TLS.
     pub acceptor: Acceptor,
     /// From the first byte; otherwise by STARTTLS.
     pub implicit: bool,
@@ -107,11 +109,11 @@ impl Shortage {
 /// How far the way down is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Drain {
-    /// Not on it.
+    /// The gateway runs.
     No = 0,
     /// Transactions may finish.
     Gently = 1,
-    /// Nothing may.
+    /// Whatever goes on is broken off.
     Now = 3,
 }
 

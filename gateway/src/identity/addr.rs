@@ -13,7 +13,7 @@ impl PeerAddr {
         Self(SocketAddr::new(addr.ip().to_canonical(), addr.port()))
     }
 
-    /// The address.
+    /// Without its port; IPv4 is never written as IPv6.
     pub fn ip(self) -> IpAddr {
         self.0.ip()
     }
@@ -60,7 +60,7 @@ impl ClientAddr {
         Self { addr: SocketAddr::new(source.ip().to_canonical(), source.port()), origin: Origin::Header }
     }
 
-    /// The address.
+    /// Without its port; IPv4 is never written as IPv6.
     pub fn ip(self) -> IpAddr {
         self.addr.ip()
     }

@@ -28,7 +28,7 @@ pub enum Forwarder {
 }
 
 impl Forwarder {
-    /// For people.
+    /// As it stands in the middle of a sentence for people.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Router => "the router of this host",

@@ -1,4 +1,4 @@
-//! What counts as one client where clients are counted: sessions at once, findings, bans, packets.
+//! What counts as one client where clients are counted: sessions at once, offences, bans, packets.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

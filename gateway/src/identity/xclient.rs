@@ -73,7 +73,7 @@ pub fn is_host_name(name: &str) -> bool {
 pub struct XclientFacts<'a> {
     /// Who it is.
     pub client: ClientAddr,
-    /// Its name.
+    /// What reverse DNS says that it is called.
     pub name: &'a ClientName,
     /// How it named itself.
     pub helo: &'a str,

@@ -1,9 +1,9 @@
 //! The kernel side, seen from userspace: the embedded program, how it gets onto a network card and stays there, and the
 //! one place that writes its configuration.
 //!
-//! Must not know: SMTP, sessions, why somebody is banned. A gateway without any of this works: whatever fails here is a
-//! [`KernelError`] with a sentence for the log, and mode [`Mode::Off`]. Where there is no BPF at all, `stub` stands in for
-//! `loader`, so callers need no conditions.
+//! Must not know: SMTP, sessions, who deserves a ban; a ban's cause is a number here, which `translate` makes. A gateway
+//! without any of this works: whatever fails here is a [`KernelError`] with a sentence for the log, and mode [`Mode::Off`].
+//! Where there is no BPF at all, `stub` stands in for `loader`, so callers need no conditions.
 //!
 //! What survives the process lies in a folder of a BPF file system; `pins` says what, and why it lies there as it does.
 
@@ -49,6 +49,8 @@ mod writer;
 use std::error::Error;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 #[cfg(target_os = "linux")]
 pub use self::attachment::Attachment;
 #[cfg(target_os = "linux")]
@@ -66,8 +68,9 @@ pub use self::steer::Steering;
 pub use self::stub::{Attachment, Pins, Program, Reader, Steering};
 pub use self::totals::{SourceAccount, Totals};
 
-/// How the program is attached, really.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the program is attached, really: what is shown, while `config::XdpMode` is what is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Mode {
     /// In the driver, before the kernel has made anything of the packet.
     Native,
@@ -78,7 +81,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// As the log and the names of pins have it.
+    /// As the log, `status` and the names of pins have it.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -91,7 +94,7 @@ impl Mode {
 /// A card that is wanted, or that the program is on all the same.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
-    /// Its name.
+    /// As `ip link` shows it.
     pub name: String,
     /// How the program is on it now.
     pub mode: Mode,

@@ -7,7 +7,7 @@ use gateway_common::{CONFIG_MAGIC, CONFIG_MONITOR_ONLY, Config};
 pub struct Rate {
     /// In the long run; at least 1.
     pub per_second: u32,
-    /// At once.
+    /// So many at once, after a rest.
     pub burst: u32,
 }
 

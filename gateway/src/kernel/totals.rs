@@ -12,14 +12,14 @@ pub struct Totals(pub(super) [Counter; COUNTERS as usize]);
 /// One source's account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SourceAccount {
-    /// Who.
+    /// Whose packets were counted.
     pub source: Source,
-    /// What.
+    /// As the kernel side keeps it: packets, bytes, SYNs, drops.
     pub account: gateway_common::Source,
 }
 
 impl Totals {
-    /// One counter.
+    /// Packets with this outcome, by its number in [`outcome`].
     pub fn of(&self, number: u32) -> u64 {
         self.counter(number).count
     }
@@ -33,12 +33,12 @@ impl Totals {
         outcome::NAMES.into_iter().zip(self.0.map(|counter| counter.count))
     }
 
-    /// Connection attempts.
+    /// SYNs to the listeners' ports, whatever became of them.
     pub fn syn(&self) -> u64 {
         (outcome::LISTENER..outcome::OUTCOMES).map(|number| self.counter(number).syn).sum()
     }
 
-    /// Connection attempts that were dropped.
+    /// SYNs among what was dropped.
     pub fn syn_dropped(&self) -> u64 {
         (outcome::DROP..outcome::WOULD_DROP).map(|number| self.counter(number).syn).sum()
     }

@@ -1,4 +1,4 @@
-//! Verdicts in the kernel side's words, and back.
+//! Bans in the kernel side's words, and back: the one place that knows causes by name.
 
 use std::sync::atomic::AtomicU64;
 

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use super::Reporter;
 use super::exposition::{Format, expose};
 use super::host::is_known_host;
 use super::page;
-use super::{Shown, Source};
 
 /// Who may follow the page at once.
 const VIEWERS_MAX: usize = 16;
@@ -31,19 +31,19 @@ type Body = Either<Full<Bytes>, Channel<Bytes>>;
 /// Who answers, for all connections.
 #[derive(Debug)]
 pub(super) struct Answering {
-    source: SourceHandle,
+    reporter: Handle,
     hosts: Vec<String>,
     viewers: Arc<AtomicUsize>,
     states: watch::Sender<Bytes>,
 }
 
-/// A [`Source`] that says nothing of itself.
+/// A [`Reporter`] that says nothing of itself.
 #[derive(Clone)]
-struct SourceHandle(Source);
+struct Handle(Arc<dyn Reporter>);
 
-impl std::fmt::Debug for SourceHandle {
+impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Source")
+        f.write_str("Reporter")
     }
 }
 
@@ -58,11 +58,11 @@ impl Drop for Viewer {
 
 impl Answering {
     /// Begins to keep the page's state fresh while somebody looks, on the current runtime.
-    pub(super) fn new(source: Source, hosts: Vec<String>) -> Self {
+    pub(super) fn new(reporter: Arc<dyn Reporter>, hosts: Vec<String>) -> Self {
         let (states, _) = watch::channel(Bytes::new());
-        let source = SourceHandle(source);
-        tokio::spawn(refresh(source.clone(), states.clone()));
-        Self { source, hosts, viewers: Arc::default(), states }
+        let reporter = Handle(reporter);
+        tokio::spawn(refresh(reporter.clone(), states.clone()));
+        Self { reporter, hosts, viewers: Arc::default(), states }
     }
 
     /// The answer to a request; `viewer` is set if the connection then follows the page.
@@ -96,12 +96,12 @@ impl Answering {
             "/" => typed("text/html; charset=utf-8", page::HTML),
             "/metrics" => self.metrics(Format::accepted(header(header::ACCEPT).unwrap_or_default())).await,
             "/healthz" => plain(StatusCode::OK, "ok\n"),
-            "/readyz" => match self.ask(|source| source.ready()).await {
+            "/readyz" => match self.ask(|reporter| reporter.ready()).await {
                 Some(Ok(())) => plain(StatusCode::OK, "ready\n"),
                 Some(Err(why)) => plain(StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n")),
                 None => failed(),
             },
-            "/status.json" => match self.ask(|source| source.page_state()).await {
+            "/status.json" => match self.ask(|reporter| reporter.page_state()).await {
                 Some(state) => typed("application/json", state),
                 None => failed(),
             },
@@ -111,16 +111,16 @@ impl Answering {
     }
 
     async fn metrics(&self, format: Format) -> Response<Body> {
-        match self.ask(move |source| expose(source.totals(), source.samples(), format)).await {
+        match self.ask(move |reporter| expose(reporter.totals(), reporter.samples(), format)).await {
             Some(page) => typed(format.media_type(), page),
             None => failed(),
         }
     }
 
     /// Asks where that holds up nobody: what the kernel knows takes a moment. `None` if whoever answered panicked.
-    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&dyn Shown) -> T + Send + 'static) -> Option<T> {
-        let source = self.source.clone();
-        spawn_blocking(move || question(&*source.0)).await.inspect_err(|error| warn!(%error, "metrics")).ok()
+    async fn ask<T: Send + 'static>(&self, question: impl FnOnce(&dyn Reporter) -> T + Send + 'static) -> Option<T> {
+        let reporter = self.reporter.clone();
+        spawn_blocking(move || question(&*reporter.0)).await.inspect_err(|error| warn!(%error, "metrics")).ok()
     }
 
     /// Server-sent events: the page's state, now and whenever it is another.
@@ -162,15 +162,15 @@ const HEADERS: [(HeaderName, &str); 6] = [
 ];
 
 /// Makes a new state once a second while somebody looks, for all who look together.
-async fn refresh(source: SourceHandle, states: watch::Sender<Bytes>) {
+async fn refresh(reporter: Handle, states: watch::Sender<Bytes>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         if states.receiver_count() == 0 {
             states.send_replace(Bytes::new());
             continue;
         }
-        let source = source.clone();
-        match spawn_blocking(move || source.0.page_state()).await {
+        let reporter = reporter.clone();
+        match spawn_blocking(move || reporter.0.page_state()).await {
             Ok(state) => drop(states.send_replace(Bytes::from(format!("retry: 1000\ndata: {state}\n\n")))),
             Err(error) => warn!(%error, "the page's state"),
         }

@@ -13,28 +13,34 @@ mod host;
 mod page;
 mod server;
 
-use std::sync::Arc;
-
 use crate::observe::counters::Totals;
 use crate::observe::gauges::Sample;
 
 pub use exposition::{Format, documentation, expose};
 pub use server::{BindError, MetricsSocket};
 
+/// Why no mail is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NotReady {
+    /// It is on its way down.
+    #[error("it is going down")]
+    Draining,
+    /// Nobody would take it.
+    #[error("no backend is well")]
+    NoBackend,
+}
+
 /// Whoever knows what there is to show. Its methods may take a moment, and are called where that holds up nobody.
-pub trait Shown: Send + Sync + 'static {
+pub trait Reporter: Send + Sync + 'static {
     /// What workers counted.
     fn totals(&self) -> Totals;
     /// What is looked up.
     fn samples(&self) -> Vec<Sample>;
-    /// Whether mail is taken; the error says why not.
+    /// Whether mail is taken.
     ///
     /// # Errors
-    /// If the gateway is not ready: a few words.
-    fn ready(&self) -> Result<(), String>;
+    /// It is not; why.
+    fn ready(&self) -> Result<(), NotReady>;
     /// What the page shows, as one JSON document.
     fn page_state(&self) -> String;
 }
-
-/// A shared [`Shown`].
-pub(crate) type Source = Arc<dyn Shown>;

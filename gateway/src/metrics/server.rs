@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use crate::config::Metrics;
 
-use super::Source;
+use super::Reporter;
 use super::answer::Answering;
 
 /// Connections at once; more wait in the kernel's queue.
@@ -45,10 +45,10 @@ pub struct MetricsSocket {
 
 /// The metrics listener cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for metrics on {address}: {source}; name a free address of this host in `metrics.address`")]
+#[error("cannot listen for metrics on {address}: {reporter}; name a free address of this host in `metrics.address`")]
 pub struct BindError {
     address: SocketAddr,
-    source: io::Error,
+    reporter: io::Error,
 }
 
 impl MetricsSocket {
@@ -58,7 +58,7 @@ impl MetricsSocket {
     /// If the address cannot be had.
     pub fn bind(config: &Metrics, hostname: &str) -> Result<Option<Self>, BindError> {
         let Some(address) = config.address else { return Ok(None) };
-        let failed = |source| BindError { address, source };
+        let failed = |reporter| BindError { address, reporter };
         let listener = StdListener::bind(address).map_err(failed)?;
         listener.set_nonblocking(true).map_err(failed)?;
         if !address.ip().is_loopback() {
@@ -80,9 +80,9 @@ impl MetricsSocket {
     ///
     /// # Errors
     /// If the runtime does not take the socket.
-    pub fn serve(self, source: Source) -> io::Result<()> {
+    pub fn serve(self, reporter: Arc<dyn Reporter>) -> io::Result<()> {
         let listener = TcpListener::from_std(self.listener)?;
-        tokio::spawn(accept(listener, Arc::new(Answering::new(source, self.hosts))));
+        tokio::spawn(accept(listener, Arc::new(Answering::new(reporter, self.hosts))));
         Ok(())
     }
 }

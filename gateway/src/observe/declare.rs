@@ -12,7 +12,7 @@ pub struct Declaration {
     pub kind: Kind,
     /// Names of its labels, in the order of a sample's values.
     pub labels: &'static [&'static str],
-    /// One sentence.
+    /// What it counts, in a sentence with its stop.
     pub help: &'static str,
 }
 

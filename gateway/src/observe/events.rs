@@ -71,7 +71,7 @@ pub struct Event {
     pub number: u64,
     /// Milliseconds since 1970, UTC.
     pub at_ms: u64,
-    /// What kind.
+    /// By what it can be sorted and looked for.
     pub kind: EventKind,
     /// Whom it is about: an address, a network, a backend.
     pub subject: String,

@@ -219,7 +219,7 @@ pub fn sum_up() {
 /// A message that is over.
 #[derive(Debug)]
 pub struct MessageRecord<'a, C> {
-    /// The session's.
+    /// The session's id.
     pub session: u64,
     /// Who the gateway believes the client to be.
     pub client: C,
@@ -231,11 +231,11 @@ pub struct MessageRecord<'a, C> {
     pub mailboxes: bool,
     /// Reverse-path, without brackets.
     pub from: &'a str,
-    /// First recipients.
+    /// The first few that the guard let pass.
     pub recipients: &'a [Box<str>],
     /// Recipients the backend accepted.
     pub recipients_accepted: u32,
-    /// Content octets.
+    /// Octets of content, as they came from the client.
     pub size: u64,
     /// From the header.
     pub message_id: Option<&'a str>,

@@ -10,7 +10,7 @@ use super::declare::Label;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// One more.
+    /// Counts one more.
     pub fn increment(&self) {
         self.add(1);
     }
@@ -67,7 +67,7 @@ impl<L: Label> FamilyTotals<L> {
         self.values[label.index()]
     }
 
-    /// Of all.
+    /// Of all labels together.
     pub fn sum(&self) -> u64 {
         self.values.iter().sum()
     }

@@ -6,6 +6,13 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+/// What makes text bold on a terminal, and what red; [`PLAIN`] ends either.
+pub const BOLD: &str = "\x1b[1m";
+/// See [`BOLD`].
+pub const RED: &str = "\x1b[31m";
+/// Ends what [`BOLD`] or [`RED`] has begun.
+pub const PLAIN: &str = "\x1b[0m";
+
 /// How a character that is not shown is written instead.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escape {

@@ -2,10 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::show::printable;
-
-const BOLD: &str = "\x1b[1m";
-const PLAIN: &str = "\x1b[0m";
+use super::show::{BOLD, PLAIN, printable};
 
 /// Rows below a head, in left-aligned columns two spaces apart. What a cell holds is never shown raw.
 #[derive(Debug)]

@@ -44,7 +44,7 @@ pub struct TraceLine {
     pub number: u64,
     /// Milliseconds since 1970, UTC.
     pub at_ms: u64,
-    /// The session's.
+    /// The session's id, by which `sessions kill` ends it.
     pub session: u64,
     /// Who the gateway believes the client to be.
     pub client: IpAddr,

@@ -24,22 +24,22 @@ pub const NETWORKS_MAX: usize = 10_240;
 pub enum Cause {
     /// The source's own doing; this weighed most.
     Offences(Offence),
-    /// An administrator's.
+    /// An administrator's word.
     Administrator,
 }
 
-/// One ban.
+/// A source or network that is kept out, until its end.
 #[derive(Debug)]
 pub struct Ban {
-    /// Who.
+    /// Whom it keeps out.
     pub network: IpNet,
     /// Whose word it is.
     pub cause: Cause,
     /// Why, for people.
     pub reason: Box<str>,
-    /// From when.
+    /// When it was pronounced; a longer one in its place keeps that time.
     pub since: Millis,
-    /// To when.
+    /// Its end.
     pub until: Millis,
     /// Whether the kernel may drop its packets. Not if the source is known from PROXY headers alone: its packets never come
     /// here by themselves.
@@ -52,7 +52,7 @@ pub struct Ban {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full;
 
-/// All bans.
+/// The bans that are in force or have just ended, each network once.
 #[derive(Debug, Default)]
 pub struct BanBook {
     bans: HashMap<IpNet, Ban>,

@@ -13,9 +13,9 @@ pub struct Budget {
 /// Whether there is anything left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spent {
-    /// There is.
+    /// The session may go on.
     Within,
-    /// This was one too many.
+    /// This was one too many: the session ends.
     Exhausted,
 }
 

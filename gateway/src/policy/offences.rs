@@ -43,7 +43,7 @@ impl Offence {
         Self::AuthFailure,
     ];
 
-    /// Its points.
+    /// What it costs a source that is not trusted, in points; `bans.threshold` of them are a ban.
     pub fn points(self) -> u32 {
         match self {
             Self::RelayAttempt | Self::UnknownRecipients => 5,

@@ -29,7 +29,7 @@ struct Entry {
     last: Millis,
 }
 
-/// The count.
+/// How often recipients in which domain were refused; bounded, so that rare ones give way to new ones.
 #[derive(Debug, Default)]
 pub struct RefusedDomains(Vec<Entry>);
 

@@ -45,7 +45,7 @@ const SAME_NAME_POINTS: u32 = 1;
 
 /// A network is to be banned.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sentence {
+pub struct BanDue {
     /// Who: the source, or a wider network that it and others have misused together.
     pub network: IpNet,
     /// For how long.
@@ -116,13 +116,13 @@ impl Reputation {
 
     /// Charges an offence; the widest network that is to be banned for it. A source that is banned already goes on with
     /// the sessions it has: what those do makes the ban no longer, or one burst in parallel sessions would count as many.
-    pub fn charge(&mut self, source: Source, offence: Offence, now: Millis) -> Option<Sentence> {
+    pub fn charge(&mut self, source: Source, offence: Offence, now: Millis) -> Option<BanDue> {
         self.charge_each(source, offence, now, |_| offence.points())
     }
 
     /// Charges a refused password. A name that was refused before costs little: it is a phone that was not told the new
     /// password. Many names are a spray. `name` is a hash of the login name.
-    pub fn charge_password(&mut self, source: Source, name: u32, now: Millis) -> Option<Sentence> {
+    pub fn charge_password(&mut self, source: Source, name: u32, now: Millis) -> Option<BanDue> {
         self.charge_each(source, Offence::AuthFailure, now, |account| account.price_of_name(name.max(1)))
     }
 
@@ -156,7 +156,7 @@ impl Reputation {
         offence: Offence,
         now: Millis,
         price: impl Fn(&mut Account) -> u32,
-    ) -> Option<Sentence> {
+    ) -> Option<BanDue> {
         let mut widest = None;
         for (network, breadth) in source.breadths() {
             let place = self.place_of(network, breadth, now);
@@ -305,14 +305,14 @@ impl Account {
         (self.is_banned(now), self.bans, self.has_delivered(now), self.score(rules, now))
     }
 
-    fn sentence(&mut self, rules: &Bans, now: Millis) -> Sentence {
+    fn sentence(&mut self, rules: &Bans, now: Millis) -> BanDue {
         let length = rules.first.saturating_mul(GROWTH.saturating_pow(self.bans)).min(rules.maximum);
         let (cause, reason) = (self.tally.heaviest(), self.tally.to_string());
         self.bans = self.bans.saturating_add(1);
         self.banned_until = now.after(length);
         self.score = 0;
         self.tally = Tally::default();
-        Sentence { network: self.network, length, cause, reason, count: self.bans }
+        BanDue { network: self.network, length, cause, reason, count: self.bans }
     }
 }
 

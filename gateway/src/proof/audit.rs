@@ -10,6 +10,7 @@ use crate::config::ServerKind;
 
 use super::door::Door;
 use super::judge::Finding;
+use super::probe::Problem;
 
 /// What may look like the end of a message, and is none: sent where CRLF.CRLF belongs.
 const LOOK_ALIKES: [&[u8]; 3] = [b"\n.\n", b"\n.\r\n", b"\r\n.\n"];
@@ -60,33 +61,33 @@ pub(super) fn compare(naked: Rights, outsider: Rights) -> Vec<Finding> {
 }
 
 /// Whether the server takes `end` for the end of a message.
-async fn ends_by(door: &mut Door<'_>, recipient: &str, end: &[u8]) -> Result<bool, String> {
-    let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
+async fn ends_by(door: &mut Door<'_>, recipient: &str, end: &[u8]) -> Result<bool, Problem> {
+    let mut conversation = door.open().await?.conversation;
     for command in ["MAIL FROM:<>".to_owned(), format!("RCPT TO:<{recipient}>"), "DATA".to_owned()] {
-        let answer = talk.ask(&command).await?;
+        let answer = conversation.ask(&command).await?;
         if !matches!(answer.code, 200..=299 | 354) {
-            return Err(format!("{} {}", answer.code, answer.text));
+            return Err(Problem::Other(format!("{} {}", answer.code, answer.text)));
         }
     }
     let hop = "Received: from relay-proof by relay-proof; Thu, 1 Jan 1970 00:00:00 +0000\r\n";
     let mut message = hop.repeat(HOPS).into_bytes();
     message.extend_from_slice(b"Subject: relay proof, not to be delivered\r\n\r\nA test of how messages end.");
     message.extend_from_slice(end);
-    talk.send(&message).await?;
+    conversation.send(&message).await?;
     // The connection is dropped in the message: whoever still waits for its end forgets it.
-    Ok(talk.goes_on(VERDICT_WAIT).await)
+    Ok(conversation.goes_on(VERDICT_WAIT).await)
 }
 
 /// Whether it is let go on, whatever it says.
-async fn errs_for_ever(door: &mut Door<'_>) -> Result<bool, String> {
-    let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
+async fn errs_for_ever(door: &mut Door<'_>) -> Result<bool, Problem> {
+    let mut conversation = door.open().await?.conversation;
     for _ in 0..ERRORS_MAX {
-        match talk.ask("RELAYPROOF").await {
+        match conversation.ask("RELAYPROOF").await {
             Ok(heard) if heard.code != 421 => {}
             _ => return Ok(false),
         }
     }
-    talk.quit().await;
+    conversation.quit().await;
     Ok(true)
 }
 

@@ -3,24 +3,26 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 use super::door::Door;
+use super::probe::Problem;
 use super::report::Sent;
 
 /// Sends it by the way of this door. Bounces go nowhere: the reverse-path is null.
 pub(super) async fn send(door: &mut Door<'_>, canary: &str) -> Sent {
     let token = format!("relay-proof-{:016x}", RandomState::new().hash_one(canary));
     let answer = match submit(door, canary, &token).await {
-        Ok(answer) | Err(answer) => answer,
+        Ok(answer) => answer,
+        Err(problem) => problem.to_string(),
     };
     Sent { probe: door.probe.kind, token, answer }
 }
 
-async fn submit(door: &mut Door<'_>, canary: &str, token: &str) -> Result<String, String> {
+async fn submit(door: &mut Door<'_>, canary: &str, token: &str) -> Result<String, Problem> {
     let hostname = door.hostname;
-    let mut talk = door.open().await.map_err(|problem| problem.to_string())?.talk;
+    let mut conversation = door.open().await?.conversation;
     for command in ["MAIL FROM:<>".to_owned(), format!("RCPT TO:<{canary}>"), "DATA".to_owned()] {
-        let answer = talk.ask(&command).await?;
+        let answer = conversation.ask(&command).await?;
         if !matches!(answer.code, 200..=299 | 354) {
-            return Err(format!("not sent: {} {}", answer.code, answer.text));
+            return Err(Problem::Other(format!("not sent: {} {}", answer.code, answer.text)));
         }
     }
     let message = format!(
@@ -28,8 +30,8 @@ async fn submit(door: &mut Door<'_>, canary: &str, token: &str) -> Result<String
          <{token}@{hostname}>\r\nAuto-Submitted: auto-generated\r\n\r\nIf this has arrived, the mail server behind \
          {hostname} relays for strangers.\r\n.\r\n"
     );
-    talk.send(message.as_bytes()).await?;
-    let answer = talk.hear().await?;
-    talk.quit().await;
+    conversation.send(message.as_bytes()).await?;
+    let answer = conversation.hear().await?;
+    conversation.quit().await;
     Ok(format!("the mail server answered {} {}", answer.code, answer.text))
 }

@@ -21,9 +21,9 @@ use crate::smtp::ehlo::Offer;
 
 use crate::tls::Connector;
 
+use super::conversation::{Conversation, ConversationFault};
 use super::plan::Probe;
 use super::probe::{Greeting, ProbeKind, Problem};
-use super::talk::Talk;
 
 /// The client's port that is told; nobody has it.
 const CLIENT_PORT: u16 = 50_025;
@@ -56,7 +56,7 @@ pub(super) struct Door<'a> {
 
 /// A session that is open.
 pub(super) struct Opened {
-    pub(super) talk: Talk,
+    pub(super) conversation: Conversation,
     pub(super) greeting: Greeting,
     /// The prober's own address.
     pub(super) source: Option<IpAddr>,
@@ -140,8 +140,8 @@ impl Door<'_> {
         let stream = self.connect().await?;
         let source = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         let destination = stream.local_addr().map_err(|error| Problem::Other(error.to_string()))?;
-        let mut talk = Talk::over(stream, self.reply_timeout, self.deadline);
-        self.send_header(&mut talk, header).await.map_err(Problem::Other)?;
+        let mut conversation = Conversation::over(stream, self.reply_timeout, self.deadline);
+        self.send_header(&mut conversation, header).await?;
         let identity = match named {
             Some((ip, ipv6_form)) => Identity::Xclient {
                 client: ClientAddr::direct(PeerAddr::from_socket((ip, CLIENT_PORT).into())),
@@ -158,15 +158,15 @@ impl Door<'_> {
         let mut progress = opening.connected(&script, &mut to_send);
         loop {
             let awaits = opening.awaits();
-            let lost = |why| self.lost(awaits, header, named.is_some() && awaits == Awaited::Other, why);
-            talk.say(&to_send).await.map_err(lost)?;
+            let lost = |fault| self.lost(awaits, header, named.is_some() && awaits == Awaited::Other, &fault);
+            conversation.say(&to_send).await.map_err(lost)?;
             to_send.clear();
             progress = match progress {
                 Progress::Open(offer) => {
                     let source = if self.front.is_some() { None } else { source };
                     let banner = record.greeting().to_owned();
                     let greeting = Greeting { banner, hello: record.hello };
-                    return Ok(Opened { talk, greeting, source, offer });
+                    return Ok(Opened { conversation, greeting, source, offer });
                 }
                 Progress::Failed(failure) => return Err(problem(&failure, &record, source)),
                 Progress::Secure(_) => {
@@ -175,15 +175,15 @@ impl Door<'_> {
                             "it is to be spoken to over TLS, which cannot be set up".to_owned(),
                         ));
                     };
-                    talk.secure(connector).await.map_err(Problem::Other)?;
+                    conversation.secure(connector).await?;
                     opening.secured(&script, &mut to_send)
                 }
                 Progress::Name => opening.named(&script, &mut to_send),
                 Progress::Reply => {
-                    let unread = talk.hear_raw().await.map_err(lost)?;
+                    let unread = conversation.hear_raw().await.map_err(lost)?;
                     record.note(&opening, unread);
                     let (used, progress) = opening.reply(&script, unread, &mut to_send);
-                    talk.heard(used);
+                    conversation.heard(used);
                     progress
                 }
             };
@@ -191,7 +191,8 @@ impl Door<'_> {
     }
 
     /// What it means that the connection was lost, or nothing came, while this was awaited.
-    fn lost(&self, awaits: Awaited, header: Header, by_xclient: bool, why: String) -> Problem {
+    fn lost(&self, awaits: Awaited, header: Header, by_xclient: bool, fault: &ConversationFault) -> Problem {
+        let why = fault.to_string();
         match (header, awaits) {
             _ if by_xclient => Problem::Identity(why),
             (Header::None, _) => Problem::Other(why),
@@ -239,8 +240,8 @@ impl Door<'_> {
         stream.local_addr().map(|own| own.ip()).map_err(|error| Problem::Other(error.to_string()))
     }
 
-    async fn send_header(&self, talk: &mut Talk, header: Header) -> Result<(), String> {
-        let own = talk.stream().local_addr().map_err(|error| error.to_string())?;
+    async fn send_header(&self, conversation: &mut Conversation, header: Header) -> Result<(), ConversationFault> {
+        let own = conversation.stream().local_addr().map_err(ConversationFault::Lost)?;
         let mut bytes = Vec::new();
         let first = self.mode == IdentityMode::ProxyV1;
         match header {
@@ -263,8 +264,8 @@ impl Door<'_> {
             Header::Client(ip) => format!("{ip}"),
             Header::None | Header::Nobody => "no client".to_owned(),
         };
-        talk.remark(&format!("PROXY header, {}: {what}", if first { "version 1" } else { "version 2" }));
-        talk.send(&bytes).await
+        conversation.remark(&format!("PROXY header, {}: {what}", if first { "version 1" } else { "version 2" }));
+        conversation.send(&bytes).await
     }
 }
 

@@ -11,6 +11,7 @@ pub mod answer;
 mod audit;
 mod canary;
 pub mod cases;
+mod conversation;
 mod door;
 pub mod judge;
 pub mod mend;
@@ -23,7 +24,6 @@ mod prove;
 pub mod report;
 mod run;
 mod schedule;
-mod talk;
 pub mod text;
 mod words;
 

@@ -80,11 +80,11 @@ impl Prover {
 
 impl<'p> Proof<'p> {
     /// By this plan; an error is why there is none.
-    pub(super) fn new(prover: &'p Prover, backend: usize, plans: Result<Vec<LegPlan>, String>) -> Self {
+    pub(super) fn new(prover: &'p Prover, backend: usize, plans: Result<Vec<LegPlan>, Problem>) -> Self {
         let deadline = Instant::now() + prover.config().proof.deadline;
         let (legs, asked) = match plans {
             Ok(plans) => lay_out(plans),
-            Err(why) => unreachable(&why),
+            Err(problem) => unreachable(problem),
         };
         let total = asked.iter().map(|asked| asked.left.len()).sum();
         let progress = Progress { done: 0, total, what: String::new() };
@@ -302,13 +302,13 @@ fn lay_out(plans: Vec<LegPlan>) -> (Vec<PlannedLeg>, Vec<Asked>) {
 }
 
 /// A proof without a single answer.
-fn unreachable(why: &str) -> (Vec<PlannedLeg>, Vec<Asked>) {
+fn unreachable(problem: Problem) -> (Vec<PlannedLeg>, Vec<Asked>) {
     let server = SocketAddr::from(([0, 0, 0, 0], 25));
     let asked = [ProbeKind::Naked, ProbeKind::Outsider].map(|kind| {
         let probe =
             Probe { kind, server, identity: None, bind: None, listener: None, forwarder: None, cases: Vec::new() };
         let mut asked = Asked::new(probe, Family::V4);
-        asked.result.problem = Some(Problem::Other(why.to_owned()));
+        asked.result.problem = Some(problem.clone());
         asked
     });
     let leg = PlannedLeg { family: Family::V4, identity: true, asked: vec![0, 1], leaks: Vec::new(), sent: Vec::new() };

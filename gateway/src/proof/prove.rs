@@ -19,7 +19,7 @@ use crate::verdicts::Verdicts;
 use super::cases::Names;
 use super::door::Door;
 use super::plan::Probe;
-use super::probe::{Family, ProbeKind};
+use super::probe::{Family, ProbeKind, Problem};
 
 /// For one reply. Servers that slow strangers down do it by seconds.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -113,13 +113,16 @@ impl Prover {
     }
 
     /// The backend's addresses, the first of each family that this host can reach.
-    pub(super) async fn addresses(&self, address: &HostPort) -> Result<Vec<SocketAddr>, String> {
+    ///
+    /// # Errors
+    /// It has none, or none that this host can reach.
+    pub(super) async fn addresses(&self, address: &HostPort) -> Result<Vec<SocketAddr>, Problem> {
         let all: Vec<_> = match address {
             HostPort::Address(address) => return Ok(vec![*address]),
             HostPort::Name(name, port) => {
                 let found = timeout(REPLY_TIMEOUT, lookup_host((name.as_str(), *port))).await;
-                let found = found.map_err(|_| format!("`{name}` is not resolved in time"))?;
-                found.map_err(|error| format!("`{name}` is not resolved: {error}"))?.collect()
+                let found = found.map_err(|_| Problem::Other(format!("`{name}` is not resolved in time")))?;
+                found.map_err(|error| Problem::Other(format!("`{name}` is not resolved: {error}")))?.collect()
             }
         };
         let mut reached: Vec<SocketAddr> = Vec::new();
@@ -135,6 +138,6 @@ impl Prover {
                 Err(_) => last = format!("cannot connect to {address}: no answer in time"),
             }
         }
-        if reached.is_empty() { Err(last) } else { Ok(reached) }
+        if reached.is_empty() { Err(Problem::Other(last)) } else { Ok(reached) }
     }
 }

@@ -15,10 +15,10 @@ use crate::smtp::ehlo::Extensions;
 
 use super::answer::{CaseResult, Outcome, Stage};
 use super::cases::{Case, Expect, Names};
+use super::conversation::{Conversation, ConversationFault};
 use super::door::{Door, Opened};
 use super::pace::Pace;
 use super::probe::{Mark, ProbeKind, ProbeResult, Problem};
-use super::talk::Talk;
 
 /// Cases in a row that may be lost.
 const LOST_MAX: usize = 3;
@@ -68,7 +68,7 @@ struct Lane<'a> {
 
 /// The session at hand, and how much it has seen.
 struct Current {
-    talk: Talk,
+    conversation: Conversation,
     cases: usize,
     errors: usize,
 }
@@ -140,7 +140,7 @@ impl<'a> Lane<'a> {
             sleep(self.settings.pause).await;
         }
         if let Some(session) = self.session.take() {
-            session.talk.quit().await;
+            session.conversation.quit().await;
         }
     }
 
@@ -150,12 +150,12 @@ impl<'a> Lane<'a> {
         if self.session.as_ref().is_some_and(spent)
             && let Some(session) = self.session.take()
         {
-            session.talk.quit().await;
+            session.conversation.quit().await;
         }
         let mut retried = false;
         loop {
             if Instant::now() >= self.door.deadline {
-                return Err(Problem::Other(super::talk::DEADLINE_OVER.to_owned()));
+                return Err(ConversationFault::DeadlineOver.into());
             }
             let (mut current, is_new) = match self.session.take() {
                 Some(current) => (current, false),
@@ -163,8 +163,8 @@ impl<'a> Lane<'a> {
             };
             let names = lock(shared).names.clone();
             let begun = Instant::now();
-            let asked = ask(&mut current.talk, self.settings.level, case, &names).await;
-            let transcript = current.talk.take_transcript();
+            let asked = ask(&mut current.conversation, self.settings.level, case, &names).await;
+            let transcript = current.conversation.take_transcript();
             match asked {
                 Ok(mut done) => {
                     done.transcript = transcript;
@@ -199,9 +199,9 @@ impl<'a> Lane<'a> {
             self.session = Some(current);
             return;
         }
-        let heard = current.talk.ask("RSET").await;
+        let heard = current.conversation.ask("RSET").await;
         // Not worth a line in every transcript.
-        let _ = current.talk.take_transcript();
+        let _ = current.conversation.take_transcript();
         if heard.is_ok_and(|heard| heard.code == 250) {
             self.session = Some(current);
         } else {
@@ -223,8 +223,8 @@ impl<'a> Lane<'a> {
                 opened = self.door.open().await;
             }
         }
-        let Opened { mut talk, greeting, source, offer } = opened?;
-        let opening = talk.take_transcript();
+        let Opened { mut conversation, greeting, source, offer } = opened?;
+        let opening = conversation.take_transcript();
         let mut shared = lock(shared);
         if shared.result.opening.is_empty() {
             shared.result.opening = opening;
@@ -236,7 +236,7 @@ impl<'a> Lane<'a> {
         shared.result.xclient_still_offered = named && offer.extensions.contains(Extensions::XCLIENT);
         shared.result.source = source;
         shared.result.greeting = greeting;
-        Ok(Current { talk, cases: 0, errors: 0 })
+        Ok(Current { conversation, cases: 0, errors: 0 })
     }
 }
 
@@ -293,18 +293,23 @@ pub(super) fn puts_off_everybody(cases: &[CaseResult]) -> bool {
 }
 
 /// MAIL and RCPT, and at level 2 DATA.
-async fn ask(talk: &mut Talk, level: u8, case: &'static Case, names: &Names) -> Result<CaseResult, Broken> {
+async fn ask(
+    conversation: &mut Conversation,
+    level: u8,
+    case: &'static Case,
+    names: &Names,
+) -> Result<CaseResult, Broken> {
     let id = case.id.clone();
     let Some((from, to)) = case.fill(names) else { return Err(Broken(Problem::Other("nothing to ask".to_owned()))) };
-    let lost = |why| Broken(Problem::Other(why));
+    let lost = |fault: ConversationFault| Broken(fault.into());
     let mut stage = Stage::Mail;
-    let mut answer = talk.ask(&format!("MAIL FROM:{from}")).await.map_err(lost)?;
+    let mut answer = conversation.ask(&format!("MAIL FROM:{from}")).await.map_err(lost)?;
     if answer.outcome(stage) == Outcome::Accepted {
         stage = Stage::Rcpt;
-        answer = talk.ask(&format!("RCPT TO:{to}")).await.map_err(lost)?;
+        answer = conversation.ask(&format!("RCPT TO:{to}")).await.map_err(lost)?;
         if level >= 2 && case.expect == Expect::Refuse && answer.outcome(stage) == Outcome::Accepted {
             stage = Stage::Data;
-            answer = talk.ask("DATA").await.map_err(lost)?;
+            answer = conversation.ask("DATA").await.map_err(lost)?;
         }
     }
     if answer.code == 421 {

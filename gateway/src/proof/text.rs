@@ -3,6 +3,7 @@
 
 use std::fmt::Write as _;
 
+use crate::observe::show::PLAIN;
 use crate::observe::table::Table;
 
 use super::probe::{ProbeKind, State};
@@ -14,7 +15,6 @@ const WIDTH: usize = 110;
 const RED: &str = "\x1b[1;31m";
 const GREEN: &str = "\x1b[1;32m";
 const YELLOW: &str = "\x1b[1;33m";
-const PLAIN: &str = "\x1b[0m";
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(report: &Report, colour: bool) -> String {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::accept::Admission;
 use crate::config::{self, Config, Xdp};
-use crate::control::{InterfaceStatus, TopSource, XdpMode, XdpStatus};
+use crate::control::{InterfaceStatus, TopSource, XdpStatus};
 use crate::kernel::{
     Attachment, Card, KernelError, Mode, Pins, Program, Rate, Settings, SourceAccount, Steering, Totals,
 };
@@ -130,7 +130,7 @@ impl KernelSide {
     }
 
     /// The best mode that any interface has: `native` only if the driver does it somewhere.
-    pub(super) fn mode(&self) -> XdpMode {
+    pub(super) fn mode(&self) -> Mode {
         best(&self.cards())
     }
 
@@ -149,7 +149,7 @@ impl KernelSide {
             problem: (!problems.is_empty()).then(|| problems.join("; ")),
             interfaces: cards
                 .into_iter()
-                .map(|Card { name, mode, problem }| InterfaceStatus { name, mode: shown(mode), problem })
+                .map(|Card { name, mode, problem }| InterfaceStatus { name, mode, problem })
                 .collect(),
             packets_total: totals.packets(),
             syn_total: totals.syn(),
@@ -194,18 +194,9 @@ impl KernelSide {
     }
 }
 
-fn best(cards: &[Card]) -> XdpMode {
+fn best(cards: &[Card]) -> Mode {
     let has = |mode: &Mode| cards.iter().any(|card| card.mode == *mode);
-    shown([Mode::Native, Mode::Generic].into_iter().find(has).unwrap_or(Mode::Off))
-}
-
-/// As `status` has it.
-fn shown(mode: Mode) -> XdpMode {
-    match mode {
-        Mode::Native => XdpMode::Native,
-        Mode::Generic => XdpMode::Generic,
-        Mode::Off => XdpMode::Off,
-    }
+    [Mode::Native, Mode::Generic].into_iter().find(has).unwrap_or(Mode::Off)
 }
 
 /// What is not as it was asked for, with the card's name in it.

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::control::{Answers as _, ProofState, Severity};
-use crate::metrics::Shown;
+use crate::metrics::{NotReady, Reporter};
 use crate::observe::counters::Totals;
 use crate::observe::gauges::{self, Sample, number};
 use crate::observe::{events, log};
@@ -15,7 +15,7 @@ use super::view::View;
 const EVENTS_SHOWN: usize = 60;
 const BANS_SHOWN: usize = 50;
 
-impl Shown for View {
+impl Reporter for View {
     fn totals(&self) -> Totals {
         self.counters.totals()
     }
@@ -55,13 +55,13 @@ impl Shown for View {
         samples
     }
 
-    fn ready(&self) -> Result<(), String> {
+    fn ready(&self) -> Result<(), NotReady> {
         if self.is_draining() {
-            Err("it is going down".to_owned())
+            Err(NotReady::Draining)
         } else if self.generation().backends.iter().any(|backend| backend.state.health().healthy) {
             Ok(())
         } else {
-            Err("no backend is well".to_owned())
+            Err(NotReady::NoBackend)
         }
     }
 

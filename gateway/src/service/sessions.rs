@@ -1,21 +1,21 @@
 //! What the running gateway says of its sessions, and how an administrator ends one.
 
 use crate::control::{NotDone, SessionList, SessionStatus};
-use crate::drive::{Question, SessionLine};
+use crate::drive::{SessionLine, SessionQuery};
 use crate::observe::events::{self, EventKind};
 
 use super::view::View;
 
 impl View {
     pub(super) fn session_list(&self, limit: usize) -> SessionList {
-        let mut roll = self.caller.ask(Question::All { limit });
+        let mut roll = self.caller.ask(SessionQuery::All { limit });
         let kept = limit.min(roll.lines.len());
         let more = roll.more + u64::try_from(roll.lines.len() - kept).unwrap_or(u64::MAX);
         SessionList { sessions: roll.lines.drain(..kept).map(session_status).collect(), more }
     }
 
     pub(super) fn end_session(&self, session: u64) -> Result<SessionStatus, NotDone> {
-        let found = self.caller.ask(Question::End { session }).lines.pop();
+        let found = self.caller.ask(SessionQuery::End { session }).lines.pop();
         let line = found.ok_or_else(|| no_session(session))?;
         events::emit(EventKind::Gateway, line.client, format_args!("an administrator ended session {session}"));
         Ok(session_status(line))

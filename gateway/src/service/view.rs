@@ -17,12 +17,12 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, LogStatus, MessageTotals,
-    NotDone, Proof, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList, SessionStatus,
-    SessionTotals, Status, TopList, TopSource, XdpMode, XdpStatus, find_problems, recent_refusals,
+    NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList,
+    SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
-use crate::kernel::SourceAccount;
+use crate::kernel::{Mode, SourceAccount};
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::declare::Label as _;
 use crate::observe::events::{self, EventKind};
@@ -129,7 +129,7 @@ impl Answers for View {
     }
 
     fn top(&self, limit: usize) -> TopList {
-        let mode = self.kernel.as_ref().map_or(XdpMode::Off, KernelSide::mode);
+        let mode = self.kernel.as_ref().map_or(Mode::Off, KernelSide::mode);
         let sources = self.kernel.as_ref().map(KernelSide::sources).unwrap_or_default();
         TopList { mode, sources: self.busiest(sources, limit) }
     }
@@ -325,7 +325,7 @@ impl View {
 
     fn busiest(&self, sources: Vec<SourceAccount>, limit: usize) -> Vec<TopSource> {
         if let Some(kernel) = &self.kernel
-            && kernel.mode() != XdpMode::Off
+            && kernel.mode() != Mode::Off
         {
             return kernel.busiest(sources, limit, &self.admission);
         }
@@ -370,7 +370,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
         problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
-        proof: Proof { state: verdict, checked_at, findings },
+        proof: ProofStatus { state: verdict, checked_at, findings },
     }
 }
 

@@ -17,14 +17,14 @@ use crate::time::Millis;
 use super::action::{Action, Output};
 use super::backend::Backend;
 use super::client::Client;
-use super::commands::{FLOOD, SKIP_MAX};
+use super::commands::SKIP_MAX;
 use super::end::End;
 use super::exchange::{Exchange, User};
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::report::{LoginOutcome, LoginReport};
 use super::transaction::Transaction;
-use super::words::{CONFUSED, Refusal, Words};
+use super::words::{CONFUSED, ENDLESS_LINE, Refusal, Words};
 
 /// Challenges in one exchange. The longest mechanisms have three.
 const CHALLENGES_MAX: u8 = 10;
@@ -43,7 +43,7 @@ const BAD_LINE: Words = Words(501, EnhancedCode(5, 5, 2), "The response is no li
 const UNAVAILABLE: Words = Words(454, EnhancedCode(4, 7, 0), "Logging in is not possible now; try again later");
 const TOO_MANY_FAILURES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many refused passwords");
 const LOGIN_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Authentication required");
-const TLS_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Say STARTTLS first, and log in");
+const TLS_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Authentication required, over an encrypted connection");
 const NOT_A_SENDER: Words = Words(550, EnhancedCode(5, 7, 1), "Nobody may send from this domain here");
 const LOGIN_LOST: Words =
     Words(421, EnhancedCode(4, 4, 2), "The mail server's connection was lost, and your login with it; try again");
@@ -112,7 +112,7 @@ impl Session {
             let (used, ended) = skip_line(input);
             exchange.skipping += used;
             if exchange.skipping > SKIP_MAX {
-                self.finish_with(End::Flood, FLOOD, out);
+                self.finish_with(End::Flood, ENDLESS_LINE, out);
             } else if ended {
                 exchange.skipping = 0;
                 self.break_off(now, LINE_TOO_LONG, out);

@@ -6,8 +6,6 @@
 //! What is said of a faulty body does not depend on how it was packed: faults are judged in the order in which they stand
 //! in it, the header before the size.
 
-use std::time::Duration;
-
 use mail_parser::DateTime;
 
 use crate::identity::xclient::ClientName;
@@ -15,12 +13,11 @@ use crate::policy::offences::Offence;
 use crate::smtp::address::is_domain;
 use crate::smtp::body::BodyFault;
 use crate::smtp::ehlo::Extensions;
-use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
 
 use super::action::{Action, Output, Taken};
 use super::backend::Name;
-use super::client::Client;
+use super::client::{Client, UNENDED_WAIT};
 use super::end::End;
 use super::machine::Session;
 use super::message::{Fate, fault_words};
@@ -28,14 +25,7 @@ use super::pipeline::Expect;
 use super::report::{MessageOutcome, MessageReport};
 use super::trace::{Trace, literal};
 use super::transaction::Transaction;
-use super::words::{Refusal, Words};
-
-/// How long a client may be silent behind what looks like an end of its message and is none: it waits for an answer.
-const UNENDED_WAIT: Duration = Duration::from_secs(5);
-
-const UNENDED: Words =
-    Words(550, EnhancedCode(5, 6, 0), "A message ends in CRLF . CRLF, and only LF or CR came around the dot");
-const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "The message goes on far past the limit");
+use super::words::{ENDLESS_MESSAGE, Refusal, UNENDED_MESSAGE, Words};
 
 impl Session {
     /// Takes a piece of a dot-stuffed message.
@@ -118,12 +108,12 @@ impl Session {
 
     /// Ends the session of a client whose refused message does not end.
     pub(super) fn give_up_message(&mut self, now: Millis, report: Option<Box<MessageReport>>, out: &mut Output) {
-        let Words(code, _, text) = FLOOD;
+        let Words(code, _, text) = ENDLESS_MESSAGE;
         if let Some(mut report) = report {
             report.ended = now;
             self.message_answered(now, report, code, text, out);
         }
-        self.finish_with(End::Flood, FLOOD, out);
+        self.finish_with(End::Flood, ENDLESS_MESSAGE, out);
     }
 
     /// Reports a message that will never end, and lets go of a backend that waits for the rest of it: nothing that is still
@@ -166,22 +156,27 @@ impl Session {
     }
 
     /// Refuses a message whose end the client seems to have sent in its own way, if it has waited for the answer for long
-    /// enough. What follows cannot be told from content, so the session ends with it. False if that is not so.
-    pub(super) fn refuse_unended(&mut self, now: Millis, out: &mut Output) -> bool {
-        let Client::Data(state) = &self.client.state else { return false };
+    /// enough. What follows cannot be told from content, so the session ends with it. False if that is not so. While the
+    /// backend takes nothing the client is not read, and is not silent: its wait begins anew.
+    pub(super) fn refuse_unended(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) -> bool {
+        let Client::Data(state) = &mut self.client.state else { return false };
         if state.told_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        if backend_stalled {
+            state.told_at = Some(now.after(UNENDED_WAIT));
             return false;
         }
         let Client::Data(state) = std::mem::replace(&mut self.client.state, Client::Commands { skipping: 0 }) else {
             return false;
         };
         self.drop_backend(out);
-        let Words(code, _, text) = UNENDED;
+        let Words(code, _, text) = UNENDED_MESSAGE;
         let mut report = state.report;
         report.size = state.transcoder.content_octets();
         report.ended = now;
         self.message_answered(now, report, code, text, out);
-        self.finish_with(End::ClientTimeout, UNENDED, out);
+        self.finish_with(End::ClientTimeout, UNENDED_MESSAGE, out);
         true
     }
 

@@ -16,6 +16,10 @@ use super::words::Words;
 /// How long a client that has brought no mail may take for a command while places for sessions run out.
 pub(super) const HURRIED_COMMAND: Duration = Duration::from_secs(30);
 
+/// How long a client may be silent behind a line, or what looks like the end of its message, that ends in LF or CR but not in
+/// CRLF: most that speak so wait for an answer.
+pub(super) const UNENDED_WAIT: Duration = Duration::from_secs(5);
+
 /// How a client may come to TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum TlsOffer {

@@ -3,8 +3,6 @@
 //! A command is checked against what this client was told it may use and against the transaction it has asked for, then
 //! encoded anew from its parsed view: no line of the client's reaches the backend as it came.
 
-use std::time::Duration;
-
 use crate::config::EarlyTalk;
 use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
@@ -18,26 +16,22 @@ use crate::time::Millis;
 use super::action::{Action, Output, Refused};
 use super::backend::Backend;
 use super::chunks::Chunks;
-use super::client::{Client, Hello, Wait};
+use super::client::{Client, Hello, UNENDED_WAIT, Wait};
 use super::end::End;
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::transaction::Transaction;
-use super::words::{NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
+use super::words::{ENDLESS_LINE, NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
 
 /// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
 const COMMAND_LINE_MAX: usize = 512;
 /// The same for MAIL and RCPT, to which the extensions offered add: SIZE 26, BODY 17, SMTPUTF8 10 and paths of 4 times the
 /// length, RET 9, ENVID 107, NOTIFY 28, ORCPT 500.
 const ENVELOPE_LINE_MAX: usize = 2048;
-/// How long a client may take to end a line that holds LF or CR, but no CRLF: most that speak so wait for an answer.
-const UNENDED_WAIT: Duration = Duration::from_secs(5);
 /// A line that is longer than this in all is not waited for to end.
 pub(super) const SKIP_MAX: usize = 256 * 1024;
 /// Commands held for a backend that is not open yet, in bytes; a client that pipelines more waits.
 const HELD_MAX: usize = 16 * 1024;
-
-pub(super) const FLOOD: Words = Words(421, EnhancedCode(4, 7, 0), "Line without end");
 
 impl Session {
     /// Takes at most one command from `input`; how many bytes it was, 0 if it must wait or is incomplete.
@@ -118,7 +112,7 @@ impl Session {
     /// So much of a line that is too long was forgotten.
     fn skipped(&mut self, length: usize, ended: bool, out: &mut Output) {
         if length > SKIP_MAX {
-            self.finish_with(End::Flood, FLOOD, out);
+            self.finish_with(End::Flood, ENDLESS_LINE, out);
         } else if ended {
             self.client.state = Client::Commands { skipping: 0 };
             self.refuse_line(LineFault::TooLong, out);

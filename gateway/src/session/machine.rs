@@ -258,6 +258,12 @@ impl Session {
         }
     }
 
+    /// Whether a message is on its way, from MAIL to the verdict.
+    pub fn has_message(&self) -> bool {
+        let comes_in = matches!(self.client.state, Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_));
+        comes_in || !self.transaction.is_none() || self.pipeline.owes_message()
+    }
+
     /// Who the gateway believes the client to be.
     pub fn client_addr(&self) -> ClientAddr {
         self.client_addr

@@ -14,14 +14,10 @@ use super::pipeline::{Expect, Owed};
 use super::question::RecipientVerdict;
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::words::{CONFUSED, OK, Refusal, Words};
+use super::words::{CONFUSED, OK, Refusal, UNENDED_LINE, Words};
 
 const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
-/// Said to who falls silent on what is no whole line.
-const UNENDED: Words =
-    Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
-
 impl Session {
     /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
     /// `unsent`: some of what was said to it has not left yet.
@@ -357,13 +353,13 @@ impl Session {
             return self.client_not_secured(out);
         } else if now >= self.client.deadline {
             if self.client.unended {
-                return self.finish_with(End::ClientTimeout, UNENDED, out);
+                return self.finish_with(End::ClientTimeout, UNENDED_LINE, out);
             }
             self.abort_message(now, out);
             self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
             return;
         }
-        if !backend_stalled && self.refuse_unended(now, out) {
+        if self.refuse_unended(now, backend_stalled, out) {
             return;
         }
         if !self.rate_holds(now) {

@@ -16,6 +16,15 @@ pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 pub(super) const STALE: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+/// To who falls silent on what is no whole line.
+pub(super) const UNENDED_LINE: Words =
+    Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
+/// To who falls silent behind what looks like the end of a message and is none.
+pub(super) const UNENDED_MESSAGE: Words =
+    Words(550, EnhancedCode(5, 6, 0), "A message ends in CRLF . CRLF, and only LF or CR came around the dot");
+/// To who sends what is not waited for to end.
+pub(super) const ENDLESS_LINE: Words = Words(421, EnhancedCode(4, 7, 0), "Line without end");
+pub(super) const ENDLESS_MESSAGE: Words = Words(421, EnhancedCode(4, 7, 0), "The message goes on far past the limit");
 /// To what belongs to a transaction that was lost with the backend.
 pub(super) const TRANSACTION_LOST: Words =
     Words(451, EnhancedCode(4, 4, 2), "The mail server's connection was lost; start the transaction again");

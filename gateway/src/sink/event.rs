@@ -43,12 +43,12 @@ pub enum By {
     ProxyV2,
 }
 
-/// XCLIENT NAME.
+/// What XCLIENT NAME said.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientName {
-    /// Not told.
+    /// Nothing: the attribute did not come.
     Untold,
-    /// This one.
+    /// The client is called this.
     Known(String),
     /// `[UNAVAILABLE]`: there is none.
     Unavailable,
@@ -78,7 +78,7 @@ pub struct Message {
 /// A recipient that was refused, because it is not local and the client may not relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denied {
-    /// Whose.
+    /// Who wanted it.
     pub client: Arc<Client>,
     /// The recipient.
     pub recipient: String,

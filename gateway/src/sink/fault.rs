@@ -9,9 +9,9 @@ use std::time::Duration;
 /// One fault. Several at one point: the delays add up, then the first other action is done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Where.
+    /// At which command or moment.
     pub point: Point,
-    /// How.
+    /// What it does there instead of what it should.
     pub action: Action,
 }
 

@@ -30,11 +30,11 @@ const ERRORS_MAX: u32 = 100;
 /// What the connection does next, after the replies are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// Reads more.
+    /// Reads what the client says next.
     Read,
     /// Waits so long, then hands in again what was not taken.
     Pause(Duration),
-    /// Ends.
+    /// Closes the connection.
     End(Farewell),
 }
 
@@ -95,7 +95,7 @@ struct Envelope {
     smtputf8: bool,
 }
 
-/// A session.
+/// One session of the sink: what it was told, and how far it is.
 #[derive(Debug)]
 pub(super) struct Session {
     shared: Arc<Shared>,

@@ -101,7 +101,7 @@ const TERMINATOR: &[u8] = b".\r\n";
 
 /// Where in a line the consumed bytes end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Position {
     /// Behind CRLF, or at the message's first octet.
     LineStart,
     /// Behind a bare newline.
@@ -121,7 +121,7 @@ enum More {
 #[derive(Debug, Clone)]
 pub struct BodyTranscoder {
     framing: Framing,
-    place: Place,
+    position: Position,
     /// The bytes consumed so far end in a look-alike of the end of data.
     after_look_alike: bool,
     /// What is left undecided would be the end for who takes a bare CR for a newline.
@@ -137,7 +137,7 @@ impl BodyTranscoder {
     pub fn new(framing: Framing) -> Self {
         Self {
             framing,
-            place: Place::LineStart,
+            position: Position::LineStart,
             after_look_alike: false,
             at_look_alike: false,
             broken: None,
@@ -170,11 +170,12 @@ impl BodyTranscoder {
 
     fn take(&mut self, input: &mut [u8], more: More, rules: &BodyRules, spill: &mut Vec<u8>) -> Step {
         let decided = match more {
-            More::MayCome => input.len() - undecided(self.place, input),
+            More::MayCome => input.len() - undecided(self.position, input),
             More::Never => input.len(),
         };
         let too_long_at = rules.line_max.and_then(|max| too_long_at(&input[..decided], self.line_length, max));
         let limit = too_long_at.unwrap_or(decided);
+        let mut counted = rules.line_max.is_none();
         let step = match self.broken {
             Some(BodyFault::LineTooLong | BodyFault::Smuggling) => self.skip(input, None),
             Some(BodyFault::BareCr | BodyFault::BareLf) => self.watch_on(input, decided, more, spill),
@@ -186,22 +187,27 @@ impl BodyTranscoder {
                     Step { fault: Some(fault), ..step }
                 }
                 Some(_) => self.rewrite(input, limit, more, spill),
-                None if self.place == Place::AfterBareNewline || self.after_look_alike => {
+                None if self.position == Position::AfterBareNewline || self.after_look_alike => {
                     self.rewrite(input, limit, more, spill)
                 }
-                None => self.pass(input, limit),
+                None => {
+                    // Where it takes dots off, it must count before it does.
+                    let counts = !std::mem::replace(&mut counted, true);
+                    self.pass(input, limit, counts)
+                }
             },
         };
-        if rules.line_max.is_some() {
+        if !counted {
             self.line_length = line_length_behind(self.line_length, &input[..step.used]);
         }
-        self.at_look_alike = self.place == Place::AfterBareNewline && matches!(&input[step.used..], b".\r" | b".\r\r");
+        self.at_look_alike =
+            self.position == Position::AfterBareNewline && matches!(&input[step.used..], b".\r" | b".\r\r");
         step
     }
 
     /// The newline at the head of what is decided, if it is bare; so is one behind a dot that makes a line of its own.
     fn bare_newline_at_once(&self, input: &[u8], limit: usize) -> Option<BodyFault> {
-        let dot = self.place != Place::InLine && input[..limit].first() == Some(&b'.');
+        let dot = self.position != Position::InLine && input[..limit].first() == Some(&b'.');
         match input[usize::from(dot).min(limit)..limit] {
             [b'\n', ..] => Some(BodyFault::BareLf),
             [b'\r', b'\n', ..] => None,
@@ -212,13 +218,13 @@ impl BodyTranscoder {
 
     /// Content as it should be, in place: dots that were not stuffed are taken off, and everything up to the first bare
     /// newline is passed.
-    fn pass(&mut self, input: &mut [u8], limit: usize) -> Step {
+    fn pass(&mut self, input: &mut [u8], limit: usize, counts: bool) -> Step {
         let dots = self.framing == Framing::Dots;
-        let mut scanner = Scanner::new(dots, self.place == Place::LineStart);
+        let mut scanner = Scanner::new(dots, self.position == Position::LineStart);
         let (mut kept, mut from) = (0, 0);
         let (until, end) = loop {
             let Some(at) = scanner.next(input, limit) else { break (limit, false) };
-            if dots && input[at] == b'.' && is_line_start(input, at, self.place) {
+            if dots && input[at] == b'.' && is_line_start(input, at, self.position) {
                 if input[at..].starts_with(TERMINATOR) {
                     break (at, true);
                 }
@@ -229,16 +235,21 @@ impl BodyTranscoder {
                 kept += at - from;
                 from = at + 1;
             } else {
-                let alone = !dots && at > 0 && input[at - 1] == b'.' && is_line_start(input, at - 1, self.place);
+                let alone = !dots && at > 0 && input[at - 1] == b'.' && is_line_start(input, at - 1, self.position);
                 break (at - usize::from(alone), false);
             }
         };
+        if counts {
+            // Behind a dot that was taken off, its line has one octet so far.
+            let before = if from > 0 { 1 } else { self.line_length };
+            self.line_length = line_length_behind(before, &input[from..until]);
+        }
         if kept != from {
             input.copy_within(from..until, kept);
         }
         kept += until - from;
         self.content_octets += (kept - scanner.stuffed()) as u64;
-        self.place = place_behind(&input[..kept], self.place, from > 0 && from == until);
+        self.position = position_behind(&input[..kept], self.position, from > 0 && from == until);
         let mut terminator = kept..kept;
         let mut used = until;
         if end {
@@ -261,14 +272,14 @@ impl BodyTranscoder {
         if self.framing == Framing::Octets {
             return nothing(input.len());
         }
-        let at_once = self.place == Place::LineStart && input.starts_with(TERMINATOR);
+        let at_once = self.position == Position::LineStart && input.starts_with(TERMINATOR);
         let end = if at_once { Some(0) } else { memmem::find(input, b"\r\n.\r\n").map(|at| at + 2) };
         if let Some(at) = end {
             let used = at + TERMINATOR.len();
             return Step { terminator: at..used, ..nothing(used) };
         }
-        let used = input.len() - undecided(self.place, input);
-        self.place = place_behind(&input[..used], self.place, false);
+        let used = input.len() - undecided(self.position, input);
+        self.position = position_behind(&input[..used], self.position, false);
         nothing(used)
     }
 
@@ -284,10 +295,10 @@ impl BodyTranscoder {
 }
 
 /// How many bytes at the end can only be judged with what follows them: CRs, and a dot that begins a line.
-fn undecided(place: Place, input: &[u8]) -> usize {
+fn undecided(position: Position, input: &[u8]) -> usize {
     for tail in [b".\r\r".as_slice(), b".\r", b"."] {
         if let Some(head) = input.strip_suffix(tail)
-            && begins_line(head, place)
+            && begins_line(head, position)
         {
             return tail.len();
         }
@@ -296,25 +307,25 @@ fn undecided(place: Place, input: &[u8]) -> usize {
 }
 
 /// Whether a line, by whatever newline, begins behind `head`.
-fn begins_line(head: &[u8], place: Place) -> bool {
+fn begins_line(head: &[u8], position: Position) -> bool {
     match head.last() {
-        None => place != Place::InLine,
+        None => position != Position::InLine,
         Some(last) => matches!(last, b'\r' | b'\n'),
     }
 }
 
 /// Whether a line begins at `at`, where all newlines before are CRLF.
-fn is_line_start(input: &[u8], at: usize, place: Place) -> bool {
-    if at == 0 { place == Place::LineStart } else { input[at - 1] == b'\n' }
+fn is_line_start(input: &[u8], at: usize, position: Position) -> bool {
+    if at == 0 { position == Position::LineStart } else { input[at - 1] == b'\n' }
 }
 
-/// The place behind `content`, in which all newlines are CRLF. `dot_taken`: the last byte consumed was a dot that is none of it.
-fn place_behind(content: &[u8], place: Place, dot_taken: bool) -> Place {
+/// The position behind `content`, in which all newlines are CRLF. `dot_taken`: the last byte consumed was a dot that is none of it.
+fn position_behind(content: &[u8], position: Position, dot_taken: bool) -> Position {
     match content {
-        _ if dot_taken => Place::InLine,
-        [] => place,
-        _ if content.ends_with(b"\r\n") => Place::LineStart,
-        _ => Place::InLine,
+        _ if dot_taken => Position::InLine,
+        [] => position,
+        _ if content.ends_with(b"\r\n") => Position::LineStart,
+        _ => Position::InLine,
     }
 }
 

@@ -4,7 +4,6 @@
 //! onto a local one.
 
 use std::collections::HashSet;
-use std::fmt;
 use std::net::IpAddr;
 
 use super::address::{Domain, parse_literal};
@@ -22,29 +21,18 @@ pub struct DomainSet {
 /// Whether a domain is in the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Membership {
-    /// It is.
+    /// It is in the set, itself or by a suffix.
     Local,
-    /// It is not.
+    /// A domain, and not in the set.
     Foreign,
-    /// It is no domain name.
+    /// No domain name at all.
     Invalid,
 }
 
 /// Why an entry is no domain.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no domain; write `example.com`, `.example.com` for all its subdomains, or `[192.0.2.1]`")]
 pub struct DomainEntryError(String);
-
-impl fmt::Display for DomainEntryError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "`{}` is no domain; write `example.com`, `.example.com` for all its subdomains, or `[192.0.2.1]`",
-            self.0
-        )
-    }
-}
-
-impl std::error::Error for DomainEntryError {}
 
 impl DomainSet {
     /// An empty set.

@@ -12,6 +12,7 @@ pub mod domains;
 pub mod ehlo;
 pub mod labels;
 pub mod line;
+pub mod queue_id;
 pub mod reply;
 pub mod starttls;
 pub mod xtext;

@@ -17,7 +17,7 @@ pub struct BanView {
     pub cause: Cause,
     /// For people: what was counted, or what the administrator said.
     pub reason: String,
-    /// When it was pronounced, or last made longer.
+    /// When it was pronounced; a ban that is made longer keeps that time.
     pub since: Millis,
     /// Its end.
     pub until: Millis,

@@ -31,7 +31,7 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::bans::{Ban, BanBook, Cause, Full};
 use crate::policy::offences::Offence;
 use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
-use crate::policy::reputation::{Reputation, Sentence};
+use crate::policy::reputation::{BanDue, Reputation};
 use crate::time::Millis;
 
 pub use ban_error::BanError;
@@ -157,14 +157,14 @@ impl Verdicts {
         client: ClientAddr,
         peer: PeerAddr,
         now: Millis,
-        charge: impl FnOnce(&mut Reputation, Source) -> Option<Sentence>,
+        charge: impl FnOnce(&mut Reputation, Source) -> Option<BanDue>,
     ) {
         let ip = client.ip();
         if !self.is_enabled() || self.is_exempt(ip) {
             return;
         }
         let Some(sentence) = charge(&mut self.reputation(), Source::of(ip)) else { return };
-        let Sentence { network, length, cause, reason, count } = sentence;
+        let BanDue { network, length, cause, reason, count } = sentence;
         if let Some((_, forwarder)) = self.forwarders.iter().find(|(address, _)| *address == ip.to_canonical()) {
             warn!(
                 client = %ip,

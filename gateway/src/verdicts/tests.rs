@@ -47,7 +47,7 @@ fn misbehave(verdicts: &Verdicts, client: &str, through: &str, now: u64) {
 }
 
 #[test]
-fn findings_become_a_ban_that_ends() {
+fn offences_become_a_ban_that_ends() {
     let verdicts = verdicts("");
     assert!(!verdicts.refuses(ip("203.0.113.9"), Millis(0)));
     misbehave(&verdicts, "203.0.113.9", "203.0.113.9", 0);

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Service};
 use smtp_gateway::identity::xclient::Ipv6Form;
@@ -82,8 +82,12 @@ local_domains = ["local.test"]
 "#;
 
 fn config(settings: &Map) -> Result<Config, String> {
-    let mut config = smtp_gateway::config::parse(CONFIG, "dialog")
-        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())?;
+    // Thousands of sessions begin from it.
+    static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| {
+        smtp_gateway::config::parse(CONFIG, "dialog")
+            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())
+    });
+    let mut config = PARSED.clone()?;
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
     }

@@ -95,6 +95,11 @@ impl Stage {
         Ok(stage)
     }
 
+    /// Octets of the client and of the backend that the core has not used yet.
+    pub fn unread(&self) -> (usize, usize) {
+        (self.client_in.len(), self.backend_in.len())
+    }
+
     /// The greeting's delay is over.
     pub fn greet(&mut self) {
         self.time_passes(GREETING_DELAY.as_secs(), false);

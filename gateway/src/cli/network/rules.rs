@@ -109,7 +109,7 @@ pub(super) fn present(family: Family) -> Result<Vec<Present>, RulesError> {
 fn parse(printed: &[u8], family: Family) -> Result<Vec<Present>, serde_json::Error> {
     /// As `ip -N -json rule show` has it.
     #[derive(Deserialize)]
-    struct Shown {
+    struct Printed {
         priority: u32,
         #[serde(default)]
         table: String,
@@ -118,7 +118,7 @@ fn parse(printed: &[u8], family: Family) -> Result<Vec<Present>, serde_json::Err
         ipproto: Option<String>,
         sport: Option<u16>,
     }
-    let shown: Vec<Shown> = serde_json::from_slice(printed)?;
+    let shown: Vec<Printed> = serde_json::from_slice(printed)?;
     let ours = shown.into_iter().filter(|shown| shown.table == TABLE.to_string()).map(|shown| {
         let is_tcp = matches!(shown.ipproto.as_deref(), Some("tcp" | "ipproto-6" | "6"));
         let is_plain = is_tcp && shown.priority == TABLE && shown.srclen.is_none();

@@ -10,7 +10,7 @@ fn by_hand(text: &str, now: u64, seconds: u64) -> Ban {
     Ban::new(network(text), Cause::Administrator, "by hand", Millis(now), Duration::from_secs(seconds), true)
 }
 
-fn by_findings(text: &str, now: u64, seconds: u64) -> Ban {
+fn by_offences(text: &str, now: u64, seconds: u64) -> Ban {
     Ban { cause: Cause::Offences(Offence::RelayAttempt), ..by_hand(text, now, seconds) }
 }
 
@@ -58,12 +58,12 @@ fn a_ban_ends_on_time_whether_swept_or_not() {
 
 /// An old ban, then a new one of the same network at second 10: until which second it lasts, and since when it counts.
 #[test]
-fn findings_never_shorten_a_ban() {
+fn offences_never_shorten_a_ban() {
     for (old, new, until, since) in [
-        (by_hand as fn(&str, u64, u64) -> Ban, by_findings as fn(&str, u64, u64) -> Ban, 100, 0),
-        (by_findings, by_hand, 30, 0),
+        (by_hand as fn(&str, u64, u64) -> Ban, by_offences as fn(&str, u64, u64) -> Ban, 100, 0),
+        (by_offences, by_hand, 30, 0),
         (by_hand, by_hand, 30, 0),
-        (by_findings, by_findings, 100, 0),
+        (by_offences, by_offences, 100, 0),
     ] {
         let mut book = BanBook::default();
         book.enter(old("192.0.2.1/32", 0, 100)).unwrap().count_refused();
@@ -79,7 +79,7 @@ fn findings_never_shorten_a_ban() {
 fn a_ban_after_an_unswept_one_begins_anew() {
     let mut book = BanBook::default();
     book.enter(by_hand("192.0.2.1/32", 0, 1)).unwrap();
-    let ban = book.enter(by_findings("192.0.2.1/32", 5000, 1)).unwrap();
+    let ban = book.enter(by_offences("192.0.2.1/32", 5000, 1)).unwrap();
     assert_eq!((ban.since, ban.until), (Millis(5000), Millis(6000)));
 }
 

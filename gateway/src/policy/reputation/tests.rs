@@ -22,7 +22,7 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 /// The shortest way to a ban.
-fn offend(reputation: &mut Reputation, source: Source, now: u64) -> Sentence {
+fn offend(reputation: &mut Reputation, source: Source, now: u64) -> BanDue {
     assert_eq!(reputation.charge(source, Offence::Flood, Millis(now)), None);
     reputation.charge(source, Offence::Flood, Millis(now)).unwrap()
 }
@@ -123,7 +123,7 @@ fn the_reason_says_what_was_done() {
         assert_eq!(reputation.charge(client, Offence::RelayAttempt, now), None);
     }
     let sentence = reputation.charge(source("2001:db8::2"), Offence::EarlyTalk, now).unwrap();
-    let expected = Sentence {
+    let expected = BanDue {
         network: "2001:db8::/64".parse().unwrap(),
         length: minutes(10),
         cause: Offence::RelayAttempt,
@@ -178,7 +178,7 @@ fn each_ban_is_longer_up_to_the_longest() {
     let client = source("192.0.2.1");
     let mut now = 0;
     for (count, expected) in (1..).zip([10, 40, 160, 640, 24 * 60, 24 * 60]) {
-        let Sentence { length, count: counted, .. } = offend(&mut reputation, client, now);
+        let BanDue { length, count: counted, .. } = offend(&mut reputation, client, now);
         assert_eq!((length, counted), (minutes(expected), count));
         now += expected * MINUTE;
     }

@@ -1,4 +1,4 @@
-use super::{Talk, sink};
+use super::{Dialog, sink};
 use crate::sink::event::Event;
 use crate::sink::session::{Flow, Session};
 use crate::sink::shared::Shared;
@@ -12,15 +12,15 @@ fn relaying_is_for_trusted_clients() {
         options.trust = vec!["192.0.2.0/24".parse().unwrap()];
     });
     for (client, relays) in [("192.0.2.7", true), ("198.51.100.7", false), ("[UNAVAILABLE]", false)] {
-        let mut talk = Talk::greeted(&sink);
-        talk.expect(format!("XCLIENT ADDR={client}"), "220");
-        talk.expect("EHLO far.test", "250");
-        talk.expect("MAIL FROM:<a@far.test>", "250");
-        talk.expect("RCPT TO:<someone@LOCAL.test>", "250 2.1.5");
-        talk.expect("RCPT TO:<postmaster>", "250 2.1.5");
+        let mut dialog = Dialog::greeted(&sink);
+        dialog.expect(format!("XCLIENT ADDR={client}"), "220");
+        dialog.expect("EHLO far.test", "250");
+        dialog.expect("MAIL FROM:<a@far.test>", "250");
+        dialog.expect("RCPT TO:<someone@LOCAL.test>", "250 2.1.5");
+        dialog.expect("RCPT TO:<postmaster>", "250 2.1.5");
         let foreign = if relays { "250 2.1.5" } else { "550 5.7.1 Relay access denied" };
-        talk.expect("RCPT TO:<someone@elsewhere.test>", foreign);
-        talk.expect("RCPT TO:<someone@local.test.elsewhere.test>", foreign);
+        dialog.expect("RCPT TO:<someone@elsewhere.test>", foreign);
+        dialog.expect("RCPT TO:<someone@local.test.elsewhere.test>", foreign);
     }
     let denied: Vec<_> = std::iter::from_fn(|| events.0.try_recv().ok())
         .filter_map(|event| match event {
@@ -36,19 +36,19 @@ fn relaying_is_for_trusted_clients() {
 #[test]
 fn a_sink_that_trusts_its_peer_relays_for_it() {
     let (sink, _events) = sink(|options| options.trust = vec!["127.0.0.0/8".parse().unwrap()]);
-    let mut talk = Talk::greeted(&sink);
-    talk.expect("MAIL FROM:<a@far.test>", "250");
-    talk.expect("RCPT TO:<someone@elsewhere.test>", "250");
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.expect("MAIL FROM:<a@far.test>", "250");
+    dialog.expect("RCPT TO:<someone@elsewhere.test>", "250");
 }
 
 #[test]
 fn commands_and_their_replies() {
     let (sink, _events) = sink(|_| {});
-    let mut talk = Talk::connect(&sink);
-    talk.reply();
-    talk.expect("MAIL FROM:<a@far.test>", "503 5.5.1 EHLO first");
-    talk.expect("EHLO", "501 5.5.4");
-    talk.expect("ehlo client.test", "250");
+    let mut dialog = Dialog::connect(&sink);
+    dialog.reply();
+    dialog.expect("MAIL FROM:<a@far.test>", "503 5.5.1 EHLO first");
+    dialog.expect("EHLO", "501 5.5.4");
+    dialog.expect("ehlo client.test", "250");
     for (command, reply) in [
         ("RCPT TO:<a@local.test>", "503 5.5.1 MAIL first"),
         ("DATA", "503 5.5.1 MAIL first"),
@@ -82,44 +82,44 @@ fn commands_and_their_replies() {
         ("QUIT now", "501 5.5.4"),
         ("QUIT", "221 2.0.0"),
     ] {
-        talk.expect(command, reply);
+        dialog.expect(command, reply);
     }
-    assert_eq!(talk.rest(), Ok(vec![]));
+    assert_eq!(dialog.rest(), Ok(vec![]));
 }
 
 #[test]
 fn long_lines_are_skipped_and_endless_ones_end_the_session() {
     let (sink, _events) = sink(|_| {});
-    let mut talk = Talk::greeted(&sink);
-    talk.expect(format!("NOOP {}", "x".repeat(2000)), "250");
-    talk.expect(format!("NOOP {}", "x".repeat(200_000)), "500 5.5.2 Line too long");
-    talk.expect("NOOP", "250");
-    let _ = std::io::Write::write_all(talk.0.get_mut(), &vec![b'x'; 2 << 20]);
-    assert!(talk.reply().starts_with("421 4.7.0 The line does not end"));
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.expect(format!("NOOP {}", "x".repeat(2000)), "250");
+    dialog.expect(format!("NOOP {}", "x".repeat(200_000)), "500 5.5.2 Line too long");
+    dialog.expect("NOOP", "250");
+    let _ = std::io::Write::write_all(dialog.0.get_mut(), &vec![b'x'; 2 << 20]);
+    assert!(dialog.reply().starts_with("421 4.7.0 The line does not end"));
 }
 
 #[test]
 fn too_many_errors_end_the_session() {
     let (sink, _events) = sink(|_| {});
-    let mut talk = Talk::greeted(&sink);
+    let mut dialog = Dialog::greeted(&sink);
     for _ in 0..100 {
-        talk.expect("WHAT", "500");
+        dialog.expect("WHAT", "500");
     }
-    talk.expect("WHAT", "500");
-    assert!(talk.reply().starts_with("421 4.7.0"));
+    dialog.expect("WHAT", "500");
+    assert!(dialog.reply().starts_with("421 4.7.0"));
 }
 
 #[test]
 fn recipients_have_a_limit() {
     let (sink, events) = sink(|_| {});
-    let mut talk = Talk::greeted(&sink);
-    talk.expect("MAIL FROM:<>", "250");
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.expect("MAIL FROM:<>", "250");
     for number in 0..1000 {
-        talk.expect(format!("RCPT TO:<{number}@local.test>"), "250 2.1.5");
+        dialog.expect(format!("RCPT TO:<{number}@local.test>"), "250 2.1.5");
     }
-    talk.expect("RCPT TO:<too@local.test>", "452 4.5.3");
-    talk.expect("DATA", "354");
-    talk.expect(".", "250");
+    dialog.expect("RCPT TO:<too@local.test>", "452 4.5.3");
+    dialog.expect("DATA", "354");
+    dialog.expect(".", "250");
     assert_eq!(events.message().recipients.len(), 1000);
 }
 

@@ -1,7 +1,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Talk, sink};
+use super::{Dialog, sink};
 use crate::sink::SinkIdentity;
 
 fn messages(maildir: &Path, part: &str) -> Vec<String> {
@@ -17,12 +17,12 @@ fn messages_are_kept_with_their_envelope_and_client() {
         options.identity = SinkIdentity::Xclient;
         options.maildir = Some(maildir.clone());
     });
-    let mut talk = Talk::greeted(&sink);
-    talk.expect("XCLIENT ADDR=192.0.2.7", "220");
-    talk.expect("EHLO far.test", "250");
-    talk.begin();
-    talk.send("Subject: x\r\n\r\n..dot\n");
-    talk.expect("\r\n.", "250");
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.expect("XCLIENT ADDR=192.0.2.7", "220");
+    dialog.expect("EHLO far.test", "250");
+    dialog.begin();
+    dialog.send("Subject: x\r\n\r\n..dot\n");
+    dialog.expect("\r\n.", "250");
     assert_eq!(
         messages(&maildir, "new"),
         ["Return-Path: <from@far.test>\r\nDelivered-To: someone@local.test\r\n\
@@ -40,14 +40,14 @@ fn what_is_not_accepted_is_not_kept() {
         options.maildir = Some(folder.path().into());
         options.faults = vec!["eod=451".parse().unwrap()];
     });
-    let mut talk = Talk::greeted(&sink);
-    talk.begin();
-    talk.expect("x\r\n.", "451");
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.begin();
+    dialog.expect("x\r\n.", "451");
     assert!(!events.message().accepted);
     // A client that goes in the middle, too.
-    talk.begin();
+    dialog.begin();
     assert_eq!(messages(folder.path(), "tmp").len(), 1);
-    drop(talk);
+    drop(dialog);
     sink.stop();
     assert!(messages(folder.path(), "tmp").is_empty() && messages(folder.path(), "new").is_empty());
 }
@@ -57,14 +57,14 @@ fn a_maildir_that_fails_is_a_451() {
     let folder = tempfile::tempdir().unwrap();
     let (sink, _events) = sink(|options| options.maildir = Some(folder.path().into()));
     fs::remove_dir(folder.path().join("tmp")).unwrap();
-    let mut talk = Talk::greeted(&sink);
-    talk.expect("MAIL FROM:<>", "250");
-    talk.expect("RCPT TO:<a@local.test>", "250");
-    talk.expect("DATA", "451 4.3.0");
-    talk.expect("BDAT 4 LAST\r\nQUITNOOP", "451 4.3.0");
-    assert!(talk.reply().starts_with("250"));
+    let mut dialog = Dialog::greeted(&sink);
+    dialog.expect("MAIL FROM:<>", "250");
+    dialog.expect("RCPT TO:<a@local.test>", "250");
+    dialog.expect("DATA", "451 4.3.0");
+    dialog.expect("BDAT 4 LAST\r\nQUITNOOP", "451 4.3.0");
+    assert!(dialog.reply().starts_with("250"));
     fs::create_dir(folder.path().join("tmp")).unwrap();
-    talk.expect("DATA", "354");
+    dialog.expect("DATA", "354");
     fs::remove_dir(folder.path().join("new")).unwrap();
-    talk.expect(".", "451 4.3.0");
+    dialog.expect(".", "451 4.3.0");
 }

@@ -61,9 +61,9 @@ impl Events {
 }
 
 /// One connection to a sink.
-struct Talk(BufReader<TcpStream>);
+struct Dialog(BufReader<TcpStream>);
 
-impl Talk {
+impl Dialog {
     /// Connects and reads nothing.
     fn connect(sink: &Sink) -> Self {
         let stream = TcpStream::connect(sink.address()).unwrap();
@@ -73,10 +73,10 @@ impl Talk {
 
     /// Connects, and greets as `client.test`.
     fn greeted(sink: &Sink) -> Self {
-        let mut talk = Self::connect(sink);
-        assert_eq!(talk.reply(), "220 sink.test ESMTP sink\r\n");
-        talk.expect("EHLO client.test", "250");
-        talk
+        let mut dialog = Self::connect(sink);
+        assert_eq!(dialog.reply(), "220 sink.test ESMTP sink\r\n");
+        dialog.expect("EHLO client.test", "250");
+        dialog
     }
 
     fn send(&mut self, bytes: impl AsRef<[u8]>) {

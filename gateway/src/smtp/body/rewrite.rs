@@ -3,7 +3,7 @@
 use memchr::memchr2;
 
 use super::smuggling::{self, Command};
-use super::{BodyFault, BodyTranscoder, Framing, More, Place, Step, TERMINATOR};
+use super::{BodyFault, BodyTranscoder, Framing, More, Position, Step, TERMINATOR};
 
 /// A newline as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,7 +42,10 @@ impl BodyTranscoder {
                     Command::No | Command::Undecided => self.after_look_alike = false,
                 }
             }
-            if self.framing == Framing::Dots && self.place == Place::LineStart && input[at..].starts_with(TERMINATOR) {
+            if self.framing == Framing::Dots
+                && self.position == Position::LineStart
+                && input[at..].starts_with(TERMINATOR)
+            {
                 let used = at + TERMINATOR.len();
                 return Step { terminator: at..used, ..step(used) };
             }
@@ -53,12 +56,12 @@ impl BodyTranscoder {
 
     /// The rest of a line with its newline, as far as it goes; where that ends.
     fn rewrite_line(&mut self, input: &[u8], start: usize, limit: usize, spill: &mut Vec<u8>) -> usize {
-        let begun = self.place;
-        let dot = begun != Place::InLine && input[start] == b'.';
+        let begun = self.position;
+        let dot = begun != Position::InLine && input[start] == b'.';
         let mut from = start;
         if dot && self.framing == Framing::Dots {
             // A dot behind CRLF was stuffed; one behind a bare newline is content. What then begins the line is stuffed here.
-            from += usize::from(begun == Place::LineStart);
+            from += usize::from(begun == Position::LineStart);
             if input.get(from) == Some(&b'.') {
                 spill.push(b'.');
             }
@@ -68,15 +71,15 @@ impl BodyTranscoder {
         spill.extend_from_slice(text);
         self.content_octets += text.len() as u64;
         let Some(text_end) = text_end else {
-            self.place = Place::InLine;
+            self.position = Position::InLine;
             return limit;
         };
         let (newline, length) = Newline::read(&input[text_end..]);
         spill.extend_from_slice(b"\r\n");
         self.content_octets += 2;
-        self.place = if newline == Newline::Bare { Place::AfterBareNewline } else { Place::LineStart };
+        self.position = if newline == Newline::Bare { Position::AfterBareNewline } else { Position::LineStart };
         let alone = dot && text_end == start + 1;
-        self.after_look_alike = alone && (begun == Place::AfterBareNewline || newline != Newline::Strict);
+        self.after_look_alike = alone && (begun == Position::AfterBareNewline || newline != Newline::Strict);
         text_end + length
     }
 }

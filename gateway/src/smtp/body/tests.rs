@@ -127,6 +127,25 @@ fn split(stream: &[u8], cuts: Vec<usize>) -> Vec<&[u8]> {
     cuts.windows(2).map(|cut| &stream[cut[0]..cut[1]]).collect()
 }
 
+#[test]
+fn lines_are_as_long_as_they_came_however_they_are_packed() {
+    let rules = BodyRules { line_max: Some(8), bare_newline: BareNewlineRule::Normalize };
+    let streams: [(&[u8], bool); 5] = [
+        (b".x\r\n.y\r\n.b34\r6\r\n.\r\n", false),
+        (b".x\r\n.y\r\n.z\r\n.b3456\r\n.\r\n", false),
+        (b".b34567\r\n.\r\n", true),
+        (b"x\r\n..b34567\r\n.\r\n", true),
+        (b".x\r\n.b34567\r\n.\r\n", true),
+    ];
+    for (stream, too_long) in streams {
+        for length in 1..=stream.len() {
+            let outcome = transcode(&stream.chunks(length).collect::<Vec<_>>(), &rules);
+            let fault = too_long.then_some(BodyFault::LineTooLong);
+            assert_eq!(outcome.fault, fault, "{} by {length}", stream.escape_ascii());
+        }
+    }
+}
+
 /// What some servers have taken for the end of data, and whether a bare newline is in it.
 const LOOK_ALIKES: [(&[u8], bool); 17] = [
     (b"\n.\n", true),
