@@ -1,6 +1,6 @@
 //! `status` as text.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use crate::kernel::Mode;
 use crate::observe::show::{BOLD, PLAIN, RED, printable, span};
@@ -8,87 +8,131 @@ use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
-use super::{BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, Status};
+use super::{
+    BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, RefusedDomainStatus, Status, XdpStatus,
+};
 
 /// A page for a terminal (`colour`) or a file.
 pub fn render(status: &Status, colour: bool) -> String {
-    let Status {
-        version, uptime_seconds, problems, config, listeners, sessions, messages, refusals_total, proofs, ..
-    } = status;
-    let Status { backends, certificates, xdp, refused_domains, .. } = status;
-    let (bold, plain) = if colour { (BOLD, PLAIN) } else { ("", "") };
-    let mut page = String::new();
-    let mut line = |text: std::fmt::Arguments<'_>| {
+    let mut page = Page { text: String::new(), colour };
+    head(status, &mut page);
+    totals(status, &mut page);
+    kernel(&status.xdp, &mut page);
+    refused_domains(&status.refused_domains, &mut page);
+    listeners(status, &mut page);
+    backends(&status.backends, &mut page);
+    page.text
+}
+
+/// A page that is being written.
+struct Page {
+    text: String,
+    colour: bool,
+}
+
+impl Page {
+    fn line(&mut self, text: fmt::Arguments<'_>) {
         // A String takes everything.
-        let _ = writeln!(page, "{text}");
-    };
-    line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", span(*uptime_seconds)));
+        let _ = writeln!(self.text, "{text}");
+    }
+
+    /// What begins and ends alarming text.
+    fn red(&self) -> (&'static str, &'static str) {
+        if self.colour { (RED, PLAIN) } else { ("", "") }
+    }
+
+    /// An empty line, and a table.
+    fn table<const N: usize>(&mut self, table: &Table<N>) {
+        self.line(format_args!(""));
+        for row in table.lines() {
+            self.line(format_args!("{row}"));
+        }
+    }
+}
+
+/// Who it is, what is wrong, and by which configuration it runs.
+fn head(status: &Status, page: &mut Page) {
+    let Status { version, uptime_seconds, problems, config, .. } = status;
+    let (bold, plain) = if page.colour { (BOLD, PLAIN) } else { ("", "") };
+    page.line(format_args!("{bold}smtp-gateway {version}{plain}, up {}", span(*uptime_seconds)));
+    let (red, plain) = page.red();
     for Problem { severity, what, mend } in problems {
-        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
         let mend = mend.as_ref().map(|mend| format!("; {}", printable(mend))).unwrap_or_default();
-        line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
+        page.line(format_args!("{red}! {}: {}{plain}{mend}", severity.as_str(), printable(what)));
     }
     if let Some(file) = &config.file {
         let age = span(since_1970().as_secs().saturating_sub(config.loaded_at));
-        line(format_args!("config     {}, read {age} ago, digest {}", printable(file), printable(&config.digest)));
+        page.line(format_args!("config     {}, read {age} ago, digest {}", printable(file), printable(&config.digest)));
     }
-    line(format_args!(
+}
+
+/// What it has done since its start.
+fn totals(status: &Status, page: &mut Page) {
+    let Status { sessions, messages, refusals_total, proofs, .. } = status;
+    page.line(format_args!(
         "sessions   {} active, {} accepted, {} refused",
         sessions.active, sessions.accepted_total, sessions.refused_total
     ));
-    line(format_args!(
+    page.line(format_args!(
         "messages   {} accepted, {} rejected, {} deferred",
         messages.accepted_total, messages.rejected_total, messages.deferred_total
     ));
     let refused = refusals_total.iter().filter(|(_, count)| **count > 0);
     let refused: Vec<_> = refused.map(|(cause, count)| format!("{count} {}", printable(cause))).collect();
     if !refused.is_empty() {
-        line(format_args!("refusals   {}", refused.join(", ")));
+        page.line(format_args!("refusals   {}", refused.join(", ")));
     }
-    line(format_args!(
+    page.line(format_args!(
         "proofs     {} run, {} found trust, {} inconclusive",
         proofs.run_total, proofs.found_total, proofs.inconclusive_total
     ));
+}
+
+fn kernel(xdp: &XdpStatus, page: &mut Page) {
     match xdp.mode {
-        Mode::Off => line(format_args!("kernel     off: connections are limited in userspace only")),
+        Mode::Off => page.line(format_args!("kernel     off: connections are limited in userspace only")),
         Mode::Native | Mode::Generic => {
             let on = xdp.interfaces.iter().map(|i| format!("{} {}", printable(&i.name), i.mode.as_str()));
             let monitor = if xdp.monitor_only { ", drops nothing (monitor only)" } else { "" };
-            line(format_args!("kernel     {}{monitor}", on.collect::<Vec<_>>().join(", ")));
+            page.line(format_args!("kernel     {}{monitor}", on.collect::<Vec<_>>().join(", ")));
             let dropped: u64 = xdp.dropped_total.values().sum();
-            line(format_args!(
+            page.line(format_args!(
                 "           {} packets, {} dropped; {} SYNs, {} lost before accept; {} sources",
                 xdp.packets_total, dropped, xdp.syn_total, xdp.lost_before_accept_total, xdp.tracked_sources
             ));
         }
     }
     if let Some(problem) = &xdp.problem {
-        let (red, plain) = if colour { (RED, PLAIN) } else { ("", "") };
-        line(format_args!("  {red}! {}{plain}", printable(problem)));
+        let (red, plain) = page.red();
+        page.line(format_args!("  {red}! {}{plain}", printable(problem)));
     }
-    line(format_args!("bans       {}", xdp.bans));
-    if !refused_domains.is_empty() {
-        let domains =
-            refused_domains.iter().map(|domain| format!("{}, {}×", printable(&domain.domain), domain.refused_total));
-        line(format_args!("refused    {}", domains.collect::<Vec<_>>().join("; ")));
-        line(format_args!("           is one of these domains yours? then add it to relay.local_domains"));
+    page.line(format_args!("bans       {}", xdp.bans));
+}
+
+fn refused_domains(domains: &[RefusedDomainStatus], page: &mut Page) {
+    if domains.is_empty() {
+        return;
     }
-    line(format_args!(""));
-    let rows = listeners.iter().map(|listener| {
+    let shown = domains.iter().map(|domain| format!("{}, {}×", printable(&domain.domain), domain.refused_total));
+    page.line(format_args!("refused    {}", shown.collect::<Vec<_>>().join("; ")));
+    page.line(format_args!("           is one of these domains yours? then add it to relay.local_domains"));
+}
+
+fn listeners(status: &Status, page: &mut Page) {
+    let rows = status.listeners.iter().map(|listener| {
         let from = if listener.proxy_protocol { "load balancers (PROXY header)" } else { "clients" };
         [listener.address.to_string(), from.to_owned(), listener.tls.clone(), listener.backend.clone()]
     });
-    for row in Table::new(["LISTENER", "TAKES", "TLS", "BACKEND"], rows).lines() {
-        line(format_args!("{row}"));
+    page.table(&Table::new(["LISTENER", "TAKES", "TLS", "BACKEND"], rows));
+    if !status.certificates.is_empty() {
+        let rows = status.certificates.iter().map(certificate);
+        page.table(&Table::new(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], rows));
     }
-    if !certificates.is_empty() {
-        line(format_args!(""));
-        let rows = certificates.iter().map(certificate);
-        for row in Table::new(["CERTIFICATE", "NAMES", "KEY", "EXPIRES"], rows).lines() {
-            line(format_args!("{row}"));
-        }
-    }
-    line(format_args!(""));
+}
+
+/// Each with what is wrong with it below its row.
+fn backends(backends: &[BackendStatus], page: &mut Page) {
+    page.line(format_args!(""));
     let rows = backends.iter().map(|backend| {
         let health = if backend.healthy { "healthy" } else { "unhealthy" };
         let proof = proof(&backend.proof);
@@ -96,26 +140,22 @@ pub fn render(status: &Status, colour: bool) -> String {
     });
     let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows);
     let mut rows = table.lines();
-    line(format_args!("{}", rows.next().unwrap_or_default()));
+    page.line(format_args!("{}", rows.next().unwrap_or_default()));
     for (row, backend) in rows.zip(backends) {
-        let (red, plain) = if colour && is_alarming(backend) { (RED, PLAIN) } else { ("", "") };
-        line(format_args!("{red}{row}{plain}"));
-        if let Some(problem) = &backend.problem {
-            line(format_args!("  {red}! {}{plain}", printable(problem)));
-        }
-        for finding in &backend.proof.findings {
-            line(format_args!("  {red}! {}{plain}", printable(finding)));
+        let (red, plain) = if is_alarming(backend) { page.red() } else { ("", "") };
+        page.line(format_args!("{red}{row}{plain}"));
+        for wrong in backend.problem.iter().chain(&backend.proof.findings) {
+            page.line(format_args!("  {red}! {}{plain}", printable(wrong)));
         }
         match &*backend.identity {
-            "none" => line(format_args!("  {red}! this backend does not learn who its clients are{plain}")),
-            "trace-header" => line(format_args!(
+            "none" => page.line(format_args!("  {red}! this backend does not learn who its clients are{plain}")),
+            "trace-header" => page.line(format_args!(
                 "  {red}! this backend learns who its clients are from headers alone: what it allows the gateway, it allows all of \
                  them{plain}"
             )),
             _ => {}
         }
     }
-    page
 }
 
 fn is_alarming(backend: &BackendStatus) -> bool {
@@ -154,9 +194,7 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::super::certificates::tests::certificate;
-    use super::super::{
-        ListenerStatus, MessageTotals, ProofTotals, RefusedDomainStatus, SessionTotals, Severity, XdpStatus,
-    };
+    use super::super::{ListenerStatus, MessageTotals, ProofTotals, SessionTotals, Severity};
     use super::*;
 
     fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
