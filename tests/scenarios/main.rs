@@ -23,6 +23,7 @@ mod kernel_side;
 mod names;
 mod observe;
 mod opensmtpd;
+mod pools;
 mod postfix;
 mod privileges;
 mod proof_local;

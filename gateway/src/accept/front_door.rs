@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::backend::BackendState;
+use crate::backend::Pool;
 use crate::config::SMTP_PORT;
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
 
@@ -30,11 +30,11 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
-    /// The door of the listener with this index in the configuration, which leads to `backend`. Of `parts`, the counters'
+    /// The door of the listener with this index in the configuration, which leads to `pool`. Of `parts`, the counters'
     /// first set is used. Sessions that come through it do not heed a hold: whether it is still needed is what they ask.
-    pub fn new(parts: &Parts<'_>, listener: usize, backend: Arc<BackendState>) -> Self {
+    pub fn new(parts: &Parts<'_>, listener: usize, pool: Arc<Pool>) -> Self {
         let configured = &parts.config.listeners[listener];
-        let entry = Entry::new(parts, listener, configured.address, backend);
+        let entry = Entry::new(parts, listener, configured.address, pool);
         Self {
             gate: Gate::new(parts, &entry, 0, false),
             address: configured.address,

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tracing::debug;
 
-use crate::backend::BackendState;
+use crate::backend::Pool;
 use crate::config::{Config, ListenerTls};
 use crate::drive::{ClientTls, DrainState, Worker, serve_direct, serve_proxied};
 use crate::identity::names::Names;
@@ -66,7 +66,7 @@ pub struct Parts<'a> {
 #[derive(Debug)]
 pub struct Entry {
     settings: Arc<Settings>,
-    backend: Arc<BackendState>,
+    pool: Arc<Pool>,
     tls: Option<ClientTls>,
     address: SocketAddr,
     proxy_protocol_from: Arc<[IpNet]>,
@@ -74,10 +74,10 @@ pub struct Entry {
 
 impl Entry {
     /// For the listener with this index in the configuration, which really listens on `address`.
-    pub fn new(parts: &Parts<'_>, listener: usize, address: SocketAddr, backend: Arc<BackendState>) -> Self {
+    pub fn new(parts: &Parts<'_>, listener: usize, address: SocketAddr, pool: Arc<Pool>) -> Self {
         Self {
             settings: Arc::new(Settings::new(parts.config, listener, parts.record_messages)),
-            backend,
+            pool,
             tls: parts.acceptor.and_then(|acceptor| client_tls(parts.config, listener, acceptor)),
             address,
             proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
@@ -103,12 +103,12 @@ impl Gate {
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
         let Parts { config, names, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
-        let Entry { settings, backend, tls, address, proxy_protocol_from } = entry;
+        let Entry { settings, pool, tls, address, proxy_protocol_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 listener: *address,
                 settings: settings.clone(),
-                backend: backend.clone(),
+                pool: pool.clone(),
                 tls: tls.clone(),
                 names: (*names).clone(),
                 verdicts: (*verdicts).clone(),

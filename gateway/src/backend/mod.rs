@@ -2,9 +2,16 @@
 //! the address that a connection is to come from.
 
 mod busy;
+mod choice;
+mod connect;
+mod connector;
 mod health;
+mod load;
+mod pool;
 pub mod recognise;
 mod state;
 
+pub use connector::connector;
 pub use health::watch;
-pub use state::{BackendState, Health, connector};
+pub use pool::{Attempts, Pool, Seat};
+pub use state::{BackendState, Health};

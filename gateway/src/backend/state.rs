@@ -1,30 +1,27 @@
 //! What is known of one backend, shared by every worker.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::net::{TcpStream, lookup_host};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tracing::warn;
 
-use crate::config::{Backend, BackendTls, HostPort, IdentityMode, TlsVerify};
+use crate::config::{Backend, BackendTls, HostPort, IdentityMode};
 use crate::identity::xclient::Ipv6Form;
-use crate::identity::{ClientAddr, transparent};
 use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
-use crate::session::Dialect;
-use crate::tls::{Connector, ConnectorFault, Pin, SecuredStream, TlsStream, Verify};
+use crate::session::{Blame, Dialect};
+use crate::time::clock::now;
+use crate::tls::{Connector, ConnectorFault};
 
+use super::connector::connector;
+use super::load::Load;
 use super::recognise::{Greeting, fingerprint};
 
-/// Addresses of one name that are tried.
-const ADDRESSES_MAX: usize = 64;
 /// Clients in a row that a transparent backend does not answer before it is thought to answer none.
-const UNHEARD_MAX: u32 = 5;
+pub(super) const UNHEARD_MAX: u32 = 5;
 
 /// One backend.
 #[derive(Debug)]
@@ -38,19 +35,21 @@ pub struct BackendState {
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
     /// Begins TLS with it, or why it cannot.
-    connector: Option<Result<Connector, ConnectorFault>>,
-    connect_timeout: Duration,
+    pub(super) connector: Option<Result<Connector, ConnectorFault>>,
+    pub(super) connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
+    /// What it bears; of interest where there are others beside it.
+    pub(super) load: Load,
     health: Mutex<Health>,
     refresh: Notify,
     /// Where it is: as configured, or as its name was last resolved.
-    addresses: RwLock<Arc<[SocketAddr]>>,
+    pub(super) addresses: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
     /// The last health check itself went badly, whatever sessions have found.
     check_failed: AtomicBool,
     /// Clients in a row, by their own address, to whom no answer came back. One may be out of reach; all are not.
-    unheard: AtomicU32,
+    pub(super) unheard: AtomicU32,
     /// A [`Hold`], as a number.
     hold: AtomicU8,
     /// It is another than it was when it was last proven.
@@ -94,6 +93,7 @@ impl BackendState {
             connector: connector(backend),
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
+            load: Load::default(),
             health: Mutex::default(),
             refresh: Notify::new(),
             addresses: RwLock::new(match &backend.address {
@@ -140,6 +140,7 @@ impl BackendState {
     pub(super) fn set_health(&self, mut health: Health) {
         let mut known = self.lock_health();
         // Only what checks have seen counts: what sessions find, their clients may have brought about.
+        self.load.set_down(!health.healthy, now());
         let came_back = self.check_failed.swap(!health.healthy, Ordering::Relaxed) && health.healthy;
         if health.healthy && self.identity_refused.load(Ordering::Relaxed) {
             health.healthy = false;
@@ -183,6 +184,7 @@ impl BackendState {
         }
         known.healthy = false;
         self.identity_refused.store(true, Ordering::Relaxed);
+        self.load.is_unfit(now());
         self.ask_refresh();
     }
 
@@ -194,6 +196,7 @@ impl BackendState {
             known.problem = Some(why.to_owned());
         }
         known.healthy = false;
+        self.load.is_unfit(now());
         self.ask_refresh();
     }
 
@@ -203,9 +206,39 @@ impl BackendState {
         if self.unheard.load(Ordering::Relaxed) != 0 {
             self.unheard.store(0, Ordering::Relaxed);
         }
+        if self.load.has_failed() {
+            self.load.succeeded(now());
+        }
         if self.identity_refused.load(Ordering::Relaxed) {
             self.identity_refused.store(false, Ordering::Relaxed);
             self.ask_refresh();
+        }
+    }
+
+    /// A session with it did not open, and another server is tried. What a client's bytes may have brought about is nobody's
+    /// fault here.
+    pub fn opening_failed(&self, blame: Blame) {
+        match blame {
+            Blame::Nobody => {}
+            Blame::Busy => self.load.is_busy(now()),
+            Blame::Server => {
+                self.load.failed(now());
+                self.ask_refresh();
+            }
+        }
+    }
+
+    /// Whether an administrator takes it out: no session begins with it then, and those it has go on.
+    pub fn is_draining(&self) -> bool {
+        self.load.is_draining()
+    }
+
+    /// It is taken out, or is back.
+    pub fn set_draining(&self, draining: bool) {
+        if self.load.set_draining(draining) != draining {
+            let what = if draining { "drained: it gets no more sessions" } else { "no longer drained" };
+            tracing::info!(backend = self.name, "{what}");
+            events::emit(EventKind::Gateway, &self.name, what);
         }
     }
 
@@ -268,150 +301,7 @@ impl BackendState {
         self.refresh.notified().await;
     }
 
-    /// Connects for this client: from its own address, where that is how the backend is told.
-    ///
-    /// # Errors
-    /// Those of [`connect`](Self::connect). Where the backend is told by the address: a client that has none to show, or whose
-    /// address is not of the backend's family or is this host's own. Five clients in a row whom the backend did not answer
-    /// make it unhealthy.
-    pub async fn connect_for(&self, client: ClientAddr) -> io::Result<TcpStream> {
-        if !self.identity.is_transparent() {
-            return self.connect().await;
-        }
-        let Some(told) = client.told() else {
-            return Err(io::Error::other("the load balancer does not say who the client is"));
-        };
-        let connected = self.connect_from(Some(told.ip())).await;
-        // Other errors are about this client, or would befall the gateway too.
-        if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
-            let unheard = self.unheard.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            if unheard >= UNHEARD_MAX && self.health().healthy {
-                self.identity_refused(&unshown(&self.address));
-            }
-        }
-        connected
-    }
-
-    /// Connects to the first address that answers; each gets its own timeout.
-    ///
-    /// # Errors
-    /// No address is known and none was found, or none answered: the last one's error, `TimedOut` after the timeout.
-    pub async fn connect(&self) -> io::Result<TcpStream> {
-        self.connect_from(None).await
-    }
-
-    async fn connect_from(&self, source: Option<IpAddr>) -> io::Result<TcpStream> {
-        let mut addresses = self.known_addresses();
-        if addresses.is_empty() {
-            addresses = self.resolve().await?;
-        }
-        let mut last = match source {
-            None => no_address(format!("`{}` has no address", self.address)),
-            Some(source) => no_address(format!("`{}` has no address of the same family as {source}", self.address)),
-        };
-        let fits = |address: &&SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
-        for &address in addresses.iter().filter(fits) {
-            match self.connect_to(address, source).await {
-                Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
-            }
-        }
-        Err(last)
-    }
-
-    async fn connect_to(&self, address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
-        let connecting = async {
-            match source {
-                None => TcpStream::connect(address).await,
-                Some(source) => transparent::socket(source, address)?.connect(address).await,
-            }
-        };
-        let silence = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
-        let stream = timeout(self.connect_timeout, connecting).await.map_err(silence)??;
-        stream.set_nodelay(true)?;
-        Ok(stream)
-    }
-
-    /// What begins TLS with it, if that can be had.
-    pub fn connector(&self) -> Option<&Connector> {
-        self.connector.as_ref().and_then(|made| made.as_ref().ok())
-    }
-
-    /// Begins TLS on a connection to it.
-    ///
-    /// # Errors
-    /// The socket's, or the handshake's.
-    pub async fn secure(&self, socket: TcpStream) -> io::Result<SecuredStream> {
-        let mut stream = TlsStream::plain(socket);
-        self.secure_stream(&mut stream).await?;
-        Ok(stream.into_parts())
-    }
-
-    /// The same, for whoever goes on with the stream.
-    ///
-    /// # Errors
-    /// The socket's, or the handshake's.
-    pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
-        match &self.connector {
-            Some(Ok(connector)) => stream.secure(connector).await,
-            Some(Err(fault)) => Err(io::Error::other(fault.to_string())),
-            None => Err(io::Error::other("TLS was not asked for")),
-        }
-    }
-
-    /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver.
-    pub(super) async fn resolve(&self) -> io::Result<Arc<[SocketAddr]>> {
-        let HostPort::Name(name, port) = &self.address else { return Ok(self.known_addresses()) };
-        let found = timeout(self.connect_timeout, lookup_host((name.as_str(), *port))).await??;
-        let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
-        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
-        Ok(found)
-    }
-
-    fn known_addresses(&self) -> Arc<[SocketAddr]> {
-        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Where it is, as far as that is known. One with a name may have other addresses tomorrow.
-    pub fn addresses(&self) -> Vec<IpAddr> {
-        self.known_addresses().iter().map(SocketAddr::ip).collect()
-    }
-
     fn lock_health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// What begins TLS with a backend; `None` where it is spoken to in clear.
-///
-/// # Errors
-/// Its authorities' file is no good, or it has no name that a certificate could have.
-pub fn connector(backend: &Backend) -> Option<Result<Connector, ConnectorFault>> {
-    if backend.tls == BackendTls::Off {
-        return None;
-    }
-    let name = match (&backend.tls_name, &backend.address) {
-        (Some(name), _) => name.clone(),
-        (None, HostPort::Name(name, _)) => name.clone(),
-        (None, HostPort::Address(address)) => address.ip().to_string(),
-    };
-    let verify = match (backend.verifies(), &backend.tls_ca) {
-        (TlsVerify::Ca, Some(path)) => Verify::Ca(path.clone()),
-        (TlsVerify::Roots | TlsVerify::Ca, _) => Verify::Roots,
-        (TlsVerify::Pin, _) => Verify::Pins(backend.tls_pins.iter().map(|digest| Pin(*digest)).collect()),
-        (TlsVerify::None, _) => Verify::Nothing,
-    };
-    Some(Connector::new(&name, &verify, backend.tls != BackendTls::Opportunistic, None))
-}
-
-fn no_address(message: String) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, message)
-}
-
-/// A backend that answers the gateway, and not a client's address.
-fn unshown(address: &HostPort) -> String {
-    format!(
-        "{address} answers the gateway, but no answer comes back to clients' addresses, so mail is answered 451; `smtp-gateway \
-         network show` says what routing that takes"
-    )
 }

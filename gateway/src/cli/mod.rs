@@ -3,6 +3,7 @@
 //! Exit codes are a contract: 0 done, 1 failed, 2 refused or bad arguments, 3 not running, 78 bad configuration (`EX_CONFIG` of
 //! sysexits.h); those of `selftest` and `status --check` are their verdicts.
 
+mod backend;
 mod bans;
 mod cert;
 mod certificates;
@@ -77,6 +78,8 @@ enum Verb {
     Trace(trace::TraceArguments),
     /// Change how much the running gateway logs
     Log(log::LogArguments),
+    /// Take a mail server out before somebody works on it, and back in
+    Backend(backend::BackendArguments),
     /// The routing that backends with identity = "transparent" need
     Network(network::NetworkArguments),
     /// A small mail server to try the gateway with; it says who it believes each client is
@@ -110,6 +113,7 @@ pub fn main() -> ExitCode {
         Verb::Sessions(arguments) => sessions::sessions(&arguments),
         Verb::Trace(arguments) => trace::trace(&arguments),
         Verb::Log(arguments) => log::log(&arguments),
+        Verb::Backend(arguments) => backend::backend(&arguments),
         Verb::Network(arguments) => network::network(&arguments),
         Verb::Sink(arguments) => sink::sink(arguments),
         Verb::Cert(arguments) => cert::cert(&arguments),
@@ -133,7 +137,7 @@ fn check(path: &Path) -> Result<(), Failure> {
     for risk in service::risks(&config) {
         eprintln!("warning: {risk}");
     }
-    println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.backends.len());
+    println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.pools.len());
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Args;
 use tokio::time::{Instant, sleep};
 
-use crate::config::Config;
+use crate::config::{Backend, Config};
 use crate::identity::names::Names;
 use crate::proof::report::{BackendReport, OutcomeWord, Report};
 use crate::proof::{Progress, Prover, State, text};
@@ -68,7 +68,9 @@ pub(super) fn exit_code(report: &Report) -> u8 {
 fn wanted(config: &Config, name: Option<&str>) -> Result<Vec<usize>, String> {
     let all = 0..config.backends.len();
     let Some(name) = name else { return Ok(all.collect()) };
-    let found: Vec<_> = all.filter(|index| config.backends[*index].name == name).collect();
+    // A backend's name means all of its servers.
+    let is_meant = |backend: &Backend| backend.name == name || config.pools[backend.pool].name == name;
+    let found: Vec<_> = all.filter(|index| is_meant(&config.backends[*index])).collect();
     if found.is_empty() {
         let names: Vec<_> = config.backends.iter().map(|backend| format!("`{}`", backend.name)).collect();
         return Err(format!("there is no backend `{name}` in the configuration; it names {}", names.join(", ")));

@@ -6,25 +6,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::addresses::HostPort;
 use super::diagnostics::Report;
-use super::endpoints::{IdentityMode, ReadBackend, ReadListener};
+use super::endpoints::{IdentityMode, ReadListener};
+use super::pool::{ReadBackend, ReadPool};
 use super::read::Located;
 use super::values::choice;
 
 /// Reports what does not hold. `indices` are the backends' by name.
 pub(super) fn check(
     listeners: &[ReadListener],
-    backends: &[ReadBackend],
+    pools: &[ReadPool],
     indices: &HashMap<String, usize>,
     names_domains: bool,
     report: &mut Report<'_>,
 ) {
-    find_loops(listeners, backends, report);
-    for backend in backends {
+    find_loops(listeners, pools, report);
+    // What holds for one server of a pool holds for all, but for its address.
+    for backend in pools.iter().filter_map(|pool| pool.servers.first()) {
         guard_the_blind(backend, names_domains, report);
     }
     for listener in listeners {
         let index = listener.backend.as_ref().map_or(Some(0), |name| indices.get(&name.value).copied());
-        if let Some(backend) = index.and_then(|index| backends.get(index)) {
+        let servers = index.and_then(|index| pools.get(index)).into_iter().flat_map(|pool| &pool.servers);
+        for backend in servers {
             find_strangers(listener, backend, report);
         }
     }
@@ -80,8 +83,8 @@ fn find_strangers(listener: &ReadListener, backend: &ReadBackend, report: &mut R
 }
 
 /// Backends that are one of the gateway's own listeners: mail would go round until its `Received:` fields are too many.
-fn find_loops(listeners: &[ReadListener], backends: &[ReadBackend], report: &mut Report<'_>) {
-    for backend in backends {
+fn find_loops(listeners: &[ReadListener], pools: &[ReadPool], report: &mut Report<'_>) {
+    for backend in pools.iter().flat_map(|pool| &pool.servers) {
         let Some(Located { value, span }) = &backend.address else { continue };
         let own = listeners.iter().filter_map(|listener| listener.address.as_ref());
         if let Some(listener) = own.map(|listener| listener.value).find(|listener| is_reached(*listener, value)) {

@@ -1,17 +1,17 @@
 //! `[[listener]]` and `[[backend]]`, each for itself. How they are put together is `join`'s.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use ipnet::IpNet;
 use toml::de::DeValue;
 
-use super::addresses::{HostPort, backend_address, hostname, listen_address, network};
+use super::addresses::{HostPort, hostname, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
-use super::diagnostics::{Span, quoted};
+use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
 use super::tls::{ListenerTls, TlsVerify, path, pin};
-use super::values::{boolean, text, word};
+use super::values::{boolean, integer, text, word};
 
 const NAME_MAX: usize = 63;
 /// Goes on in place of a faulty address.
@@ -31,7 +31,7 @@ table! {
     } and {
         /// Whether clients are offered TLS; if not given, where `[tls]` has a certificate.
         tls: ListenerTls = ListenerTls::Off;
-        /// Index into `Config::backends`; the key is the backend's name, the default the first backend.
+        /// Index into `Config::pools`; the key is the backend's name, the default the first backend.
         backend: usize = 0;
     }
 }
@@ -47,12 +47,10 @@ words! {
 }
 
 table! {
-    /// `[[backend]]`
+    /// `[[backend]]`, or one of its `servers`: then all is as that says, but name and address.
     pub struct Backend {
-        /// Its name in `status` and logs; unique.
+        /// Its name in `status` and logs; unique. That of one server among several is `backend/server`.
         name: String = String::new(), backend_name;
-        /// Where it listens.
-        address: HostPort = HostPort::Address(NOWHERE), Required("\"192.0.2.25:25\"", backend_address);
         /// How it is told who the client is.
         identity: IdentityMode = IdentityMode::Xclient, word;
         /// What it is, where it should not be guessed from its greeting.
@@ -67,6 +65,17 @@ table! {
         tls_ca: Option<PathBuf> = None, Maybe(path);
         /// Digests of public keys, for `tls_verify = "pin"`.
         tls_pins: Vec<[u8; 32]> = Vec::new(), Each(pin);
+        /// Most sessions that it has at once; 0 for any number.
+        max_sessions: u32 = 0, integer(0..=1_000_000);
+    } and {
+        /// Where it listens.
+        address: HostPort = HostPort::Address(NOWHERE);
+        /// Index into `Config::pools`.
+        pool: usize = 0;
+        /// How much of the sessions it gets, compared with the others of its pool.
+        weight: u32 = 1;
+        /// Lower ones are used first; the others are spares.
+        priority: u32 = 1;
     }
 }
 
@@ -173,15 +182,6 @@ pub(super) struct ReadListener {
     pub(super) service: Option<Located<Service>>,
 }
 
-/// A `[[backend]]`. What is `None` is faulty, or not there.
-pub(super) struct ReadBackend {
-    pub(super) backend: Backend,
-    /// Where its name stands, or else its table.
-    pub(super) name: Span,
-    pub(super) address: Option<Located<HostPort>>,
-    pub(super) identity: Option<Located<IdentityMode>>,
-}
-
 pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
     let listener = Listener::read(&mut section);
     check_load_balancers(&mut section);
@@ -220,7 +220,7 @@ fn check_load_balancers(section: &mut Section<'_, '_, '_>) {
 }
 
 /// What the `tls_…` keys of a backend must have beside each other.
-fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
+pub(super) fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
     let verify = backend.verifies();
     let is_written = section.locate("tls", ()).is_some();
     let mut fault = |key: &'static str, message: &str, help: &str| {
@@ -246,11 +246,6 @@ fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
         let help = "write `tls_pins = [\"…\"]` too, with the SHA-256 of the server's public key";
         fault("tls_verify", "`backend.tls_verify` is `pin`, and there are no `tls_pins`", help);
     }
-    let checks_name = matches!(verify, TlsVerify::Roots | TlsVerify::Ca);
-    if checks_name && backend.tls_name.is_none() && matches!(backend.address, HostPort::Address(_)) {
-        let help = "write the name in its certificate, `tls_name = \"mail.example.com\"`, or `tls_verify = \"pin\"`";
-        fault("tls", "the backend's certificate is to be checked, and `address` has no name for it", help);
-    }
 }
 
 impl Backend {
@@ -259,31 +254,17 @@ impl Backend {
         let default = if self.tls == BackendTls::Opportunistic { TlsVerify::None } else { TlsVerify::Roots };
         self.tls_verify.unwrap_or(default)
     }
+
+    /// Whether its certificate is checked for a name, and neither `tls_name` nor its address has one.
+    pub(super) fn lacks_name(&self) -> bool {
+        self.tls != BackendTls::Off
+            && matches!(self.verifies(), TlsVerify::Roots | TlsVerify::Ca)
+            && self.tls_name.is_none()
+            && matches!(self.address, HostPort::Address(_))
+    }
 }
 
-/// `index` counts from 0.
-pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory: &Path) -> ReadBackend {
-    let mut backend = Backend::read(&mut section);
-    let name = match section.locate("name", ()) {
-        Some(name) => name.span,
-        None => {
-            backend.name = default_name(index);
-            section.header().unwrap_or_default()
-        }
-    };
-    backend.tls_ca = backend.tls_ca.map(|path| directory.join(path));
-    check_tls(&mut section, &backend);
-    let address = section.locate("address", backend.address.clone());
-    let identity = section.locate("identity", backend.identity);
-    section.finish();
-    ReadBackend { backend, name, address, identity }
-}
-
-fn default_name(index: usize) -> String {
-    if index == 0 { "backend".to_owned() } else { format!("backend-{}", index + 1) }
-}
-
-fn backend_name(value: &DeValue<'_>) -> Read<String> {
+pub(super) fn backend_name(value: &DeValue<'_>) -> Read<String> {
     let name = text(value, "exchange")?;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if name.is_empty() || name.len() > NAME_MAX || !is_plain {

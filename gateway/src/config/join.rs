@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 
 use super::between;
 use super::diagnostics::{Report, Span, quoted};
-use super::endpoints::{Backend, Listener, ReadBackend, ReadListener, Service};
+use super::endpoints::{Backend, Listener, ReadListener, Service};
+use super::pool::{Pool, ReadPool};
 use super::read::Located;
 use super::suggest::nearest;
 use super::tls::ListenerTls;
@@ -25,32 +26,38 @@ pub(super) struct Facts {
 /// Puts both together. What is faulty is reported.
 pub(super) fn join(
     listeners: Vec<ReadListener>,
-    backends: Vec<ReadBackend>,
+    read: Vec<ReadPool>,
     facts: Facts,
     report: &mut Report<'_>,
-) -> (Vec<Listener>, Vec<Backend>) {
+) -> (Vec<Listener>, Vec<Pool>, Vec<Backend>) {
     if listeners.is_empty() {
         let help = "write `[[listener]]`, and under it `address = \"0.0.0.0:25\"`";
         report.missing(("", "listener"), None, "there is no `[[listener]]`", help);
     }
-    if backends.is_empty() {
+    if read.is_empty() {
         let help = "write `[[backend]]`, and under it the mail server's `address = \"192.0.2.25:25\"`";
         report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
     }
-    let indices = backend_indices(&backends, report);
-    between::check(&listeners, &backends, &indices, facts.names_domains, report);
+    let indices = pool_indices(&read, report);
+    between::check(&listeners, &read, &indices, facts.names_domains, report);
     let listeners = resolve(listeners, &indices, facts, report);
-    (listeners, backends.into_iter().map(|read| read.backend).collect())
+    let (mut pools, mut backends) = (Vec::new(), Vec::new());
+    for (index, ReadPool { name, servers, .. }) in read.into_iter().enumerate() {
+        let first = backends.len();
+        backends.extend(servers.into_iter().map(|read| Backend { pool: index, ..read.backend }));
+        pools.push(Pool { name, servers: first..backends.len() });
+    }
+    (listeners, pools, backends)
 }
 
-fn backend_indices(backends: &[ReadBackend], report: &mut Report<'_>) -> HashMap<String, usize> {
+fn pool_indices(pools: &[ReadPool], report: &mut Report<'_>) -> HashMap<String, usize> {
     let mut indices = HashMap::new();
-    for (index, ReadBackend { backend, name, .. }) in backends.iter().enumerate() {
-        if indices.contains_key(&backend.name) {
-            let message = format!("there are two backends named `{}`", backend.name);
-            report.fault(name, message, "give each `[[backend]]` a `name` of its own");
+    for (index, ReadPool { name, place, .. }) in pools.iter().enumerate() {
+        if indices.contains_key(name) {
+            let message = format!("there are two backends named `{name}`");
+            report.fault(place, message, "give each `[[backend]]` a `name` of its own");
         } else {
-            indices.insert(backend.name.clone(), index);
+            indices.insert(name.clone(), index);
         }
     }
     indices

@@ -17,6 +17,7 @@ mod files;
 mod filter;
 mod join;
 mod parse;
+mod pool;
 mod proof;
 mod read;
 mod relay;
@@ -34,6 +35,7 @@ pub use self::diagnostics::Fault;
 pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind, Service};
 pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
+pub use self::pool::{Pool, SERVERS_MAX};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
@@ -49,6 +51,8 @@ pub struct Config {
     /// `[[listener]]`, at least one.
     pub listeners: Vec<Listener>,
     /// `[[backend]]`, at least one.
+    pub pools: Vec<Pool>,
+    /// The servers of all of them, one pool's behind the other's.
     pub backends: Vec<Backend>,
     /// `[relay]`
     pub relay: Relay,

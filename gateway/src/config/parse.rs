@@ -11,7 +11,7 @@ use toml::de::DeTable;
 use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, proof, relay, sections,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, sections,
     submission, syntax, tls,
 };
 
@@ -83,7 +83,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let mut top = Section::new("", Some(Located { value: tree, span: 0..0 }), keys, report);
     let server = sections::server(top.table("[server]"));
     let listeners = top.tables("[[listener]]", |section, _| endpoints::listener(section));
-    let backends = top.tables("[[backend]]", |section, index| endpoints::backend(section, index, directory));
+    let backends = top.tables("[[backend]]", |section, index| pool::backend(section, index, directory));
     let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
     let proof = proof::proof(top.table("[proof]"), &relay);
     let submission = submission::submission(top.table("[submission]"));
@@ -101,9 +101,26 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         has_certificates: !tls.certificates.is_empty(),
         has_clear_text_networks: !submission.clear_text_networks.is_empty(),
     };
-    let (listeners, backends) = join::join(listeners, backends, facts, top.report());
+    let (listeners, pools, backends) = join::join(listeners, backends, facts, top.report());
     top.finish();
-    Config { server, listeners, backends, relay, proof, submission, tls, limits, timeouts, bans, dns, xdp, control, metrics, log }
+    Config {
+        server,
+        listeners,
+        pools,
+        backends,
+        relay,
+        proof,
+        submission,
+        tls,
+        limits,
+        timeouts,
+        bans,
+        dns,
+        xdp,
+        control,
+        metrics,
+        log,
+    }
 }
 
 /// A table whose keys have nothing to do with one another.

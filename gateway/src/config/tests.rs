@@ -70,7 +70,12 @@ fn defaults() -> Config {
             tls_ca: None,
             tls_pins: Vec::new(),
             kind: None,
+            max_sessions: 0,
+            pool: 0,
+            weight: 1,
+            priority: 1,
         }],
+        pools: vec![Pool { name: "backend".to_owned(), servers: 0..1 }],
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
         submission: Submission::default(),
@@ -162,8 +167,17 @@ fn values_mean_what_they_say() {
         ("exchange", HostPort::Name("mail.example.net".to_owned(), 2525)),
         ("backend-2", HostPort::Address("[2001:db8::25]:25".parse().unwrap())),
         ("blind", HostPort::Name("mail_server".to_owned(), 25)),
+        ("pool/1", HostPort::Address("192.0.2.31:25".parse().unwrap())),
+        ("pool/second", HostPort::Address("192.0.2.32:26".parse().unwrap())),
+        ("pool/3", HostPort::Name("mx3.example.net".to_owned(), 25)),
     ];
     assert_eq!(backends, expected);
+    let share = |backend: &Backend| (backend.pool, backend.weight, backend.priority, backend.max_sessions);
+    assert_eq!(
+        config.backends[3..].iter().map(share).collect::<Vec<_>>(),
+        [(3, 1, 1, 50), (3, 2, 1, 20), (3, 1, 2, 50)]
+    );
+    assert_eq!(config.pools[3], Pool { name: "pool".to_owned(), servers: 3..6 });
     assert_eq!(config.backends[0].kind, Some(ServerKind::Exchange));
     assert_eq!(config.relay.local_domains, domains(&["example.net", ".example.net", "[192.0.2.1]"]));
     assert_eq!(config.proof.foreign_domain, "example.org");
@@ -220,7 +234,8 @@ fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
 
 #[test]
 fn every_key_is_documented() {
-    let all = uncommented(DOCUMENTED, &["# ", "# example: "]);
+    // A backend has one address, or several servers.
+    let all = uncommented(DOCUMENTED, &["# ", "# example: "]).replacen("\nservers = ", "\n[[backend]]\nservers = ", 1);
     let (config, keys) = walk(&all, "gateway.toml");
     assert!(config.is_ok(), "{}", shown(config));
     let (tree, _) = DeTable::parse_recoverable(&all);

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::request::Request;
 use super::{
-    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal, SessionList,
-    SessionStatus, Status, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal,
+    SessionList, SessionStatus, Status, TopList, TraceList,
 };
 
 /// How long an answer may take.
@@ -139,6 +139,15 @@ pub fn ask_trace(socket: &Path, network: IpNet, after: Option<u64>) -> Result<Tr
 /// If the gateway cannot be asked, or does not take the level.
 pub fn ask_log(socket: &Path, level: &str, seconds: Option<u64>) -> Result<LogStatus, AskError> {
     ask(socket, &Request::Log { level: level.to_owned(), seconds })
+}
+
+/// Takes a backend out or back in, or one of its servers.
+///
+/// # Errors
+/// If the gateway cannot be asked, or has no such backend.
+pub fn ask_drain(socket: &Path, backend: &str, server: Option<&str>, draining: bool) -> Result<DrainStatus, AskError> {
+    let (backend, server) = (backend.to_owned(), server.map(str::to_owned));
+    ask(socket, &Request::Drain { backend, server, draining })
 }
 
 /// Hands a renewed certificate over.

@@ -66,6 +66,13 @@ pub struct LogStatus {
     pub seconds: Option<u64>,
 }
 
+/// Servers that were taken out, or back in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DrainStatus {
+    /// By name.
+    pub servers: Vec<String>,
+}
+
 /// A line for a terminal or a file.
 pub fn render_event(event: &Event) -> String {
     let Event { at_ms, kind, subject, text, .. } = event;

@@ -21,11 +21,11 @@ pub use certificates::{
     CertificateFacts, CertificateList, CertificateStatus, RenewAnswer, Renewal, Secret, render_certificates,
 };
 pub use client::{
-    AskError, ask_ban, ask_bans, ask_events, ask_kill, ask_log, ask_reload, ask_renew, ask_sessions, ask_status,
-    ask_top, ask_trace, ask_unban,
+    AskError, ask_ban, ask_bans, ask_drain, ask_events, ask_kill, ask_log, ask_reload, ask_renew, ask_sessions,
+    ask_status, ask_top, ask_trace, ask_unban,
 };
 pub(crate) use live::render_event_short;
-pub use live::{EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
+pub use live::{DrainStatus, EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
 pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use request::{Request, RequestError, RequestFault};

@@ -52,10 +52,14 @@ pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
 }
 
 fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
-    let BackendStatus { name, healthy, problem, proof, .. } = backend;
+    let BackendStatus { name, healthy, drained, problem, proof, .. } = backend;
     if !healthy {
         let what = format!("the backend {name} is not well: {}", problem.as_deref().unwrap_or("it does not answer"));
         found(Severity::Critical, what, None);
+    }
+    if *drained {
+        let how = format!("`smtp-gateway backend undrain {name}` gives it sessions again");
+        found(Severity::Warning, format!("the backend {name} is drained and gets no sessions"), Some(how));
     }
     let how = || Some("`smtp-gateway selftest` says what to change there".to_owned());
     match proof.state {
@@ -131,12 +135,13 @@ mod tests {
     #[test]
     fn each_thing_is_said_and_the_worst_first() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Severity, &str); 10] = [
+        let cases: [(Change, Severity, &str); 11] = [
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
             (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "finds trust by which"),
             (|s| s.backends[0].proof.state = ProofState::Inconclusive, Severity::Warning, "shows nothing"),
             (|s| s.backends[0].healthy = false, Severity::Critical, "the backend exchange is not well"),
+            (|s| s.backends[0].drained = true, Severity::Warning, "the backend exchange is drained"),
             (|s| s.sessions.active = s.sessions.limit, Severity::Critical, "every place is taken"),
             (|s| s.sessions.active = s.sessions.limit * 9 / 10, Severity::Warning, "places are taken"),
             (|s| s.xdp.problem = Some("no BPF".into()), Severity::Warning, "not as asked for: no BPF"),

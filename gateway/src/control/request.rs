@@ -65,6 +65,15 @@ pub enum Request {
         /// For how long.
         seconds: Option<u64>,
     },
+    /// For a `DrainStatus`: servers are taken out, or back in.
+    Drain {
+        /// Whose.
+        backend: String,
+        /// Only this one of them.
+        server: Option<String>,
+        /// Out, or back in.
+        draining: bool,
+    },
     /// For a `RenewAnswer`.
     Renew(Renewal),
 }

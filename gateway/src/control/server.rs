@@ -25,8 +25,8 @@ use crate::observe::{events, trace};
 use super::not_done::NotDone;
 use super::request::{Request, RequestError};
 use super::{
-    BanList, BanStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer, RenewAnswer,
-    Renewal, SessionList, SessionStatus, Status, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer,
+    RenewAnswer, Renewal, SessionList, SessionStatus, Status, TopList, TraceList,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -70,6 +70,11 @@ pub trait Answers: Send + Sync + 'static {
     /// # Errors
     /// Says why not.
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone>;
+    /// Takes a backend out or back in, or one of its servers.
+    ///
+    /// # Errors
+    /// Says why not.
+    fn drain(&self, backend: &str, server: Option<&str>, draining: bool) -> Result<DrainStatus, NotDone>;
     /// Takes a renewed certificate from somebody who may read it.
     ///
     /// # Errors
@@ -267,6 +272,9 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit)),
         Request::Kill { session } => or_refusal(answers.kill(session)),
         Request::Trace { network, after } => or_refusal(follow(network, after)),
+        Request::Drain { backend, server, draining } => {
+            or_refusal(answers.drain(&backend, server.as_deref(), draining))
+        }
         Request::Renew(renewal) => or_refusal(answers.renew(&renewal)),
         Request::Log { level, seconds } => or_refusal(answers.log(&level, seconds.map(Duration::from_secs))),
     }

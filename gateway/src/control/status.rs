@@ -178,6 +178,9 @@ pub struct BackendStatus {
     pub address: String,
     /// Whether the last health check, and the sessions since, found it well.
     pub healthy: bool,
+    /// Whether an administrator took it out.
+    #[serde(default)]
+    pub drained: bool,
     /// What is wrong, and what to do.
     pub problem: Option<String>,
     /// `xclient`, `proxy-v1`, `proxy-v2` or `none`.

@@ -134,7 +134,11 @@ fn listeners(status: &Status, page: &mut Page) {
 fn backends(backends: &[BackendStatus], page: &mut Page) {
     page.line(format_args!(""));
     let rows = backends.iter().map(|backend| {
-        let health = if backend.healthy { "healthy" } else { "unhealthy" };
+        let health = match backend {
+            BackendStatus { drained: true, .. } => "drained",
+            BackendStatus { healthy: true, .. } => "healthy",
+            _ => "unhealthy",
+        };
         let proof = proof(&backend.proof);
         [backend.name.clone(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
     });
@@ -202,6 +206,7 @@ pub(super) mod tests {
             name: name.into(),
             address: "192.0.2.25:25".into(),
             healthy: problem.is_none(),
+            drained: false,
             problem: problem.map(Into::into),
             identity: identity.into(),
             dialect: None,

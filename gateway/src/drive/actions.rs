@@ -1,31 +1,39 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
+use std::sync::Arc;
+
 use tracing::Span;
 
+use crate::backend::{BackendState, Seat};
 use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
+use crate::policy::relay_guard::Hold;
 use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
 use crate::time::clock::now;
 
-use super::backend_side::BackendSide;
+use super::backend_side::{BackendSide, Dialed};
 use super::closing::Closing;
 use super::task::SessionTask;
 use super::worker::Worker;
 
 impl SessionTask {
     pub(super) fn act(&mut self, action: Action) {
-        let Worker { backend, counters, .. } = &*self.worker;
+        let Worker { counters, .. } = &*self.worker;
         match action {
             Action::Dial => {
-                let (backend, client) = (backend.clone(), self.session.client_addr());
-                self.backend = BackendSide::dial(async move { backend.connect_for(client).await }, now());
+                self.attempts = None;
+                self.dial();
+            }
+            Action::DialAnother(blame) => {
+                self.server().opening_failed(blame);
+                self.dial();
             }
             Action::Ask(ticket, question) => {
                 self.questions.ask(&self.worker, self.session.client_addr(), ticket, question);
             }
-            Action::CloseBackend => self.backend = BackendSide::None,
+            Action::CloseBackend => self.close_backend(),
             Action::CloseClient => {
                 self.closing = Closing::begin();
                 if let Some(cause) = self.session.end().and_then(cause_of) {
@@ -38,20 +46,62 @@ impl SessionTask {
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
-                backend.identity_refused(&fault.to_string());
+                self.server().identity_refused(&fault.to_string());
             }
             // Done where what precedes it is written.
             Action::SecureClient(nothing) => self.secure_client(nothing),
-            Action::BackendTlsFailed(why) => backend.tls_failed(&why),
-            Action::SecureBackend(nothing) => self.backend.secure(nothing, backend.clone()),
-            Action::IdentityDoubted => backend.identity_doubted(),
+            Action::BackendTlsFailed(why) => self.server().tls_failed(&why),
+            Action::SecureBackend(nothing) => {
+                let server = self.server().clone();
+                self.backend.secure(nothing, server);
+            }
+            Action::IdentityDoubted => self.server().identity_doubted(),
             Action::IdentityAccepted => {
-                backend.identity_accepted();
+                self.server().identity_accepted();
                 if let Some(connection) = self.backend.connection() {
                     counters.identity_seconds.observe(connection.since_greeting(now()));
                 }
             }
-            Action::DialectStale => backend.ask_refresh(),
+            Action::DialectStale => self.server().ask_refresh(),
+        }
+    }
+
+    /// Connects to a server that was not tried since the last [`Action::Dial`].
+    fn dial(&mut self) {
+        let (pool, client, now) = (self.worker.pool.clone(), self.session.client_addr(), now());
+        let mut attempts = self.attempts.take().map_or_else(|| pool.attempts(now), |attempts| *attempts);
+        self.seat = None;
+        let dialing = async move {
+            let (stream, seat) = pool.connect_for(client, &mut attempts).await?;
+            Ok(Dialed { stream, seat, attempts })
+        };
+        self.backend = BackendSide::dial(dialing, now);
+    }
+
+    /// Lets go of the connection, and of the place at its server.
+    pub(super) fn close_backend(&mut self) {
+        self.backend = BackendSide::None;
+        if let Some(seat) = &mut self.seat {
+            seat.leave();
+        }
+    }
+
+    /// The server that the session has, or had last; before it has one, any.
+    pub(super) fn server(&self) -> &Arc<BackendState> {
+        self.seat.as_ref().map_or_else(|| self.worker.pool.first(), Seat::server)
+    }
+
+    /// Whom the log names: the server, or who is to choose one.
+    pub(super) fn server_name(&self) -> &str {
+        self.seat.as_ref().map_or(&self.worker.pool.name, |seat| &seat.server().name)
+    }
+
+    /// What the relay proof made of the server that the session has, or will get.
+    pub(super) fn hold(&self) -> Hold {
+        match (&self.seat, &self.backend) {
+            _ if !self.worker.heeds_hold => Hold::None,
+            (None, _) | (_, BackendSide::None) => self.worker.pool.hold(),
+            (Some(seat), _) => seat.server().hold(),
         }
     }
 
@@ -76,7 +126,7 @@ impl SessionTask {
     fn message_over(&mut self, report: &MessageReport) {
         let span = self.spans.as_mut().map(|spans| spans.end_message(report));
         let _entered = span.map(Span::entered);
-        let Worker { backend, counters, verdicts, .. } = &*self.worker;
+        let Worker { counters, verdicts, .. } = &*self.worker;
         let outcome = match report.outcome {
             MessageOutcome::Accepted => counters::MessageOutcome::Accepted,
             MessageOutcome::Rejected => counters::MessageOutcome::Rejected,
@@ -96,7 +146,7 @@ impl SessionTask {
             session: self.id,
             client: self.session.client_addr(),
             helo: self.session.hello(),
-            backend: &backend.name,
+            backend: self.server_name(),
             mailboxes: self.worker.log_mailboxes,
             from: report.from.as_deref().unwrap_or_default(),
             recipients: &report.recipients,

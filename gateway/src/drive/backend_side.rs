@@ -10,7 +10,7 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::backend::BackendState;
+use crate::backend::{Attempts, BackendState, Seat};
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 use crate::tls::{Channel, Received, SecuredStream, TlsFault, Wire};
@@ -21,8 +21,15 @@ use super::encrypted::{self, Read};
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
 
-type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>> + Send>>;
+type Connecting = Pin<Box<dyn Future<Output = io::Result<Dialed>> + Send>>;
 type Securing = Pin<Box<dyn Future<Output = io::Result<SecuredStream>> + Send>>;
+
+/// A connection, and to whom.
+pub(super) struct Dialed {
+    pub(super) stream: TcpStream,
+    pub(super) seat: Seat,
+    pub(super) attempts: Attempts,
+}
 
 /// The connection as it stands.
 #[derive(Default)]
@@ -53,7 +60,7 @@ pub(super) struct Connection {
 }
 
 impl BackendSide {
-    pub(super) fn dial(dialing: impl Future<Output = io::Result<TcpStream>> + Send + 'static, now: Millis) -> Self {
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<Dialed>> + Send + 'static, now: Millis) -> Self {
         Self::Dialing(Box::pin(dialing), now)
     }
 
@@ -72,15 +79,15 @@ impl BackendSide {
         }
     }
 
-    /// Ready once, when dialling has come to its end: for how many milliseconds it went on.
-    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<u64>> {
+    /// Ready once, when dialling has come to its end: with whom, and for how many milliseconds it went on.
+    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<(Seat, Attempts, u64)>> {
         let Self::Dialing(dialing, since) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
         let took = now.since(*since);
         *self = Self::None;
-        Poll::Ready(dialed.map(|stream| {
+        Poll::Ready(dialed.map(|Dialed { stream, seat, attempts }| {
             *self = Self::Open(Box::new(Connection::over(stream, now)));
-            took
+            (seat, attempts, took)
         }))
     }
 }

@@ -10,7 +10,7 @@ use super::worker::Worker;
 
 impl SessionTask {
     pub(super) fn login_over(&self, LoginReport { outcome, login }: &LoginReport) {
-        let Worker { backend, counters, verdicts, log_mailboxes, .. } = &*self.worker;
+        let Worker { counters, verdicts, log_mailboxes, .. } = &*self.worker;
         let client = self.session.client_addr();
         let name = login.as_ref().map(|login| login.name());
         match outcome {
@@ -29,7 +29,7 @@ impl SessionTask {
         login_over(&LoginRecord {
             session: self.id,
             client,
-            backend: &backend.name,
+            backend: self.server_name(),
             mailboxes: *log_mailboxes,
             name,
             outcome,

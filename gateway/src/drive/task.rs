@@ -13,9 +13,9 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
+use crate::backend::{Attempts, Seat};
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
-use crate::policy::relay_guard::Hold;
 use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
 use crate::time::clock::{now, wall_clock};
@@ -43,6 +43,10 @@ pub(crate) struct SessionTask {
     destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
+    /// The server that it is connected to, or was last.
+    pub(super) seat: Option<Seat>,
+    /// Where the backend has several servers: which were tried.
+    pub(super) attempts: Option<Box<Attempts>>,
     pub(super) questions: Questions,
     /// Where somebody sees them.
     pub(super) spans: Option<Box<Spans>>,
@@ -66,10 +70,10 @@ impl SessionTask {
         let started = now();
         let start = Start {
             settings: worker.settings.clone(),
-            dialect: worker.backend.dialect(),
+            dialect: worker.pool.dialect(),
             client_addr,
             tls: worker.tls_offer(client_addr),
-            ipv6_form: worker.backend.ipv6_form(),
+            ipv6_form: worker.pool.first().ipv6_form(),
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
@@ -84,6 +88,8 @@ impl SessionTask {
             destination,
             client: ClientSide::new(client, unread),
             backend: BackendSide::None,
+            seat: None,
+            attempts: None,
             questions: Questions::default(),
             heeded: Notice::default(),
             closing: Closing::No,
@@ -180,22 +186,34 @@ impl SessionTask {
         true
     }
 
-    /// `dialed`: how long it took, in milliseconds.
-    fn dialed(&mut self, now: Millis, dialed: io::Result<u64>, out: &mut Output) {
+    /// `dialed`: with whom, and how long it took, in milliseconds.
+    fn dialed(&mut self, now: Millis, dialed: io::Result<(Seat, Attempts, u64)>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
             None => self.client.stream.local_addr(),
         };
-        match dialed.and_then(|took| Ok((took, destination?))) {
-            Ok((took, destination)) => {
+        match dialed.and_then(|dialed| Ok((dialed, destination?))) {
+            Ok(((seat, attempts, took), destination)) => {
                 self.worker.counters.connect_seconds.observe(took);
+                let seat = self.seat.insert(seat);
+                let several = self.worker.pool.has_several().then(|| {
+                    let until = self.worker.pool.has_another(&attempts, now).then(|| attempts.patience(now));
+                    (seat.server().ipv6_form(), until)
+                });
+                if let Some((ipv6_form, _)) = several {
+                    self.attempts = Some(Box::new(attempts));
+                    self.session.set_ipv6_form(ipv6_form);
+                }
                 self.session.backend_connected(wall_clock(now), destination, out);
+                if let Some((_, Some(until))) = several {
+                    self.session.open_by(until);
+                }
             }
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");
-                self.backend = BackendSide::None;
+                self.close_backend();
                 self.worker.counters.dials_failed_total.increment();
-                self.worker.backend.ask_refresh();
+                self.server().ask_refresh();
                 self.session.backend_unreachable(now, out);
             }
         }
@@ -204,7 +222,7 @@ impl SessionTask {
     fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
         debug!(session = self.id, %error, "backend lost");
         self.note("the backend's connection was lost");
-        self.backend = BackendSide::None;
+        self.close_backend();
         self.session.backend_closed(now, &mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
     }
@@ -270,7 +288,7 @@ impl SessionTask {
         let Scratch { read, out } = scratch;
         let mut used = 0;
         let followed = trace::follows(self.session.client_addr().ip());
-        let hold = if self.worker.heeds_hold { self.worker.backend.hold() } else { Hold::None };
+        let hold = self.hold();
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
             out.heard = followed.then(Vec::new);
@@ -343,7 +361,7 @@ impl SessionTask {
         let Some(connection) = self.backend.connection() else { return };
         debug!(session = self.id, %error, "backend lost");
         let last_words = connection.last_words();
-        self.backend = BackendSide::None;
+        self.close_backend();
         self.session.backend_broken(now, &last_words, out);
         self.carry_out(cx, now, out, &[]);
     }

@@ -9,7 +9,7 @@ use std::task::Waker;
 
 use ipnet::IpNet;
 
-use crate::backend::BackendState;
+use crate::backend::Pool;
 use crate::identity::ClientAddr;
 use crate::identity::names::Names;
 use crate::observe::counters::Counters;
@@ -26,7 +26,7 @@ pub struct Worker {
     /// The listener's settings.
     pub settings: Arc<Settings>,
     /// The listener's backend.
-    pub backend: Arc<BackendState>,
+    pub pool: Arc<Pool>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
     /// Looks names of clients up (reverse DNS).

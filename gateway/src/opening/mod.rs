@@ -72,6 +72,8 @@ pub struct Opening {
     step: Step,
     /// TLS stands, or was refused where it may be.
     tls_settled: bool,
+    /// Something of a client was said.
+    client_named: bool,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -110,6 +112,7 @@ impl Opening {
     /// The connection stands.
     pub fn connected(&mut self, script: &Script<'_>, out: &mut Vec<u8>) -> Progress {
         if let Identity::Proxy { version, client, destination } = script.identity {
+            self.client_named = true;
             match version {
                 ProxyVersion::V1 => proxy_out::encode_v1(client, destination, out),
                 ProxyVersion::V2 => proxy_out::encode_v2(client, destination, out),
@@ -144,6 +147,11 @@ impl Opening {
     /// Whether it waits for the client's name.
     pub fn awaits_name(&self) -> bool {
         matches!(self.step, Step::Name(_))
+    }
+
+    /// Whether nothing of a client was said so far: whatever went wrong, no client brought it about.
+    pub fn is_before_the_client(&self) -> bool {
+        !self.client_named
     }
 
     /// Which reply comes next.
@@ -271,6 +279,7 @@ impl Opening {
         let Identity::Xclient { client, name, destination, ipv6_form } = script.identity else {
             return self.fail(Failure::Unexpected);
         };
+        self.client_named = true;
         let unknown = ClientName::TemporarilyUnavailable;
         let facts = XclientFacts {
             client,
@@ -287,6 +296,7 @@ impl Opening {
     }
 
     fn send_hello(&mut self, script: &Script<'_>, out: &mut Vec<u8>) -> Progress {
+        self.client_named = true;
         put_hello(script.hello.esmtp, &script.hello.word(), out);
         self.await_reply(Step::ClientHello)
     }

@@ -21,7 +21,7 @@ pub struct RelayGuard {
 }
 
 /// What a backend that was found to relay for strangers may still be given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Hold {
     /// Everything that passes: none was found.
     #[default]

@@ -8,8 +8,8 @@ use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout};
 
 use crate::accept::{Admission, FrontDoor, Parts};
-use crate::backend::BackendState;
-use crate::config::{BackendTls, Config, HostPort, Listener};
+use crate::backend::{BackendState, Pool};
+use crate::config::{BackendTls, Config, HostPort};
 use crate::identity::host::HostNetworks;
 use crate::identity::names::Names as Dns;
 use crate::identity::xclient::ClientName;
@@ -31,7 +31,8 @@ const FOREIGN_USER: &str = "relay-proof";
 pub struct Prover {
     config: Arc<Config>,
     backends: Vec<Arc<BackendState>>,
-    doors: Vec<FrontDoor>,
+    /// Of each backend, by listener: whoever is proven is who is behind the door.
+    doors: Vec<Vec<FrontDoor>>,
 }
 
 impl Prover {
@@ -56,10 +57,11 @@ impl Prover {
             drain: &Arc::default(),
             record_messages: false,
         };
-        let listeners = config.listeners.iter().enumerate();
-        let door =
-            |(index, listener): (usize, &Listener)| FrontDoor::new(&parts, index, backends[listener.backend].clone());
-        let doors = listeners.map(door).collect();
+        let doors = |state: &Arc<BackendState>| {
+            let pool = Arc::new(Pool::alone(state.clone(), config.timeouts.connect));
+            (0..config.listeners.len()).map(|index| FrontDoor::new(&parts, index, pool.clone())).collect()
+        };
+        let doors = backends.iter().map(doors).collect();
         Self { config, backends, doors }
     }
 
@@ -82,7 +84,7 @@ impl Prover {
             tls: if is_own_door { BackendTls::Off } else { configured.tls },
             connector: self.backends[backend].connector(),
             hostname: &self.config.server.hostname,
-            front: probe.listener.and_then(|listener| self.doors.get(listener)),
+            front: probe.listener.and_then(|listener| self.doors[backend].get(listener)),
             connect_timeout: timeouts.connect,
             reply_timeout: timeouts.reply.min(REPLY_TIMEOUT),
             deadline,

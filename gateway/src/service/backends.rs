@@ -7,8 +7,9 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::backend::{BackendState, watch};
+use crate::backend::{BackendState, Pool, watch};
 use crate::config::{self, Config};
+use crate::control::NotDone;
 use crate::session::Sizes;
 use crate::proof::{ProofRecord, Schedule};
 
@@ -30,9 +31,12 @@ pub(crate) struct Backend {
     proving: JoinSet<()>,
 }
 
-/// All of one configuration, in its order.
+/// All of one configuration, in its order: every server, and the pools that they make up.
 #[derive(Debug)]
-pub(crate) struct Backends(Vec<Backend>);
+pub(crate) struct Backends {
+    servers: Vec<Backend>,
+    pools: Vec<Arc<Pool>>,
+}
 
 impl Backends {
     /// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
@@ -43,7 +47,7 @@ impl Backends {
             checks.push(checked);
             Backend::watch(backend, config, first)
         });
-        let backends = Self(backends.collect());
+        let backends = Self::new(config, backends.collect());
         wait_for(checks).await;
         backends
     }
@@ -53,7 +57,7 @@ impl Backends {
     pub(crate) async fn replace(old: &Self, old_config: &Config, config: &Config) -> Self {
         let mut checks = Vec::new();
         let backends = config.backends.iter().map(|backend| {
-            let known = old.0.iter().find(|old| old.config.name == backend.name);
+            let known = old.servers.iter().find(|old| old.config.name == backend.name);
             if let Some(known) = known.filter(|known| known.config == *backend && is_asked_alike(old_config, config)) {
                 return known.again();
             }
@@ -64,31 +68,71 @@ impl Backends {
                 // Who was found to relay is held until a proof has shown that it no longer does, whatever was changed.
                 Some(known) => {
                     new.state.set_hold(known.state.hold());
+                    new.state.set_draining(known.state.is_draining());
                     Backend { proof: known.proof.clone(), ..new }
                 }
                 None => new,
             }
         });
-        let backends = Self(backends.collect());
+        let backends = Self::new(config, backends.collect());
         wait_for(checks).await;
         backends
     }
 
+    fn new(config: &Config, servers: Vec<Backend>) -> Self {
+        let states: Vec<_> = servers.iter().map(|backend| backend.state.clone()).collect();
+        let pools = (0..config.pools.len()).map(|index| Arc::new(Pool::new(config, index, &states))).collect();
+        Self { servers, pools }
+    }
+
+    /// The servers of the `[[backend]]` with this index.
+    pub(crate) fn pool(&self, index: usize) -> Arc<Pool> {
+        self.pools[index].clone()
+    }
+
+    /// Takes servers out, or back in; which they are.
+    ///
+    /// # Errors
+    /// There is no such backend, or it has no such server.
+    pub(crate) fn drain(&self, name: &str, server: Option<&str>, draining: bool) -> Result<Vec<String>, NotDone> {
+        let whole = server.map(|server| format!("{name}/{server}"));
+        let pool = self.pools.iter().find(|pool| pool.name == name);
+        let servers: Vec<_> = match (&whole, pool) {
+            (None, Some(pool)) => pool.servers().collect(),
+            _ => {
+                let wanted = whole.as_deref().unwrap_or(name);
+                self.servers.iter().map(|backend| &backend.state).filter(|state| state.name == wanted).collect()
+            }
+        };
+        if servers.is_empty() {
+            let names: Vec<_> = self.servers.iter().map(|backend| format!("`{}`", backend.state.name)).collect();
+            let wanted = whole.as_deref().unwrap_or(name);
+            return Err(NotDone::new(format!(
+                "there is no backend or server `{wanted}`; there are {}",
+                names.join(", ")
+            )));
+        }
+        for state in &servers {
+            state.set_draining(draining);
+        }
+        Ok(servers.into_iter().map(|state| state.name.clone()).collect())
+    }
+
     /// Proves each of them on schedule, on the current runtime.
     pub(crate) fn prove(&mut self, schedule: &Schedule) {
-        for (index, backend) in self.0.iter_mut().enumerate() {
+        for (index, backend) in self.servers.iter_mut().enumerate() {
             backend.proving.spawn(schedule.follow(index, backend.proof.clone()));
         }
     }
 
     /// In the configuration's order.
     pub(crate) fn iter(&self) -> std::slice::Iter<'_, Backend> {
-        self.0.iter()
+        self.servers.iter()
     }
 
     /// What is known of each, in the configuration's order.
     pub(crate) fn states(&self) -> Vec<Arc<BackendState>> {
-        self.0.iter().map(|backend| backend.state.clone()).collect()
+        self.servers.iter().map(|backend| backend.state.clone()).collect()
     }
 }
 

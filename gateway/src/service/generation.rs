@@ -98,7 +98,7 @@ pub(super) fn listener_statuses(
 ) -> Vec<ListenerStatus> {
     let status = |(listener, address): (&config::Listener, _)| ListenerStatus {
         address,
-        backend: config.backends[listener.backend].name.clone(),
+        backend: config.pools[listener.backend].name.clone(),
         proxy_protocol: !listener.proxy_protocol_from.is_empty(),
         tls: listener.tls.as_str().to_owned(),
     };

@@ -66,10 +66,9 @@ pub(super) fn place(
         drain: workers.drain_state(),
         record_messages: log::records_messages(),
     };
-    let states = backends.states();
     let mut listeners = Vec::new();
     for (index, configured) in config.listeners.iter().enumerate() {
-        let entry = |address| Entry::new(&parts, index, address, states[configured.backend].clone());
+        let entry = |address| Entry::new(&parts, index, address, backends.pool(configured.backend));
         if let Some(at) = old.iter().position(|listener| listener.configured == configured.address) {
             let listener = old.swap_remove(at);
             let entry = entry(listener.address);

@@ -16,9 +16,9 @@ use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
-    Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, LogStatus, MessageTotals,
-    NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal, SessionList,
-    SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
+    Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus,
+    MessageTotals, NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal,
+    SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -144,6 +144,11 @@ impl Answers for View {
 
     fn log(&self, level: &str, length: Option<Duration>) -> Result<LogStatus, NotDone> {
         self.log_levels.set(level, length)
+    }
+
+    fn drain(&self, backend: &str, server: Option<&str>, draining: bool) -> Result<DrainStatus, NotDone> {
+        let servers = self.generation().backends.drain(backend, server, draining)?;
+        Ok(DrainStatus { servers })
     }
 
     fn renew(&self, renewal: &Renewal) -> Result<RenewAnswer, NotDone> {
@@ -367,6 +372,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         name: config.name.clone(),
         address: config.address.to_string(),
         healthy: health.healthy,
+        drained: state.is_draining(),
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
         problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),

@@ -14,6 +14,9 @@ use super::report::{LoginReport, MessageReport};
 pub enum Action {
     /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
     Dial,
+    /// The backend's session did not open with the server that was connected to: connect to another, if there is one, then
+    /// call the same.
+    DialAnother(Blame),
     /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`] or
     /// [`Session::client_not_secured`].
     SecureClient(NothingBuffered),
@@ -44,6 +47,17 @@ pub enum Action {
     IdentityAccepted,
     /// The backend's session does not offer what clients were told: learn it anew.
     DialectStale,
+}
+
+/// Whose fault it is that a session did not open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    /// Perhaps the client's, or it was told already.
+    Nobody,
+    /// The server said that it is busy.
+    Busy,
+    /// The server did not greet as a mail server does.
+    Server,
 }
 
 /// Why a client was refused, where the reply alone does not say it.

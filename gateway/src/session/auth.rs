@@ -80,7 +80,7 @@ impl Session {
         }
         let auth = Auth::parse(argument)
             .map_err(|CommandError { code, enhanced, text, .. }| Words(code, enhanced, text))?;
-        if auth.mechanism.is_empty() || !self.dialect.submission.mechanisms.contains(auth.mechanism) {
+        if auth.mechanism.is_empty() || !self.dialect.mechanisms.contains(auth.mechanism) {
             return Err(UNKNOWN_MECHANISM);
         }
         Ok(auth)
@@ -99,6 +99,14 @@ impl Session {
         }
         self.expect(Expect::Auth, now);
         self.client.state = Client::Auth(Box::new(exchange));
+    }
+
+    /// The backend's session is open, and may have waited for AUTH.
+    pub(super) fn send_held_auth(&mut self, out: &mut Output) {
+        if let Client::Auth(exchange) = &mut self.client.state {
+            out.secret = true;
+            out.to_backend.append(&mut exchange.held);
+        }
     }
 
     /// Takes the client's next line in an exchange; how many bytes it was, 0 if it must wait or is incomplete.
@@ -326,7 +334,7 @@ impl Session {
 
     /// AUTH's line of the EHLO reply, without its code; empty if this client is not offered it.
     pub(super) fn auth_line(&self) -> String {
-        let mechanisms = self.dialect.submission.mechanisms;
+        let mechanisms = self.dialect.mechanisms;
         if self.login.is_some() || mechanisms.is_empty() || !self.may_send_secrets() {
             return String::new();
         }

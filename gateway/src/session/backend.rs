@@ -8,6 +8,7 @@ use crate::smtp::ehlo::Extensions;
 use crate::time::{Millis, WallClock};
 
 use super::question::Ticket;
+use super::words::Refusal;
 
 /// The backend half.
 #[derive(Debug)]
@@ -42,6 +43,16 @@ pub(super) struct Held {
     pub(super) opening: Opening,
     /// Commands, encoded.
     pub(super) commands: Vec<u8>,
+    /// Whether a connection stands: what comes before is another's.
+    pub(super) connected: bool,
+    /// Why it did not open with the server that was tried last.
+    pub(super) refusal: Option<Box<Refusal>>,
+}
+
+impl Held {
+    pub(super) fn new() -> Self {
+        Self { opening: Opening::new(), commands: Vec::new(), connected: false, refusal: None }
+    }
 }
 
 /// The client's host name.
@@ -63,6 +74,11 @@ impl Backend {
     /// Whether the session is on its way.
     pub(super) fn is_opening(&self) -> bool {
         matches!(self, Self::Opening(_))
+    }
+
+    /// Whether it is on its way, and no connection stands.
+    pub(super) fn is_redialling(&self) -> bool {
+        matches!(self, Self::Opening(held) if !held.connected)
     }
 
     /// Where commands wait while the session opens.

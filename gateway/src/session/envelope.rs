@@ -166,7 +166,7 @@ impl Session {
         // Twenty digits may exceed 64 bits; such a size exceeds every limit too.
         let size = digits.parse().unwrap_or(u64::MAX);
         let users = self.settings.submission.is_some();
-        let size_max = if users { self.dialect.submission.size_max } else { self.dialect.size_max };
+        let size_max = if users { self.dialect.users.size_max } else { self.dialect.mx.size_max };
         if size_max != 0 && size > size_max { Err(TOO_LARGE) } else { Ok(true) }
     }
 

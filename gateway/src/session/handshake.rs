@@ -6,15 +6,14 @@
 
 use std::net::SocketAddr;
 
-use crate::identity::xclient::ClientName;
+use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::opening::{Failure, Hello, Identity, Opening, Progress, Script};
 use crate::smtp::ehlo::{Extensions, Offer};
-use crate::smtp::reply::{EnhancedCode, ReplyParse, parse_reply};
+use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
 use crate::time::{Millis, WallClock};
 
-use super::action::{Action, Output};
+use super::action::{Action, Blame, Output};
 use super::backend::{Backend, BackendHalf, Held, Name};
-use super::client::Client;
 use super::machine::Session;
 use super::question::Question;
 use super::words::{CONFUSED, NO_IDENTITY, Refusal, STALE, Words};
@@ -29,7 +28,7 @@ const NO_TLS: Words = Words(
 impl Session {
     /// Asks for a connection.
     pub(super) fn dial(&mut self, now: Millis, out: &mut Output) {
-        self.backend.state = Backend::Opening(Box::new(Held { opening: Opening::new(), commands: Vec::new() }));
+        self.backend.state = Backend::Opening(Box::new(Held::new()));
         self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
         if self.settings.identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
@@ -47,19 +46,60 @@ impl Session {
     /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
     /// client connected to.
     pub fn backend_connected(&mut self, clock: WallClock, destination: SocketAddr, out: &mut Output) {
-        if !self.backend.state.is_opening() {
-            return;
-        }
+        let Backend::Opening(held) = &mut self.backend.state else { return };
+        held.connected = true;
         self.backend.destination = Some(destination);
         self.backend.clock = Some(clock);
         self.backend.deadline = clock.at.after(self.settings.timeouts.handshake);
         self.advance(clock.at, out, Opening::connected);
     }
 
-    /// No address of the backend could be connected to.
+    /// No address of the backend could be connected to, or none that was not tried before.
     pub fn backend_unreachable(&mut self, now: Millis, out: &mut Output) {
-        self.backend.state = Backend::None;
-        self.fail_owed(now, &Refusal::from(UNREACHABLE), out);
+        let refusal = match std::mem::replace(&mut self.backend.state, Backend::None) {
+            Backend::Opening(held) => held.refusal.map(|refusal| *refusal),
+            Backend::None | Backend::Ready(_) => None,
+        };
+        self.fail_owed(now, &refusal.unwrap_or_else(|| UNREACHABLE.into()), out);
+    }
+
+    /// How the server that was connected to wants IPv6 addresses written in XCLIENT.
+    pub fn set_ipv6_form(&mut self, form: Ipv6Form) {
+        self.backend.ipv6_form = form;
+    }
+
+    /// The server that was connected to is one of several: it must have opened its session by then.
+    pub fn open_by(&mut self, until: Millis) {
+        if self.backend.state.is_opening() {
+            self.backend.deadline = self.backend.deadline.min(until);
+        }
+    }
+
+    /// The session does not open. Where the backend has several servers, another is tried before anybody hears of it.
+    pub(super) fn opening_failed(&mut self, now: Millis, refusal: Refusal, blame: Blame, out: &mut Output) {
+        match &mut self.backend.state {
+            Backend::Opening(held) if self.settings.has_several => {
+                held.opening = Opening::new();
+                held.connected = false;
+                held.refusal = Some(Box::new(refusal));
+                self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
+                out.to_backend.clear();
+                out.actions.push(Action::CloseBackend);
+                out.actions.push(Action::DialAnother(blame));
+            }
+            _ => {
+                self.drop_backend(out);
+                self.fail_owed(now, &refusal, out);
+            }
+        }
+    }
+
+    /// Whose fault it is that a session ends that is being opened: the server's, as long as it was told nothing of a client.
+    pub(super) fn blame(&self) -> Blame {
+        match &self.backend.state {
+            Backend::Opening(held) if held.opening.is_before_the_client() => Blame::Server,
+            _ => Blame::Nobody,
+        }
     }
 
     /// TLS with the backend stands, as [`Action::SecureBackend`] asked.
@@ -157,14 +197,11 @@ impl Session {
             out.actions.push(Action::DialectStale);
         }
         if !offered.contains(needs) {
-            self.drop_backend(out);
-            return self.fail_owed(now, &Refusal::from(STALE), out);
+            return self.opening_failed(now, STALE.into(), Blame::Nobody, out);
         }
         if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);
-            if let Client::Auth(exchange) = &mut self.client.state {
-                out.to_backend.append(&mut exchange.held);
-            }
+            self.send_held_auth(out);
         }
         self.backend.deadline = now.after(self.settings.timeouts.reply);
     }
@@ -179,29 +216,40 @@ impl Session {
     }
 
     fn not_opened(&mut self, now: Millis, failure: Failure, out: &mut Output) {
-        let words = match failure {
-            Failure::Refused(raw) => {
-                if let ReplyParse::Complete { reply, .. } = parse_reply(&raw) {
-                    self.drop_backend(out);
-                    return self.fail_owed(now, &Refusal::from_reply(&reply), out);
-                }
-                UNREACHABLE
-            }
-            Failure::Unexpected => UNREACHABLE,
-            Failure::NotSmtp => CONFUSED,
+        let (words, blame) = match failure {
+            Failure::Refused(raw) => match parse_reply(&raw) {
+                ReplyParse::Complete { reply, .. } => return self.opening_refused(now, &reply, out),
+                _ => (UNREACHABLE, self.blame()),
+            },
+            Failure::Unexpected => (UNREACHABLE, self.blame()),
+            Failure::NotSmtp => (CONFUSED, self.blame()),
             Failure::Tls(fault) => return self.tls_failed(now, fault.to_string(), out),
             Failure::Identity(fault) => {
                 out.actions.push(Action::IdentityFailed(fault));
-                NO_IDENTITY
+                (NO_IDENTITY, Blame::Nobody)
             }
         };
-        self.drop_backend(out);
-        self.fail_owed(now, &Refusal::from(words), out);
+        self.opening_failed(now, words.into(), blame, out);
+    }
+
+    /// The server refuses. Before it knew of a client, that says how it is doing, and another may do better; what it says of
+    /// the client, the others would say too.
+    fn opening_refused(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
+        let refusal = Refusal::from_reply(reply);
+        match self.blame() {
+            Blame::Server => {
+                let blame = if reply.class() == 4 { Blame::Busy } else { Blame::Server };
+                self.opening_failed(now, refusal, blame, out);
+            }
+            Blame::Busy | Blame::Nobody => {
+                self.drop_backend(out);
+                self.fail_owed(now, &refusal, out);
+            }
+        }
     }
 
     fn tls_failed(&mut self, now: Millis, why: String, out: &mut Output) {
         out.actions.push(Action::BackendTlsFailed(why));
-        self.drop_backend(out);
-        self.fail_owed(now, &Refusal::from(NO_TLS), out);
+        self.opening_failed(now, NO_TLS.into(), Blame::Nobody, out);
     }
 }

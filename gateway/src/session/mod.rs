@@ -42,7 +42,7 @@ mod trace;
 mod transaction;
 mod words;
 
-pub use action::{Action, Output, Refused, Taken};
+pub use action::{Action, Blame, Output, Refused, Taken};
 pub use client::TlsOffer;
 pub use end::End;
 pub use machine::{Session, Start};

@@ -27,6 +27,9 @@ impl Session {
             if let Backend::None = self.backend.state {
                 return input.len();
             }
+            if self.backend.state.is_redialling() {
+                return input.len();
+            }
             if self.backend.state.is_opening() {
                 match self.opening_bytes(now, &input[used..], out) {
                     0 => break,
@@ -52,7 +55,7 @@ impl Session {
 
     /// The backend closed or reset its connection.
     pub fn backend_closed(&mut self, now: Millis, out: &mut Output) {
-        if !matches!(self.backend.state, Backend::None) {
+        if !matches!(self.backend.state, Backend::None) && !self.backend.state.is_redialling() {
             self.backend_failed(now, LOST, out);
             self.after_backend(now, out);
         }
@@ -66,7 +69,8 @@ impl Session {
             if reply.class() < 4 && self.pipeline.awaits_message() {
                 break;
             }
-            match self.backend.state {
+            match &self.backend.state {
+                Backend::Opening(held) if !held.connected => break,
                 Backend::Opening(_) => {
                     self.opening_bytes(now, rest, out);
                 }
@@ -237,6 +241,9 @@ impl Session {
     /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
     /// answered 4xx; a client that waits for nothing is told 421.
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
+        if self.backend.state.is_opening() && self.settings.has_several {
+            return self.opening_failed(now, words.into(), self.blame(), out);
+        }
         let idle = !self.backend_owes();
         self.drop_backend(out);
         match &self.client.state {

@@ -1,6 +1,7 @@
 //! What a session needs of the configuration and of the backend's learned dialect.
 
 use std::fmt;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -11,6 +12,7 @@ use crate::smtp::auth::Mechanisms;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
 use crate::smtp::domains::DomainSet;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
+use crate::smtp::reply::encode_reply;
 
 /// The configuration of one listener's sessions, shared by all of them.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Settings {
     pub identity: IdentityMode,
     /// Whether the connection to the backend is encrypted.
     pub backend_tls: BackendTls,
+    /// Whether the backend has several servers, of which another may do what one does not.
+    pub has_several: bool,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -80,7 +84,9 @@ impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
         let listener = &config.listeners[listener];
-        let backend = &config.backends[listener.backend];
+        let servers = &config.backends[config.pools[listener.backend].servers.clone()];
+        // What is read of it here, all servers of a pool have in common.
+        let backend = &servers[0];
         let (limits, submission) = match listener.service {
             Service::Mx => (config.limits.clone(), None),
             Service::Submission => (
@@ -93,6 +99,7 @@ impl Settings {
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
             backend_tls: backend.tls,
+            has_several: servers.len() > 1,
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
@@ -150,23 +157,21 @@ pub struct Dialect {
     pub(super) offered: Extensions,
     /// Extensions the backend was seen to offer; `None` while nothing was learned.
     pub(super) learned: Option<Extensions>,
-    /// Largest message a client may announce, in bytes; 0 for no limit.
-    pub(super) size_max: u64,
-    /// The reply to a client's EHLO, encoded.
-    pub(super) ehlo_reply: Box<[u8]>,
-    /// The same where users send.
-    pub(super) submission: SubmissionDialect,
+    /// What other mail servers are told.
+    pub(super) mx: Told,
+    /// What users are told.
+    pub(super) users: Told,
+    /// What a user may log in by.
+    pub(super) mechanisms: Mechanisms,
 }
 
-/// What users are told that they may do.
+/// What the clients of one service are told.
 #[derive(Clone, PartialEq, Eq)]
-pub(super) struct SubmissionDialect {
-    /// As [`Dialect::size_max`].
+pub(super) struct Told {
+    /// Largest message a client may announce, in bytes; 0 for no limit.
     pub(super) size_max: u64,
-    /// The reply to a client's EHLO without AUTH, encoded.
+    /// The reply to a client's EHLO, encoded; STARTTLS and AUTH are each client's own.
     pub(super) ehlo_reply: Box<[u8]>,
-    /// What a client may log in by.
-    pub(super) mechanisms: Mechanisms,
 }
 
 impl Dialect {
@@ -174,10 +179,9 @@ impl Dialect {
     pub fn unknown(hostname: &str) -> Self {
         let mut ehlo_reply = Vec::new();
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
-        let ehlo_reply: Box<[u8]> = ehlo_reply.into();
-        let submission =
-            SubmissionDialect { size_max: 0, ehlo_reply: ehlo_reply.clone(), mechanisms: Mechanisms::empty() };
-        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply, submission }
+        let mx = Told { size_max: 0, ehlo_reply: ehlo_reply.into() };
+        let users = mx.clone();
+        Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`].
@@ -189,27 +193,78 @@ impl Dialect {
             };
             let mut ehlo_reply = Vec::new();
             keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
-            (size_max, ehlo_reply.into())
+            Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
-        let (size_max, ehlo_reply) = told(sizes.mx);
-        let mechanisms = offer.mechanisms.relayable();
-        let (users_max, users_reply) = told(sizes.submission);
-        let submission = SubmissionDialect { size_max: users_max, ehlo_reply: users_reply, mechanisms };
+        let (mx, users) = (told(sizes.mx), told(sizes.submission));
         let learned = offer.extensions.intersection(ALLOWED);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), size_max, ehlo_reply, submission }
+        Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
     }
 }
 
 impl Dialect {
+    /// What all of these have in common; of those only that nothing is known of, the first. There must be one.
+    pub fn common(parts: &[Arc<Self>]) -> Arc<Self> {
+        let mut learned = parts.iter().filter(|part| part.is_learned());
+        let Some(first) = learned.next() else { return parts[0].clone() };
+        learned.fold(first.clone(), |common, part| if *common == **part { common } else { Arc::new(common.with(part)) })
+    }
+
+    /// What both offer, in this one's order.
+    fn with(&self, other: &Self) -> Self {
+        Self {
+            offered: self.offered.intersection(other.offered),
+            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            mx: self.mx.with(&other.mx),
+            users: self.users.with(&other.users),
+            mechanisms: self.mechanisms.intersection(other.mechanisms),
+        }
+    }
+
+    /// Whether it is known what the backend offers.
+    pub fn is_learned(&self) -> bool {
+        self.learned.is_some()
+    }
+
     /// Whether commands may be sent to the backend before it has answered the last.
     pub(super) fn pipelines(&self) -> bool {
         self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
     }
 }
 
+impl Told {
+    /// What both are told, in this one's order.
+    fn with(&self, other: &Self) -> Self {
+        let size_max = match (self.size_max, other.size_max) {
+            (0, size) | (size, 0) => size,
+            (one, other) => one.min(other),
+        };
+        let theirs: Vec<_> = other.lines().collect();
+        let is_theirs = |line: &&str| theirs.iter().any(|their| keyword(their) == keyword(line));
+        let mut lines: Vec<_> = self.lines().take(1).map(str::to_owned).collect();
+        lines.extend(self.lines().skip(1).filter(is_theirs).map(|line| match line {
+            line if keyword(line) != "SIZE" => line.to_owned(),
+            _ if size_max == 0 => "SIZE".to_owned(),
+            _ => format!("SIZE {size_max}"),
+        }));
+        let mut ehlo_reply = Vec::new();
+        encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
+        Self { size_max, ehlo_reply: ehlo_reply.into() }
+    }
+
+    /// The lines of the reply, without their codes.
+    fn lines(&self) -> impl Iterator<Item = &str> {
+        let text = std::str::from_utf8(&self.ehlo_reply).unwrap_or_default();
+        text.lines().filter_map(|line| line.get(4..))
+    }
+}
+
+fn keyword(line: &str) -> &str {
+    line.split(' ').next().unwrap_or_default()
+}
+
 impl fmt::Debug for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.ehlo_reply)).finish()
+        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.mx.ehlo_reply)).finish()
     }
 }

@@ -79,9 +79,9 @@ impl Session {
     /// The answer to EHLO, with AUTH and STARTTLS where this client is offered them.
     pub(super) fn answer_ehlo(&self, out: &mut Output) {
         if self.settings.submission.is_none() {
-            out.to_client.extend_from_slice(&self.dialect.ehlo_reply);
+            out.to_client.extend_from_slice(&self.dialect.mx.ehlo_reply);
         } else {
-            out.to_client.extend_from_slice(&self.dialect.submission.ehlo_reply);
+            out.to_client.extend_from_slice(&self.dialect.users.ehlo_reply);
             add_line(&self.auth_line(), &mut out.to_client);
         }
         if self.offers_starttls() {

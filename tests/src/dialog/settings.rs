@@ -101,6 +101,11 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
+        "servers" => {
+            let servers = usize::try_from(number()?).map_err(|_| "too many")?;
+            config.backends.resize(servers, config.backends[0].clone());
+            config.pools[0].servers = 0..servers;
+        }
         "backend_tls" => {
             let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
             config.backends[0].tls = named.ok_or_else(|| format!("no policy {value}"))?;

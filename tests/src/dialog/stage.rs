@@ -340,6 +340,10 @@ impl Stage {
         for action in std::mem::take(&mut self.out.actions) {
             match action {
                 Action::Dial => self.dialling = true,
+                Action::DialAnother(blame) => {
+                    self.dialling = true;
+                    self.events.push_back(format!("another server, blame: {blame:?}").to_lowercase());
+                }
                 Action::Ask(ticket, Question::ClientName) => {
                     let answer = Answer::ClientName(self.name.clone());
                     self.session.answer(self.now, ticket, answer, &mut self.out);

@@ -1,0 +1,141 @@
+//! The way to a server: where it is, a connection to it, TLS on that.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::timeout;
+
+use crate::config::HostPort;
+use crate::identity::{ClientAddr, transparent};
+use crate::tls::{Connector, SecuredStream, TlsStream};
+
+use super::state::{BackendState, UNHEARD_MAX};
+
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 64;
+
+impl BackendState {
+    /// Connects for this client: from its own address, where that is how the backend is told.
+    ///
+    /// # Errors
+    /// Those of [`connect`](Self::connect). Where the backend is told by the address: a client that has none to show, or whose
+    /// address is not of the backend's family or is this host's own. Five clients in a row whom the backend did not answer
+    /// make it unhealthy.
+    pub async fn connect_for(&self, client: ClientAddr) -> io::Result<TcpStream> {
+        if !self.identity.is_transparent() {
+            return self.connect().await;
+        }
+        let Some(told) = client.told() else {
+            return Err(io::Error::other("the load balancer does not say who the client is"));
+        };
+        let connected = self.connect_from(Some(told.ip())).await;
+        // Other errors are about this client, or would befall the gateway too.
+        if connected.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            let unheard = self.unheard.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            if unheard >= UNHEARD_MAX && self.health().healthy {
+                self.identity_refused(&unshown(&self.address));
+            }
+        }
+        connected
+    }
+
+    /// Connects to the first address that answers; each gets its own timeout.
+    ///
+    /// # Errors
+    /// No address is known and none was found, or none answered: the last one's error, `TimedOut` after the timeout.
+    pub async fn connect(&self) -> io::Result<TcpStream> {
+        self.connect_from(None).await
+    }
+
+    async fn connect_from(&self, source: Option<IpAddr>) -> io::Result<TcpStream> {
+        let mut addresses = self.known_addresses();
+        if addresses.is_empty() {
+            addresses = self.resolve().await?;
+        }
+        let mut last = match source {
+            None => no_address(format!("`{}` has no address", self.address)),
+            Some(source) => no_address(format!("`{}` has no address of the same family as {source}", self.address)),
+        };
+        let fits = |address: &&SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
+        for &address in addresses.iter().filter(fits) {
+            match self.connect_to(address, source).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => last = error,
+            }
+        }
+        Err(last)
+    }
+
+    async fn connect_to(&self, address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {
+        let connecting = async {
+            match source {
+                None => TcpStream::connect(address).await,
+                Some(source) => transparent::socket(source, address)?.connect(address).await,
+            }
+        };
+        let silence = |_| io::Error::new(io::ErrorKind::TimedOut, "no answer in time");
+        let stream = timeout(self.connect_timeout, connecting).await.map_err(silence)??;
+        stream.set_nodelay(true)?;
+        Ok(stream)
+    }
+
+    /// What begins TLS with it, if that can be had.
+    pub fn connector(&self) -> Option<&Connector> {
+        self.connector.as_ref().and_then(|made| made.as_ref().ok())
+    }
+
+    /// Begins TLS on a connection to it.
+    ///
+    /// # Errors
+    /// The socket's, or the handshake's.
+    pub async fn secure(&self, socket: TcpStream) -> io::Result<SecuredStream> {
+        let mut stream = TlsStream::plain(socket);
+        self.secure_stream(&mut stream).await?;
+        Ok(stream.into_parts())
+    }
+
+    /// The same, for whoever goes on with the stream.
+    ///
+    /// # Errors
+    /// The socket's, or the handshake's.
+    pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
+        match &self.connector {
+            Some(Ok(connector)) => stream.secure(connector).await,
+            Some(Err(fault)) => Err(io::Error::other(fault.to_string())),
+            None => Err(io::Error::other("TLS was not asked for")),
+        }
+    }
+
+    /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver.
+    pub(super) async fn resolve(&self) -> io::Result<Arc<[SocketAddr]>> {
+        let HostPort::Name(name, port) = &self.address else { return Ok(self.known_addresses()) };
+        let found = timeout(self.connect_timeout, lookup_host((name.as_str(), *port))).await??;
+        let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        Ok(found)
+    }
+
+    fn known_addresses(&self) -> Arc<[SocketAddr]> {
+        self.addresses.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Where it is, as far as that is known. One with a name may have other addresses tomorrow.
+    pub fn addresses(&self) -> Vec<IpAddr> {
+        self.known_addresses().iter().map(SocketAddr::ip).collect()
+    }
+}
+
+fn no_address(message: String) -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, message)
+}
+
+/// A backend that answers the gateway, and not a client's address.
+fn unshown(address: &HostPort) -> String {
+    format!(
+        "{address} answers the gateway, but no answer comes back to clients' addresses, so mail is answered 451; `smtp-gateway \
+         network show` says what routing that takes"
+    )
+}
