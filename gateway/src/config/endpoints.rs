@@ -53,6 +53,8 @@ table! {
         name: String = String::new(), backend_name;
         /// How it is told who the client is.
         identity: IdentityMode = IdentityMode::Xclient, word;
+        /// Whether XCLIENT says who has logged in, to a second session of the client's.
+        xclient_login: bool = false, boolean;
         /// What it is, where it should not be guessed from its greeting.
         kind: Option<ServerKind> = None, Maybe(word);
         /// Whether the connection to it is encrypted.

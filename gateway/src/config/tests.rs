@@ -64,6 +64,7 @@ fn defaults() -> Config {
             name: "backend".to_owned(),
             address: HostPort::Address("192.0.2.25:25".parse().unwrap()),
             identity: IdentityMode::Xclient,
+            xclient_login: false,
             tls: BackendTls::Off,
             tls_verify: None,
             tls_name: None,

@@ -31,6 +31,13 @@ pub(super) struct Exchange {
 #[derive(Debug)]
 pub(super) struct User(pub(super) Option<Login>);
 
+impl User {
+    /// Under which name another session of the backend may know it.
+    pub(super) fn told(&self) -> Option<&str> {
+        self.0.as_ref().filter(|login| login.is_exact()).map(Login::name)
+    }
+}
+
 impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Exchange").field("challenges", &self.challenges).finish_non_exhaustive()

@@ -150,7 +150,7 @@ impl Session {
         out: &mut Output,
         step: impl FnOnce(&mut Opening, &Script<'_>, &mut Vec<u8>) -> Progress,
     ) {
-        let Self { client, backend, settings, client_addr, .. } = self;
+        let Self { client, backend, settings, client_addr, login, .. } = self;
         let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
             backend
         else {
@@ -168,6 +168,7 @@ impl Session {
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
+                login: login.as_ref().and_then(|user| user.told()).filter(|_| settings.xclient_login),
                 address: client_addr.told().map(|address| address.ip()),
             },
         };

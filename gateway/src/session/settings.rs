@@ -23,6 +23,8 @@ pub struct Settings {
     pub(super) greeting: Box<[u8]>,
     /// How the backend is told who the client is.
     pub identity: IdentityMode,
+    /// Whether XCLIENT says who has logged in.
+    pub(super) xclient_login: bool,
     /// Whether the connection to the backend is encrypted.
     pub backend_tls: BackendTls,
     /// Whether the backend has several servers, of which another may do what one does not.
@@ -98,6 +100,7 @@ impl Settings {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
+            xclient_login: backend.xclient_login && backend.identity.is_xclient(),
             backend_tls: backend.tls,
             has_several: servers.len() > 1,
             timeouts: config.timeouts.clone(),

@@ -118,6 +118,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = Service::ALL.into_iter().find(|service| service.as_str() == value);
             config.listeners[0].service = named.ok_or_else(|| format!("no service {value}"))?;
         }
+        "xclient_login" => config.backends[0].xclient_login = value == "true",
         "relay_without_auth" => config.listeners[0].relay_without_auth = value == "true",
         "clear_text_networks" => config.submission.clear_text_networks = networks(value)?,
         "senders" => config.submission.senders = value.split_whitespace().map(str::to_owned).collect(),
