@@ -36,5 +36,6 @@ mod reload;
 mod split;
 mod submission;
 mod tls;
+mod tls_servers;
 mod trace_header;
 mod transparent;

@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 11] = [
+const PEERS: [(&str, Source); 12] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
@@ -51,6 +51,8 @@ const PEERS: [(&str, Source); 11] = [
     ("prometheus", Source::Apt(&["prometheus"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
+    // What looks for faults of TLS.
+    ("sslyze", Source::Pip("sslyze~=6.1")),
 ];
 
 /// What the benches compare with, and a compiler for the BPF target; no test needs them.

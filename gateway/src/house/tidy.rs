@@ -74,6 +74,20 @@ fn what_is_allowed_has_a_reason() {
     assert!(found.is_empty(), "write #[expect(…, reason = \"…\")] instead:\n{}", found.join("\n"));
 }
 
+/// A sentence is for people; whoever calls must be able to tell errors apart, and to follow them to their source.
+#[test]
+fn errors_are_types() {
+    // There a sentence is all that is made of an error.
+    let for_people = ["gateway/src/cli", "gateway/src/sink", "gateway/src/house", "tests", "xtask"];
+    let found = faults(|path, line| {
+        let is_for_people = for_people.iter().any(|folder| path.starts_with(folder));
+        let is_test = path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+        let words = line.split_once("Result<").map_or("", |(_, rest)| rest);
+        !is_for_people && !is_test && (words.contains(", String>") || words.contains(", &'static str>"))
+    });
+    assert!(found.is_empty(), "name what can go wrong:\n{}", found.join("\n"));
+}
+
 #[test]
 fn files_cite_what_a_reader_has() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -86,4 +100,24 @@ fn files_cite_what_a_reader_has() {
         documents.into_iter().any(|(name, _)| !root.join(format!("{name}.md")).exists())
     });
     assert!(dead.is_empty(), "there is no such document:\n{}", dead.join("\n"));
+}
+
+#[test]
+fn documents_name_files_that_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let folder = fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    let documents = folder.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let mut dead = Vec::new();
+    for document in documents.chain(["README.md", "CONTRIBUTING.md"].map(|name| root.join(name))) {
+        let text = fs::read_to_string(&document).unwrap();
+        // What stands between backticks, and is no path of the system's.
+        for named in text.split('`').skip(1).step_by(2) {
+            let is_ours = named.ends_with(".rs") && named.contains('/') && !named.contains(char::is_whitespace);
+            let roots = ["", "gateway/src", "tests"];
+            if is_ours && !roots.iter().any(|base| root.join(base).join(named).exists()) {
+                dead.push(format!("{}: {named}", document.display()));
+            }
+        }
+    }
+    assert!(dead.is_empty(), "there is no such file:\n{}", dead.join("\n"));
 }

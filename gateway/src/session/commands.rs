@@ -11,6 +11,7 @@ use crate::smtp::auth::{AUTH_LINE_MAX, is_auth};
 use crate::smtp::command::{Command, CommandError, Secret, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
+use crate::smtp::starttls::begins_handshake;
 use crate::time::Millis;
 
 use super::action::{Action, Output, Refused};
@@ -51,7 +52,12 @@ impl Session {
             self.refuse_proxy_header(out);
             return input.len();
         }
-        match split_line(input, self.line_max(input)) {
+        let line = split_line(input, self.line_max(input));
+        if !matches!(line, Line::Complete { .. }) && self.transaction.is_none() && begins_handshake(input) {
+            self.refuse_handshake(out);
+            return input.len();
+        }
+        match line {
             Line::Incomplete => {
                 out.secret |= is_auth(input);
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {

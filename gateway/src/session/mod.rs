@@ -38,7 +38,7 @@ mod replies;
 mod report;
 mod settings;
 mod starttls;
-mod trace;
+mod trace_header;
 mod transaction;
 mod words;
 

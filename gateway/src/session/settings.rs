@@ -187,8 +187,8 @@ impl Dialect {
         Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
     }
 
-    /// From a backend's EHLO reply as [`Offer`] and [`Keywords`].
-    pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords) -> Self {
+    /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
+    pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
         let told = |limit| {
             let size_max = match offer.size_max {
                 Some(0) | None => limit,
@@ -199,7 +199,8 @@ impl Dialect {
             Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
         let (mx, users) = (told(sizes.mx), told(sizes.submission));
-        let learned = offer.extensions.intersection(ALLOWED);
+        let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
         Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
     }

@@ -3,11 +3,12 @@
 //! Nothing crosses: what was said in clear behind STARTTLS ends the session, and all that was learned before TLS (the name,
 //! a transaction, the backend's session) is forgotten with it.
 
+use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 
-use super::action::{Action, Output};
+use super::action::{Action, Output, Refused};
 use super::client::{Client, TlsOffer};
 use super::end::End;
 use super::machine::Session;
@@ -31,6 +32,18 @@ impl Session {
         if self.is_securing() {
             self.finish(End::TlsFailed, out);
         }
+    }
+
+    /// Nor in time.
+    pub(super) fn client_not_secured_in_time(&mut self, out: &mut Output) {
+        self.finish(End::TlsTimeout, out);
+    }
+
+    /// A TLS handshake where a command is due. Whoever begins one so hears it in clear text at best.
+    pub(super) fn refuse_handshake(&mut self, out: &mut Output) {
+        out.actions.push(Action::Refused(Refused::TlsUnasked));
+        let words = Words(554, EnhancedCode(5, 5, 0), "This port begins in clear text; TLS begins behind STARTTLS");
+        self.finish_with(End::TlsUnasked, words, out);
     }
 
     /// Whether TLS is being begun.
@@ -60,6 +73,12 @@ impl Session {
             self.finish_with(End::TalkBehindStartTls, words, out);
             return true;
         };
+        if self.client.tls == TlsOffer::StartTlsLater {
+            out.actions.push(Action::Refused(Refused::TooManyHandshakes));
+            let words = Words(421, EnhancedCode(4, 7, 0), "Too many TLS handshakes from your address, try again later");
+            self.finish_with(End::TooManyHandshakes, words, out);
+            return true;
+        }
         if !self.spend_idle(out) {
             return true;
         }
@@ -73,10 +92,11 @@ impl Session {
     }
 
     fn offers_starttls(&self) -> bool {
-        self.client.tls == TlsOffer::StartTls && !self.client.secured
+        matches!(self.client.tls, TlsOffer::StartTls | TlsOffer::StartTlsLater) && !self.client.secured
     }
 
-    /// The answer to EHLO, with AUTH and STARTTLS where this client is offered them.
+    /// The answer to EHLO, with what only this client is offered, or only now: AUTH, STARTTLS in clear text, REQUIRETLS over
+    /// TLS (RFC 8689 section 3).
     pub(super) fn answer_ehlo(&self, out: &mut Output) {
         if self.settings.submission.is_none() {
             out.to_client.extend_from_slice(&self.dialect.mx.ehlo_reply);
@@ -86,6 +106,8 @@ impl Session {
         }
         if self.offers_starttls() {
             add_line("STARTTLS", &mut out.to_client);
+        } else if self.client.secured && self.dialect.offered.contains(Extensions::REQUIRETLS) {
+            add_line("REQUIRETLS", &mut out.to_client);
         }
     }
 }

@@ -34,7 +34,9 @@ bitflags! {
         /// RFC 3207, the backend's; never passed on.
         const STARTTLS = 1 << 9;
         /// RFC 4954; told with [`Mechanisms`] of its own.
-        const AUTH = 1 << 10;
+        const AUTH = 1 << 11;
+        /// RFC 8689; offered to a client only over TLS, and while the way to the backend is verified.
+        const REQUIRETLS = 1 << 10;
     }
 }
 
@@ -112,7 +114,7 @@ fn extension_of(keyword: &[u8]) -> Option<Extensions> {
     if keyword.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"AUTH=")) {
         return Some(Extensions::AUTH);
     }
-    const NAMES: [(&str, Extensions); 11] = [
+    const NAMES: [(&str, Extensions); 12] = [
         ("PIPELINING", Extensions::PIPELINING),
         ("SIZE", Extensions::SIZE),
         ("8BITMIME", Extensions::EIGHT_BIT_MIME),
@@ -124,6 +126,7 @@ fn extension_of(keyword: &[u8]) -> Option<Extensions> {
         ("XCLIENT", Extensions::XCLIENT),
         ("STARTTLS", Extensions::STARTTLS),
         ("AUTH", Extensions::AUTH),
+        ("REQUIRETLS", Extensions::REQUIRETLS),
     ];
     NAMES.iter().find(|(name, _)| keyword.eq_ignore_ascii_case(name.as_bytes())).map(|(_, extension)| *extension)
 }
