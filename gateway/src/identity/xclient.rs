@@ -144,6 +144,10 @@ pub fn encode_xclient(
     let ip = address(destination.ip().to_canonical(), facts.ipv6_form);
     add(XclientAttributes::DESTADDR, "DESTADDR", ip.as_bytes());
     add(XclientAttributes::DESTPORT, "DESTPORT", destination.port().to_string().as_bytes());
+    // Whoever has not logged in is cleared of the gateway's own login.
+    if facts.login.is_none() {
+        add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
+    }
     add(XclientAttributes::NAME, "NAME", name.name());
     // The longest values come last: what does not fit can be done without.
     let mut add_if_it_fits = |attribute, name: &str, value: &[u8], behind: usize| {
@@ -157,8 +161,11 @@ pub fn encode_xclient(
         }
     };
     let helo = if offered.contains(XclientAttributes::HELO) { " HELO=[UNAVAILABLE]\r\n".len() } else { 2 };
-    let login = facts.login.map(encoded);
-    add_if_it_fits(XclientAttributes::LOGIN, "LOGIN", login.as_deref().unwrap_or(UNAVAILABLE), helo);
+    if let Some(login) = facts.login {
+        let reverse = offered.contains(XclientAttributes::REVERSE_NAME);
+        let behind = helo + if reverse { " REVERSE_NAME=[UNAVAILABLE]".len() } else { 0 };
+        add_if_it_fits(XclientAttributes::LOGIN, "LOGIN", &encoded(login), behind);
+    }
     add_if_it_fits(XclientAttributes::REVERSE_NAME, "REVERSE_NAME", name.reverse(), helo);
     add_if_it_fits(XclientAttributes::HELO, "HELO", &encoded(facts.helo), 2);
     out.extend_from_slice(b"\r\n");
