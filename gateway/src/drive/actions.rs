@@ -1,5 +1,6 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
+use std::io;
 use std::sync::Arc;
 
 use tracing::Span;
@@ -11,7 +12,8 @@ use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
-use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
+use crate::session::{Action, End, MessageOutcome, MessageReport, Output, Refused};
+use crate::time::Millis;
 use crate::time::clock::now;
 
 use super::backend_side::{BackendSide, Dialed};
@@ -97,6 +99,18 @@ impl SessionTask {
             Ok(Dialed { stream, seat, attempts })
         };
         self.backend = BackendSide::dial(dialing, now);
+    }
+
+    /// TLS with the server stands, or does not come about.
+    pub(super) fn secured(&mut self, now: Millis, secured: io::Result<()>, out: &mut Output) {
+        match secured {
+            Ok(()) => {
+                self.backend_tls = self.backend.tls_facts().map(Box::new);
+                let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
+                self.session.backend_secured(now, verified, out);
+            }
+            Err(error) => self.session.backend_not_secured(now, error.to_string(), out),
+        }
     }
 
     /// Lets go of the connection, and of the place at its server.

@@ -14,6 +14,7 @@ mod client_side;
 mod client_tls;
 mod closing;
 mod encrypted;
+mod heed;
 mod holding;
 mod last_words;
 mod logins;
