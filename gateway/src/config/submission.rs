@@ -28,8 +28,9 @@ pub(super) fn submission(mut section: Section<'_, '_, '_>) -> Submission {
     let submission = Submission::read(&mut section);
     for Located { value, span } in section.elements("clear_text_networks", network) {
         if value.prefix_len() == 0 {
-            let message =
-                format!("`submission.clear_text_networks` names `{value}`: everybody's password could be read on its way");
+            let message = format!(
+                "`submission.clear_text_networks` names `{value}`: everybody's password could be read on its way"
+            );
             let help = "name only networks that you trust with passwords, such as `\"192.168.1.31/32\"`";
             section.report().fault(&span, message, help);
         }

@@ -83,7 +83,9 @@ impl RefusalCause {
                  through one",
             ),
             Self::Banned => Some("`smtp-gateway bans` says why; `smtp-gateway unban` lets it in"),
-            Self::EarlyTalk | Self::Relay | Self::Tls | Self::Errors | Self::Logins | Self::Flood | Self::Timeout => None,
+            Self::EarlyTalk | Self::Relay | Self::Tls | Self::Errors | Self::Logins | Self::Flood | Self::Timeout => {
+                None
+            }
         }
     }
 }

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use crate::backend::{BackendState, Connectors, Pool, watch};
 use crate::config::{self, Config};
 use crate::control::NotDone;
-use crate::session::Sizes;
 use crate::proof::{ProofRecord, Schedule};
+use crate::session::Sizes;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);

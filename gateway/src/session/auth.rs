@@ -78,8 +78,8 @@ impl Session {
         if !self.may_send_secrets() {
             return Err(IN_CLEAR);
         }
-        let auth = Auth::parse(argument)
-            .map_err(|CommandError { code, enhanced, text, .. }| Words(code, enhanced, text))?;
+        let auth =
+            Auth::parse(argument).map_err(|CommandError { code, enhanced, text, .. }| Words(code, enhanced, text))?;
         if auth.mechanism.is_empty() || !self.dialect.mechanisms.contains(auth.mechanism) {
             return Err(UNKNOWN_MECHANISM);
         }
@@ -253,7 +253,13 @@ impl Session {
     }
 
     /// The exchange ends with words of the gateway's own.
-    fn end_exchange(&mut self, now: Millis, outcome: LoginOutcome, Words(code, enhanced, text): Words, out: &mut Output) {
+    fn end_exchange(
+        &mut self,
+        now: Millis,
+        outcome: LoginOutcome,
+        Words(code, enhanced, text): Words,
+        out: &mut Output,
+    ) {
         encode_reply(code, Some(enhanced), text, &mut out.to_client);
         self.over(now, outcome, out);
         if code / 100 == 5 {
@@ -319,8 +325,8 @@ impl Session {
     /// A user's session whose login went with the backend's. True if it ends.
     pub(super) fn ends_for_lost_login(&mut self, out: &mut Output) -> bool {
         let can_be_told = |user: &User| self.settings.xclient_login && user.told().is_some();
-        let lost = matches!(self.backend.state, Backend::None)
-            && self.login.as_ref().is_some_and(|user| !can_be_told(user));
+        let lost =
+            matches!(self.backend.state, Backend::None) && self.login.as_ref().is_some_and(|user| !can_be_told(user));
         if lost {
             self.finish_with(End::BackendLost, LOGIN_LOST, out);
         }

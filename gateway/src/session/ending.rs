@@ -21,7 +21,8 @@ impl Session {
         match &self.client.state {
             Client::Closed | Client::Ending(..) => {}
             Client::Securing => self.finish(End::TlsFailed, out),
-            Client::Commands { .. } | Client::Auth(_) if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
+            Client::Commands { .. } | Client::Auth(_)
+                if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
             Client::Greeting(_) | Client::Commands { .. } | Client::Auth(_) => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
                 self.abort_message(now, out);

@@ -12,8 +12,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bitflags::bitflags;
 use zeroize::Zeroizing;
 
-use super::reply::EnhancedCode;
 use super::command::{CommandError, fault};
+use super::reply::EnhancedCode;
 
 mod name;
 
@@ -96,7 +96,9 @@ impl Mechanisms {
     /// that can do so too and is not offered it must be taken for one that was tampered with (RFC 5802 section 6), so
     /// neither is offered.
     pub fn relayable(self) -> Self {
-        BOUND.iter().fold(self, |left, (plain, bound)| if self.intersects(*bound) { left - *plain - *bound } else { left })
+        BOUND
+            .iter()
+            .fold(self, |left, (plain, bound)| if self.intersects(*bound) { left - *plain - *bound } else { left })
     }
 
     /// Their names, strongest first.

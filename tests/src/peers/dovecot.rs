@@ -5,7 +5,8 @@ use super::net::Host;
 use super::stage::Stage;
 
 /// Where the Postfix beside it asks: a line of its main.cf.
-pub const SASL: &str = "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = inet:127.0.0.1:12345\n";
+pub const SASL: &str =
+    "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = dovecot\nsmtpd_sasl_path = inet:127.0.0.1:12345\n";
 /// Every user's password.
 pub const PASSWORD: &str = "secret";
 
