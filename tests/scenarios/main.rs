@@ -35,6 +35,7 @@ mod proof_standing;
 mod readme;
 mod reload;
 mod split;
+mod submission;
 mod tls;
 mod tls_servers;
 mod trace_header;
