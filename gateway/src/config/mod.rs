@@ -22,6 +22,7 @@ mod proof;
 mod read;
 mod relay;
 mod sections;
+mod submission;
 mod suggest;
 mod syntax;
 mod tls;
@@ -31,13 +32,14 @@ pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
 pub(crate) use self::addresses::SMTP_PORT;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind, Service};
 pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::pool::{Pool, SERVERS_MAX};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
+pub use self::submission::Submission;
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
 pub(crate) use self::values::parse_duration;
 
@@ -56,6 +58,8 @@ pub struct Config {
     pub relay: Relay,
     /// `[proof]`
     pub proof: Proof,
+    /// `[submission]`
+    pub submission: Submission,
     /// `[tls]`
     pub tls: Tls,
     /// `[limits]`

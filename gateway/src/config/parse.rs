@@ -12,7 +12,7 @@ use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::{
     Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, sections,
-    syntax, tls,
+    submission, syntax, tls,
 };
 
 /// Bytes of a configuration.
@@ -86,6 +86,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let backends = top.tables("[[backend]]", |section, index| pool::backend(section, index, directory));
     let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
     let proof = proof::proof(top.table("[proof]"), &relay);
+    let submission = submission::submission(top.table("[submission]"));
     let tls = tls::tls(top.table("[tls]"), directory);
     let limits = alone(top.table("[limits]"), Limits::read);
     let timeouts = alone(top.table("[timeouts]"), Timeouts::read);
@@ -95,8 +96,12 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let control = alone(top.table("[control]"), Control::read);
     let metrics = alone(top.table("[metrics]"), Metrics::read);
     let log = alone(top.table("[log]"), Log::read);
-    let (listeners, pools, backends) =
-        join::join(listeners, backends, names_domains, !tls.certificates.is_empty(), top.report());
+    let facts = join::Facts {
+        names_domains,
+        has_certificates: !tls.certificates.is_empty(),
+        has_clear_text_networks: !submission.clear_text_networks.is_empty(),
+    };
+    let (listeners, pools, backends) = join::join(listeners, backends, facts, top.report());
     top.finish();
     Config {
         server,
@@ -105,6 +110,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         backends,
         relay,
         proof,
+        submission,
         tls,
         limits,
         timeouts,

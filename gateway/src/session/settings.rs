@@ -3,10 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use ipnet::IpNet;
+
+use crate::config::{self, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Service, Timeouts};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
+use crate::smtp::auth::Mechanisms;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
+use crate::smtp::domains::DomainSet;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 use crate::smtp::reply::encode_reply;
 
@@ -19,6 +23,8 @@ pub struct Settings {
     pub(super) greeting: Box<[u8]>,
     /// How the backend is told who the client is.
     pub identity: IdentityMode,
+    /// Whether XCLIENT says who has logged in.
+    pub(super) xclient_login: bool,
     /// Whether the connection to the backend is encrypted.
     pub backend_tls: BackendTls,
     /// Whether the backend has several servers, of which another may do what one does not.
@@ -37,33 +43,80 @@ pub struct Settings {
     pub asks_recipients: bool,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
+    /// What holds where users send; `None` where other mail servers do.
+    pub(super) submission: Option<Submission>,
+}
+
+/// What holds at a submission listener.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// Whether clients of `relay.allowed_networks` may send without AUTH.
+    pub(super) relay_without_auth: bool,
+    /// Domains that may stand in MAIL FROM; `None` for all.
+    pub(super) senders: Option<DomainSet>,
+    /// Clients that may log in without TLS.
+    pub(super) clear_text_networks: Box<[IpNet]>,
+}
+
+impl Submission {
+    fn new(submission: &config::Submission, relay_without_auth: bool) -> Self {
+        let mut senders = DomainSet::new();
+        for domain in &submission.senders {
+            // The configuration was checked.
+            let _ = senders.insert(domain);
+        }
+        Self {
+            relay_without_auth,
+            senders: (!submission.senders.is_empty()).then_some(senders),
+            clear_text_networks: submission.clear_text_networks.as_slice().into(),
+        }
+    }
+}
+
+/// The limits where users send.
+fn submission_limits(limits: &Limits, submission: &config::Submission) -> Limits {
+    Limits {
+        message_size: submission.message_size.unwrap_or(limits.message_size),
+        recipients: submission.recipients.unwrap_or(limits.recipients),
+        ..limits.clone()
+    }
 }
 
 impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
-        let servers = &config.backends[config.pools[config.listeners[listener].backend].servers.clone()];
+        let listener = &config.listeners[listener];
+        let servers = &config.backends[config.pools[listener.backend].servers.clone()];
         // What is read of it here, all servers of a pool have in common.
         let backend = &servers[0];
+        let (limits, submission) = match listener.service {
+            Service::Mx => (config.limits.clone(), None),
+            Service::Submission => (
+                submission_limits(&config.limits, &config.submission),
+                Some(Submission::new(&config.submission, listener.relay_without_auth)),
+            ),
+        };
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             identity: backend.identity,
+            xclient_login: backend.xclient_login && backend.identity.is_xclient(),
             backend_tls: backend.tls,
             has_several: servers.len() > 1,
-            limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             body_rules: BodyRules {
-                line_max: config.limits.text_line,
+                line_max: limits.text_line,
                 bare_newline: match config.server.bare_newline {
                     BareNewline::Reject => BareNewlineRule::Reject,
                     BareNewline::Normalize => BareNewlineRule::Normalize,
                 },
             },
+            limits,
             asks_recipients: false,
             record_messages,
+            submission,
         }
     }
 }
@@ -85,6 +138,21 @@ const ALLOWED: Extensions = Extensions::PIPELINING
     .union(Extensions::CHUNKING)
     .union(Extensions::BINARYMIME);
 
+/// The largest message, in bytes, where other servers and where users send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    mx: u64,
+    submission: u64,
+}
+
+impl Sizes {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let mx = config.limits.message_size;
+        Self { mx, submission: config.submission.message_size.unwrap_or(mx) }
+    }
+}
+
 /// What was learned of a backend, and what clients are therefore told.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -92,9 +160,20 @@ pub struct Dialect {
     pub(super) offered: Extensions,
     /// Extensions the backend was seen to offer; `None` while nothing was learned.
     pub(super) learned: Option<Extensions>,
+    /// What other mail servers are told.
+    pub(super) mx: Told,
+    /// What users are told.
+    pub(super) users: Told,
+    /// What a user may log in by.
+    pub(super) mechanisms: Mechanisms,
+}
+
+/// What the clients of one service are told.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Told {
     /// Largest message a client may announce, in bytes; 0 for no limit.
     pub(super) size_max: u64,
-    /// The reply to a client's EHLO, encoded.
+    /// The reply to a client's EHLO, encoded; STARTTLS and AUTH are each client's own.
     pub(super) ehlo_reply: Box<[u8]>,
 }
 
@@ -103,21 +182,27 @@ impl Dialect {
     pub fn unknown(hostname: &str) -> Self {
         let mut ehlo_reply = Vec::new();
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
-        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply: ehlo_reply.into() }
+        let mx = Told { size_max: 0, ehlo_reply: ehlo_reply.into() };
+        let users = mx.clone();
+        Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
-    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
-        let size_max = match offer.size_max {
-            Some(0) | None => limits.message_size,
-            Some(size) => size.min(limits.message_size),
+    pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
+        let told = |limit| {
+            let size_max = match offer.size_max {
+                Some(0) | None => limit,
+                Some(size) => size.min(limit),
+            };
+            let mut ehlo_reply = Vec::new();
+            keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
+            Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
-        let mut ehlo_reply = Vec::new();
-        keywords.encode_for_client(hostname, ALLOWED, limits.message_size, &mut ehlo_reply);
+        let (mx, users) = (told(sizes.mx), told(sizes.submission));
         let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), size_max, ehlo_reply: ehlo_reply.into() }
+        Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
     }
 }
 
@@ -130,6 +215,29 @@ impl Dialect {
     }
 
     /// What both offer, in this one's order.
+    fn with(&self, other: &Self) -> Self {
+        Self {
+            offered: self.offered.intersection(other.offered),
+            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            mx: self.mx.with(&other.mx),
+            users: self.users.with(&other.users),
+            mechanisms: self.mechanisms.intersection(other.mechanisms),
+        }
+    }
+
+    /// Whether it is known what the backend offers.
+    pub fn is_learned(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Whether commands may be sent to the backend before it has answered the last.
+    pub(super) fn pipelines(&self) -> bool {
+        self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
+    }
+}
+
+impl Told {
+    /// What both are told, in this one's order.
     fn with(&self, other: &Self) -> Self {
         let size_max = match (self.size_max, other.size_max) {
             (0, size) | (size, 0) => size,
@@ -145,28 +253,13 @@ impl Dialect {
         }));
         let mut ehlo_reply = Vec::new();
         encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
-        Self {
-            offered: self.offered.intersection(other.offered),
-            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
-            size_max,
-            ehlo_reply: ehlo_reply.into(),
-        }
+        Self { size_max, ehlo_reply: ehlo_reply.into() }
     }
 
     /// The lines of the reply, without their codes.
     fn lines(&self) -> impl Iterator<Item = &str> {
         let text = std::str::from_utf8(&self.ehlo_reply).unwrap_or_default();
         text.lines().filter_map(|line| line.get(4..))
-    }
-
-    /// Whether it is known what the backend offers.
-    pub fn is_learned(&self) -> bool {
-        self.learned.is_some()
-    }
-
-    /// Whether commands may be sent to the backend before it has answered the last.
-    pub(super) fn pipelines(&self) -> bool {
-        self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
     }
 }
 
@@ -176,6 +269,6 @@ fn keyword(line: &str) -> &str {
 
 impl fmt::Debug for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.ehlo_reply)).finish()
+        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.mx.ehlo_reply)).finish()
     }
 }
