@@ -74,6 +74,7 @@ fn defaults() -> Config {
             priority: 1,
         }],
         pools: vec![Pool { name: "backend".to_owned(), servers: 0..1 }],
+        routes: Vec::new(),
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
         tls: Tls::default(),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::Span;
 
-use crate::backend::{BackendState, Seat};
+use crate::backend::{BackendState, Pool, Seat};
 use crate::observe::counters;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
@@ -67,7 +67,7 @@ impl SessionTask {
 
     /// Connects to a server that was not tried since the last [`Action::Dial`].
     fn dial(&mut self) {
-        let (pool, client, now) = (self.worker.pool.clone(), self.session.client_addr(), now());
+        let (pool, client, now) = (self.pool().clone(), self.session.client_addr(), now());
         let mut attempts = self.attempts.take().map_or_else(|| pool.attempts(now), |attempts| *attempts);
         self.seat = None;
         let dialing = async move {
@@ -85,22 +85,36 @@ impl SessionTask {
         }
     }
 
+    /// The backend that the session has, or is to have.
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.worker.pools[self.session.place()]
+    }
+
     /// The server that the session has, or had last; before it has one, any.
     pub(super) fn server(&self) -> &Arc<BackendState> {
-        self.seat.as_ref().map_or_else(|| self.worker.pool.first(), Seat::server)
+        self.seat.as_ref().map_or_else(|| self.pool().first(), Seat::server)
     }
 
     /// Whom the log names: the server, or who is to choose one.
     pub(super) fn server_name(&self) -> &str {
-        self.seat.as_ref().map_or(&self.worker.pool.name, |seat| &seat.server().name)
+        self.seat.as_ref().map_or(&self.pool().name, |seat| &seat.server().name)
     }
 
     /// What the relay proof made of the server that the session has, or will get.
     pub(super) fn hold(&self) -> Hold {
         match (&self.seat, &self.backend) {
             _ if !self.worker.heeds_hold => Hold::None,
-            (None, _) | (_, BackendSide::None) => self.worker.pool.hold(),
+            (None, _) | (_, BackendSide::None) => self.pool().hold(),
             (Some(seat), _) => seat.server().hold(),
+        }
+    }
+
+    /// The same of each backend that the listener leads to, where there are several.
+    pub(super) fn tell_holds(&mut self) {
+        if self.worker.pools.len() > 1 {
+            let heeds = self.worker.heeds_hold;
+            let hold = |pool: &Arc<Pool>| if heeds { pool.hold() } else { Hold::None };
+            self.session.set_holds(self.worker.pools.iter().map(hold));
         }
     }
 

@@ -70,10 +70,10 @@ impl SessionTask {
         let started = now();
         let start = Start {
             settings: worker.settings.clone(),
-            dialect: worker.pool.dialect(),
+            dialect: worker.dialect(),
             client_addr,
             tls: worker.tls_offer(client_addr),
-            ipv6_form: worker.pool.first().ipv6_form(),
+            ipv6_form: worker.pools[0].first().ipv6_form(),
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
@@ -194,19 +194,19 @@ impl SessionTask {
         };
         match dialed.and_then(|dialed| Ok((dialed, destination?))) {
             Ok(((seat, attempts, took), destination)) => {
-                self.worker.counters.connect_seconds.observe(took);
-                let seat = self.seat.insert(seat);
-                let several = self.worker.pool.has_several().then(|| {
-                    let until = self.worker.pool.has_another(&attempts, now).then(|| attempts.patience(now));
-                    (seat.server().ipv6_form(), until)
-                });
-                if let Some((ipv6_form, _)) = several {
-                    self.attempts = Some(Box::new(attempts));
-                    self.session.set_ipv6_form(ipv6_form);
+                let worker = &self.worker;
+                let pool = &worker.pools[self.session.place()];
+                worker.counters.connect_seconds.observe(took);
+                if worker.pools.len() > 1 || pool.has_several() {
+                    self.session.set_ipv6_form(seat.server().ipv6_form());
                 }
+                if pool.has_several() {
+                    self.attempts = Some(Box::new(attempts));
+                }
+                self.seat = Some(seat);
                 self.session.backend_connected(wall_clock(now), destination, out);
-                if let Some((_, Some(until))) = several {
-                    self.session.open_by(until);
+                if pool.has_several() && pool.has_another(&attempts, now) {
+                    self.session.open_by(attempts.patience(now));
                 }
             }
             Err(error) => {
@@ -289,6 +289,7 @@ impl SessionTask {
         let mut used = 0;
         let followed = trace::follows(self.session.client_addr().ip());
         let hold = self.hold();
+        self.tell_holds();
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
             out.heard = followed.then(Vec::new);

@@ -31,7 +31,7 @@ impl Session {
         self.backend.state = Backend::Opening(Box::new(Held::new()));
         self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
-        if self.settings.identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
+        if self.target().identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
             let ticket = self.tickets.next();
             self.backend.name = Name::Asked(ticket);
             out.actions.push(Action::Ask(ticket, Question::ClientName));
@@ -40,7 +40,7 @@ impl Session {
 
     /// Whether this client can be told of at all, the way this backend is told.
     pub(super) fn can_be_told(&self) -> bool {
-        self.client_addr.told().is_some() || !self.settings.identity.needs_address()
+        self.client_addr.told().is_some() || !self.target().identity.needs_address()
     }
 
     /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
@@ -77,8 +77,9 @@ impl Session {
 
     /// The session does not open. Where the backend has several servers, another is tried before anybody hears of it.
     pub(super) fn opening_failed(&mut self, now: Millis, refusal: Refusal, blame: Blame, out: &mut Output) {
+        let has_several = self.target().has_several;
         match &mut self.backend.state {
-            Backend::Opening(held) if self.settings.has_several => {
+            Backend::Opening(held) if has_several => {
                 held.opening = Opening::new();
                 held.connected = false;
                 held.refusal = Some(Box::new(refusal));
@@ -150,6 +151,7 @@ impl Session {
         out: &mut Output,
         step: impl FnOnce(&mut Opening, &Script<'_>, &mut Vec<u8>) -> Progress,
     ) {
+        let target = *self.target();
         let Self { client, backend, settings, client_addr, .. } = self;
         let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
             backend
@@ -163,8 +165,8 @@ impl Session {
         };
         let script = Script {
             hostname: &settings.hostname,
-            tls: settings.backend_tls,
-            identity: Identity::by(settings.identity, *client_addr, *destination, name, *ipv6_form),
+            tls: target.tls,
+            identity: Identity::by(target.identity, *client_addr, *destination, name, *ipv6_form),
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
@@ -189,7 +191,7 @@ impl Session {
         if self.pipeline.len() > 1 {
             needs = needs.union(Extensions::PIPELINING);
         }
-        if self.settings.identity.is_xclient() && offered.contains(Extensions::XCLIENT) && !self.may_be_a_proxy() {
+        if self.target().identity.is_xclient() && offered.contains(Extensions::XCLIENT) && !self.may_be_a_proxy() {
             // Whoever believed who the client is would not let it name another.
             out.actions.push(Action::IdentityDoubted);
         }

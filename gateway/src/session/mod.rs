@@ -4,7 +4,7 @@
 //! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
 //! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
 //!
-//! - the **client half** (`client`; `commands`, `envelope`, `body`, `chunk`, `starttls`) reads commands and bodies, answers what is
+//! - the **client half** (`client`; `commands`, `envelope`, `routed`, `body`, `chunk`, `starttls`) reads commands and bodies, answers what is
 //!   the gateway's to answer, and sends on what is the backend's;
 //! - the **backend half** (`backend`; `handshake`, `replies`) opens the backend's session with the client's identity and
 //!   reads its replies;
@@ -34,6 +34,7 @@ mod pipeline;
 mod question;
 mod replies;
 mod report;
+mod routed;
 mod settings;
 mod starttls;
 mod trace;

@@ -113,9 +113,11 @@ impl Session {
             self.pipeline.unsettle(expect);
             return self.backend_failed(now, CONFUSED, out);
         }
-        if let Expect::Part = expect {
-            return self.part_answered(now, reply, out);
-        }
+        let expect = match expect {
+            Expect::Part => return self.part_answered(now, reply, out),
+            Expect::RoutedMail(rcpt) => return self.routed_mail_answered(now, reply, &rcpt, out),
+            expect => expect,
+        };
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code != 421 {
             // At once, for the next reply may be in the same packet.
@@ -139,7 +141,7 @@ impl Session {
                 }
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
-            Expect::Mail | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
+            Expect::Mail | Expect::RoutedMail(_) | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
         }
         if too_soon {
             // What is still to leave would be read as something else.
@@ -156,7 +158,7 @@ impl Session {
     }
 
     /// Gives the backend its time for the next reply it owes.
-    fn await_next(&mut self, now: Millis) {
+    pub(super) fn await_next(&mut self, now: Millis) {
         if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
@@ -227,7 +229,7 @@ impl Session {
     /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
     /// answered 4xx; a client that waits for nothing is told 421.
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
-        if self.backend.state.is_opening() && self.settings.has_several {
+        if self.backend.state.is_opening() && self.target().has_several {
             return self.opening_failed(now, words.into(), self.blame(), out);
         }
         let idle = !self.backend_owes();
@@ -279,7 +281,7 @@ impl Session {
                 }
             }
         }
-        if !self.transaction.is_none() {
+        if !self.transaction.is_none() && !self.may_be_routed_again() {
             if let Some(report) = self.break_chunks() {
                 self.lose_started(now, report, refusal, out);
             }
