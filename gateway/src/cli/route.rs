@@ -5,8 +5,7 @@ use std::net::IpAddr;
 
 use clap::Args;
 
-use crate::route::{Envelope, Routes};
-use crate::smtp::address::{Domain, ForwardPath, ReversePath};
+use crate::route::{NoAddress, Routes};
 
 use super::failure::{ConfigArgument, Failure, REFUSED, load};
 use super::socket::shown;
@@ -28,28 +27,16 @@ pub(super) struct RouteArguments {
 
 pub(super) fn route(arguments: &RouteArguments) -> Result<(), Failure> {
     let config = load(&arguments.config.config)?;
-    let refused =
-        |what: &str| Failure { code: REFUSED, message: format!("`{what}` is no mail address; write user@example.com") };
-    let path = format!("<{}>", arguments.recipient);
-    let Some((recipient, "")) = ForwardPath::parse(&path) else { return Err(refused(&arguments.recipient)) };
     let from = arguments.from.as_deref().unwrap_or_default();
-    let reverse = format!("<{from}>");
-    let sender = match ReversePath::parse(&reverse) {
-        Some((ReversePath::Null, "")) => None,
-        Some((ReversePath::Mailbox(mailbox), "")) => match mailbox.domain {
-            Domain::Name(name) => Some(name),
-            Domain::Literal(_) | Domain::GeneralLiteral(_) => None,
-        },
-        _ => return Err(refused(from)),
-    };
     let client = arguments.client.unwrap_or(IpAddr::from([0, 0, 0, 0])).to_canonical();
     let mut out = io::stdout().lock();
     for (index, listener) in config.listeners.iter().enumerate() {
         let routes = Routes::new(&config, index);
-        let decision = routes.decide(&Envelope { client, sender, recipient: &recipient });
+        let refused = |error: NoAddress| Failure { code: REFUSED, message: error.to_string() };
+        let decision = routes.decide_text(client, from, &arguments.recipient).map_err(refused)?;
         let backend = &config.pools[routes.pools()[decision.place]].name;
         let why = match decision.route {
-            Some(route) => format!("by the route in line {}", config.routes[route].line),
+            Some(route) => format!("by the route in line {}", config.routes[route].line.0),
             None => "its own; no route fits".to_owned(),
         };
         shown(writeln!(out, "listener {}: backend {backend}, {why}", listener.address))?;

@@ -38,7 +38,7 @@ pub use self::parse::{LoadError, load, parse};
 pub use self::pool::{Pool, SERVERS_MAX};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
-pub use self::route::{Route, recipient_keys};
+pub use self::route::{Line, Route, recipient_keys};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
 pub(crate) use self::values::parse_duration;

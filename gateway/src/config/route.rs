@@ -32,7 +32,17 @@ table! {
         /// Index into `Config::pools`.
         backend: usize = 0;
         /// The line of the file where it begins.
-        line: usize = 0;
+        line: Line = Line(0);
+    }
+}
+
+/// A line of the file. Where something stands is no part of what is configured: all lines are equal.
+#[derive(Debug, Clone, Copy)]
+pub struct Line(pub usize);
+
+impl PartialEq for Line {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -48,7 +58,7 @@ pub(super) struct ReadRoute {
 pub(super) fn route(mut section: Section<'_, '_, '_>) -> ReadRoute {
     let mut route = Route::read(&mut section);
     let place = section.header().unwrap_or_default();
-    route.line = section.report().place(&place).line;
+    route.line = Line(section.report().place(&place).line);
     section.list("senders", domain);
     for Located { value, .. } in section.elements("senders", domain) {
         // It is a domain, or would not have been read.
@@ -120,7 +130,7 @@ impl Taken {
         }
         let is_whole = route.clients.is_empty() && route.senders.is_empty() && route.listeners.is_empty();
         if is_whole && route.recipients.is_empty() {
-            self.everything = Some(route.line);
+            self.everything = Some(route.line.0);
         }
         let mut own = HashSet::new();
         for Located { value, span } in recipients {
@@ -134,7 +144,7 @@ impl Taken {
         }
         if is_whole {
             for recipient in &route.recipients {
-                self.recipients.entry(recipient.clone()).or_insert(route.line);
+                self.recipients.entry(recipient.clone()).or_insert(route.line.0);
             }
         }
     }

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 
 use crate::config::{Config, Route, recipient_keys};
-use crate::smtp::address::{Domain, ForwardPath};
+use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::domains::Membership;
 
 /// The routes of one listener.
@@ -45,6 +45,11 @@ pub struct Envelope<'a> {
     /// To whom.
     pub recipient: &'a ForwardPath<'a>,
 }
+
+/// A text that is no mail address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no mail address; write `user@example.com`")]
+pub struct NoAddress(String);
 
 /// Where mail goes, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +92,23 @@ impl Routes {
     /// Whether recipients in different domains may part.
     pub fn are_by_domain(&self) -> bool {
         !self.by_recipient.is_empty()
+    }
+
+    /// Where mail goes for this recipient, from this sender (none for mail without), both as text.
+    ///
+    /// # Errors
+    /// One of the two is no address.
+    pub fn decide_text(&self, client: IpAddr, sender: &str, recipient: &str) -> Result<Decision, NoAddress> {
+        let (from, to) = (format!("<{sender}>"), format!("<{recipient}>"));
+        let sender = match ReversePath::parse(&from) {
+            Some((ReversePath::Mailbox(Mailbox { domain: Domain::Name(name), .. }), "")) => Some(name),
+            Some((_, "")) => None,
+            _ => return Err(NoAddress(sender.to_owned())),
+        };
+        match ForwardPath::parse(&to) {
+            Some((recipient, "")) => Ok(self.decide(&Envelope { client, sender, recipient: &recipient })),
+            _ => Err(NoAddress(recipient.to_owned())),
+        }
     }
 
     /// Where this goes.

@@ -13,7 +13,8 @@
 //! `machine` puts them together. The files that are named second do things with the session, those named first are what it
 //! is made of and know nothing of it.
 //!
-//! Invariant: a positive reply for mail exists only as the encoding of a reply that was read from the backend.
+//! Invariant: no positive reply of our own takes responsibility; those to recipients and messages exist only as the encoding of
+//! a reply that was read from the backend.
 //! Invariant: nothing of the client's reaches the backend before the identity was delivered and accepted.
 
 mod action;
