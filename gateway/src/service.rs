@@ -12,6 +12,7 @@ mod log_levels;
 mod numbers;
 mod parts;
 mod reload;
+mod secured;
 mod sessions;
 mod view;
 
@@ -201,7 +202,7 @@ impl Bound {
             backends.prove(&schedule(&config, &addresses, &backends, &names, counters.of(config.server.workers)));
         }
         let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
-        let admission = Arc::new(Admission::new(&config.limits));
+        let admission = Arc::new(Admission::new(&config.limits, workers.shortage().clone()));
         let origin = Origin::new(&config, file);
         let log_levels = LogLevels::new(config.log.level.clone());
         let (reloads, asked) = mpsc::channel(1);
@@ -311,7 +312,7 @@ async fn keep(view: Arc<View>) {
                 coverage = Some(now);
             }
         }
-        events::journal().gather();
+        events::recent().gather();
         trace::sweep();
         view.log_levels.check();
         if since_summary.elapsed() >= SUMMARY_INTERVAL {

@@ -35,5 +35,6 @@ mod readme;
 mod reload;
 mod split;
 mod tls;
+mod tls_servers;
 mod trace_header;
 mod transparent;

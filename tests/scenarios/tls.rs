@@ -253,3 +253,73 @@ fn a_wrong_certificate_gets_nothing_of_a_client() {
     let of_client = heard.iter().find(|(secured, line)| *secured || line.contains("client.test"));
     assert_eq!(of_client, None);
 }
+
+#[test]
+fn where_tls_is_not_demanded_mail_goes_on_without() {
+    // It says yes to STARTTLS, and what comes then is no TLS.
+    let listener = TcpListener::bind((address(), 0)).unwrap();
+    let backend = listener.local_addr().unwrap();
+    let (sender, heard) = mpsc::channel();
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                let mut clear = Speaker(BufReader::new(stream));
+                clear.say("220 backend\r\n");
+                if serve(&mut clear, false, &sender) {
+                    // Behind the first octet of the handshake, or it would be told before TLS begins.
+                    let _ = clear.0.read(&mut [0]);
+                    clear.say("no TLS here\r\n");
+                }
+            });
+        }
+    });
+    let backend = TlsBackend { address: backend, heard };
+    let scene = Scene::new(backend.address, "tls = \"opportunistic\"", "");
+    scene.starttls().deliver();
+    let heard = backend.until_message();
+    assert!(heard.iter().any(|(secured, line)| !secured && line == "Subject: secret"), "{heard:?}");
+    assert!(heard.iter().any(|(_, line)| line == "STARTTLS"), "TLS was tried: {heard:?}");
+    let status = scene.gateway.status();
+    let problems = status["problems"].to_string();
+    assert!(problems.contains("in clear text, for TLS with it fails"), "{problems}");
+    assert_eq!(status["backends"][0]["healthy"], true);
+}
+
+#[test]
+fn status_and_log_say_what_was_agreed_upon() {
+    let backend = TlsBackend::start();
+    let scene = Scene::new(backend.address, UNCHECKED, "");
+    let mut client = scene.starttls();
+    assert!(client.reply("EHLO client.test\r\n").starts_with("250 "));
+    assert!(client.reply("MAIL FROM:<a@client.test>\r\n").starts_with("250 "));
+    let output = tests::peers::local::run(scene.gateway.folder(), &["sessions", "--socket", "control.sock", "--json"]);
+    let sessions: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let session = &sessions["sessions"][0];
+    assert_eq!(session["tls"]["version"], "TLS 1.3", "{session}");
+    assert_eq!(session["tls"]["group"], "X25519MLKEM768", "{session}");
+    assert_eq!(session["backend_tls"]["verified"], false, "{session}");
+    assert!(client.reply("RSET\r\n").starts_with("250 "));
+    client.deliver();
+    scene.gateway.log().wait_for(&[" tls=\"TLS 1.3", "backend_tls=\"TLS 1.3", "not verified"]);
+    // One that gives up, one that speaks in clear, and one that begins with a handshake.
+    let mut clear = scene.connect();
+    assert!(clear.line().starts_with("220 ") && clear.reply("STARTTLS\r\n").starts_with("220 "));
+    drop(clear);
+    let mut clear = scene.connect();
+    assert!(clear.line().starts_with("220 ") && clear.reply("STARTTLS\r\n").starts_with("220 "));
+    clear.reply("EHLO client.test\r\n");
+    let mut clear = scene.connect();
+    assert!(clear.line().starts_with("220 "));
+    let reply = clear.reply("\u{16}\u{3}\u{1}\u{0}\u{c8}");
+    assert!(reply.starts_with("554 5.5.0 "), "{reply}");
+    let status = scene.gateway.status();
+    let tls = &status["tls"];
+    assert_eq!((&tls["messages_total"], &tls["sessions_total"]["TLS 1.3"]), (&1.into(), &1.into()), "{tls}");
+    assert_eq!((&tls["clear_messages_total"], &tls["clear_sessions_total"]), (&0.into(), &3.into()), "{tls}");
+    for cause in ["given-up", "clear-text", "hello-in-clear"] {
+        assert_eq!(tls["faults_total"][cause], 1, "{cause}: {tls}");
+    }
+    assert_eq!(status["backends"][0]["tls"]["agreed"]["version"], "TLS 1.3");
+    assert!(status["problems"].to_string().contains("is not verified"), "{status}");
+}

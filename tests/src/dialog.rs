@@ -11,6 +11,7 @@
 //! B+                       the gateway dials the backend, and the connection stands
 //! B+ refused               … and there is none;   B+ hangs   … and nothing comes of it (yet)
 //! B*                       the gateway begins TLS with the backend, and it stands;   B* why   … and it does not, for this reason
+//! B* verified              … and it is the one that we want, as its certificate shows
 //! C*                       TLS with the client, which the gateway has begun, stands;   C* why   … or does not;   C* hangs   … (yet)
 //! B< 220 backend           the backend sends this line;  B<> the same, raw
 //! B> MAIL FROM:<a@b.c>     the backend receives this line;  B>> the same, raw

@@ -24,13 +24,13 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 9] = [
+const PEERS: [(&str, Source); 10] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
     // Without the other two it speaks IPv4 only.
-    ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl"])),
+    ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl", "libnet-ssleay-perl"])),
     ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     // A second judge of open relays, with its scripts and a library that is not named like one.
     ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),
@@ -38,6 +38,8 @@ const PEERS: [(&str, Source); 9] = [
     ("prometheus", Source::Apt(&["prometheus"])),
     ("haraka", Source::Npm("Haraka@~3.3")),
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
+    // What looks for faults of TLS.
+    ("sslyze", Source::Pip("sslyze~=6.1")),
 ];
 
 /// What the benches compare with, and a compiler for the BPF target; no test needs them.

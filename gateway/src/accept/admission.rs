@@ -1,8 +1,8 @@
 //! How many sessions there may be: all together, and from one client.
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
@@ -12,6 +12,7 @@ use crate::config::Limits;
 use crate::drive::Shortage;
 use crate::identity::{ClientAddr, PeerAddr, Source};
 use crate::observe::refusals::RefusalCause;
+use crate::policy::handshakes::HandshakeLimit;
 
 use super::crowd::Crowd;
 
@@ -28,6 +29,9 @@ pub struct Admission {
     per_client_max: AtomicUsize,
     shortage: Arc<Shortage>,
     crowd: Crowd,
+    handshakes_max: AtomicU32,
+    /// Once a listener speaks TLS.
+    handshakes: OnceLock<Arc<HandshakeLimit>>,
 }
 
 /// Networks around an IPv6 client that have a share of their own, by their prefix, and how many clients' share that is: a
@@ -92,8 +96,8 @@ impl Refusal {
 }
 
 impl Admission {
-    /// With nobody in.
-    pub fn new(limits: &Limits) -> Self {
+    /// With nobody in. `shortage` is told when places run out.
+    pub fn new(limits: &Limits, shortage: Arc<Shortage>) -> Self {
         Self {
             sessions: AtomicUsize::new(0),
             sessions_max: AtomicUsize::new(limits.sessions),
@@ -101,8 +105,10 @@ impl Admission {
             wide: DashMap::new(),
             balancers: DashMap::new(),
             per_client_max: AtomicUsize::new(limits.sessions_per_client),
-            shortage: Arc::default(),
+            shortage,
             crowd: Crowd::default(),
+            handshakes_max: AtomicU32::new(limits.handshakes_per_client),
+            handshakes: OnceLock::new(),
         }
     }
 
@@ -110,6 +116,10 @@ impl Admission {
     pub fn set_limits(&self, limits: &Limits) {
         self.sessions_max.store(limits.sessions, Ordering::Relaxed);
         self.per_client_max.store(limits.sessions_per_client, Ordering::Relaxed);
+        self.handshakes_max.store(limits.handshakes_per_client, Ordering::Relaxed);
+        if let Some(handshakes) = self.handshakes.get() {
+            handshakes.allow(limits.handshakes_per_client);
+        }
         self.judge_shortage(self.sessions());
     }
 
@@ -121,6 +131,12 @@ impl Admission {
     /// Whether places are short, for the sessions that hold them.
     pub fn shortage(&self) -> &Arc<Shortage> {
         &self.shortage
+    }
+
+    /// How many TLS handshakes a source may begin.
+    pub fn handshakes(&self) -> &Arc<HandshakeLimit> {
+        let allowed = self.handshakes_max.load(Ordering::Relaxed);
+        self.handshakes.get_or_init(|| Arc::new(HandshakeLimit::new(allowed)))
     }
 
     /// Short from seven eighths on, until they are three quarters.
@@ -255,7 +271,7 @@ mod tests {
     }
 
     fn book(sessions: usize, sessions_per_client: usize) -> Arc<Admission> {
-        Arc::new(Admission::new(&Limits { sessions, sessions_per_client, ..Limits::default() }))
+        Arc::new(Admission::new(&Limits { sessions, sessions_per_client, ..Limits::default() }, Arc::default()))
     }
 
     #[test]

@@ -85,14 +85,15 @@ impl Entry {
         Self {
             settings: Arc::new(settings),
             pools,
-            tls: parts.acceptor.and_then(|acceptor| client_tls(parts.config, listener, acceptor)),
+            tls: parts.acceptor.and_then(|acceptor| client_tls(parts, listener, acceptor)),
             address,
             proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
         }
     }
 }
 
-fn client_tls(config: &Config, listener: usize, acceptor: &Acceptor) -> Option<ClientTls> {
+fn client_tls(parts: &Parts<'_>, listener: usize, acceptor: &Acceptor) -> Option<ClientTls> {
+    let config = parts.config;
     let implicit = match config.listeners[listener].tls {
         ListenerTls::Off => return None,
         ListenerTls::StartTls => false,
@@ -102,6 +103,7 @@ fn client_tls(config: &Config, listener: usize, acceptor: &Acceptor) -> Option<C
         acceptor: acceptor.clone(),
         implicit,
         not_offered_to: config.tls.not_offered_to.as_slice().into(),
+        handshakes: parts.admission.handshakes().clone(),
     })
 }
 

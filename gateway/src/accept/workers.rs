@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::drive::{Drain, DrainState, Roll, SessionQuery, ask_sessions, wake_sessions};
+use crate::drive::{Alarm, Drain, DrainState, Roll, SessionQuery, Shortage, ask_sessions, wake_sessions};
 
 use super::accepting::Accepting;
 use super::pulse::{Beat, Pulse};
@@ -24,6 +24,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Workers {
     drain: Arc<DrainState>,
+    shortage: Arc<Shortage>,
     stage: watch::Sender<Drain>,
     inboxes: Vec<mpsc::UnboundedSender<Accepting>>,
     calls: Vec<mpsc::Sender<Call>>,
@@ -42,6 +43,7 @@ impl Workers {
         let (running, ended) = mpsc::channel(1);
         let mut workers = Self {
             drain: Arc::default(),
+            shortage: Arc::default(),
             stage,
             inboxes: Vec::new(),
             calls: Vec::new(),
@@ -54,12 +56,13 @@ impl Workers {
             let (calls, called) = mpsc::channel(1);
             let state = workers.drain.clone();
             let (stage, running) = (workers.stage.subscribe(), running.clone());
+            let alarm = Alarm::new(workers.shortage.clone());
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             let beat = Beat::default();
             workers.beats.push(beat.clone());
             let thread = Builder::new().name(format!("worker-{index}")).spawn(move || {
                 runtime.spawn(answer_calls(called, state));
-                runtime.block_on(work(arriving, stage, beat.clone()));
+                runtime.block_on(work(arriving, stage, beat.clone(), alarm));
                 runtime.shutdown_background();
                 beat.end();
                 drop(running);
@@ -84,6 +87,11 @@ impl Workers {
     /// What tells sessions to end; every session of these workers must heed it.
     pub fn drain_state(&self) -> &Arc<DrainState> {
         &self.drain
+    }
+
+    /// What tells sessions that places run out; whoever counts places sets it.
+    pub fn shortage(&self) -> &Arc<Shortage> {
+        &self.shortage
     }
 
     /// Asks their sessions what they are doing.
@@ -152,12 +160,18 @@ async fn answer_calls(mut calls: mpsc::Receiver<Call>, state: Arc<DrainState>) {
 }
 
 /// A worker's life: accept until told to drain, then see its sessions out.
-async fn work(mut arriving: mpsc::UnboundedReceiver<Accepting>, mut stage: watch::Receiver<Drain>, beat: Beat) {
+async fn work(
+    mut arriving: mpsc::UnboundedReceiver<Accepting>,
+    mut stage: watch::Receiver<Drain>,
+    beat: Beat,
+    mut alarm: Alarm,
+) {
     let (alive, mut sessions) = mpsc::channel(1);
     tokio::spawn(async move {
         loop {
             tokio::time::sleep(TICK).await;
             beat.beat();
+            alarm.ring_if_short();
         }
     });
     let mut accepting = JoinSet::new();

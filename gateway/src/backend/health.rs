@@ -13,18 +13,21 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::{HostPort, Limits, Timeouts};
+use crate::config::{BackendTls, HostPort, Limits, Timeouts};
 use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
 use crate::session::Dialect;
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
-use crate::tls::TlsStream;
+use crate::tls::{Channel, TlsFault, TlsStream};
 
 use super::busy::{self, is_busy};
 use super::state::{BackendState, Health};
 
 /// A check that was asked for comes no sooner than this after the last.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
+
+/// How long a handshake may take, so that there is time to go on without.
+const TLS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Checks a backend for ever: at once, then at every interval or when a session asks. `first` is told of the first result.
 pub async fn watch(
@@ -69,9 +72,18 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     if let Err(error) = backend.resolve().await {
         debug!(%address, %error, "cannot be resolved");
     }
-    let stream = backend.connect().await.map_err(|error| NotOpen::Unreachable(address.clone(), error))?;
-    let mut session = open(stream, backend, hostname).await?;
-    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords);
+    let mut clear_text = None;
+    let mut opened = connect(backend, hostname, Opening::new()).await;
+    if let Err(NotOpen::NoTls(_, why)) = &opened
+        && backend.tls == BackendTls::Opportunistic
+    {
+        clear_text = Some(why.to_string());
+        opened = connect(backend, hostname, Opening::in_clear_text()).await;
+    }
+    let mut session = opened?;
+    let tls = session.stream.channel().and_then(Channel::facts);
+    let verified = tls.is_some_and(|facts| facts.verified);
+    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords, verified);
     backend.set_dialect(dialect);
     session.quit().await.map_err(|error| NotOpen::NotSmtp(address.clone(), error))?;
     let Record { keywords, offer, .. } = &session.record;
@@ -85,6 +97,8 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
         problem,
         banner: session.record.greeting().to_owned(),
         keywords: keywords.lines().to_vec(),
+        tls,
+        clear_text,
     })
 }
 
@@ -107,8 +121,19 @@ enum NotOpen {
     Failed(String),
 }
 
+async fn connect(backend: &BackendState, hostname: &str, opening: Opening) -> Result<Session, NotOpen> {
+    let stream = backend.connect().await;
+    let stream = stream.map_err(|error| NotOpen::Unreachable(backend.address.clone(), error))?;
+    open(stream, backend, hostname, opening).await
+}
+
 /// Opens a session for the gateway itself, which tells of no client.
-async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Result<Session, NotOpen> {
+async fn open(
+    stream: TcpStream,
+    backend: &BackendState,
+    hostname: &str,
+    mut opening: Opening,
+) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
     let lost = |error: io::Error| NotOpen::NotSmtp(address.clone(), error);
     let (own, peer) = (stream.local_addr().map_err(lost)?, stream.peer_addr().map_err(lost)?);
@@ -120,7 +145,7 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
     };
     let stream = TlsStream::plain(stream);
     let mut session = Session { stream, unread: Vec::new(), record: Record::default() };
-    let (mut opening, mut to_send) = (Opening::new(), Vec::new());
+    let mut to_send = Vec::new();
     let mut progress = opening.connected(&script, &mut to_send);
     loop {
         session.stream.write_all(&to_send).await.map_err(lost)?;
@@ -136,9 +161,9 @@ async fn open(stream: TcpStream, backend: &BackendState, hostname: &str) -> Resu
                 });
             }
             Progress::Secure(_) => {
-                if let Err(error) = backend.secure_stream(&mut session.stream).await {
-                    return Err(NotOpen::NoTls(address.clone(), error));
-                }
+                let secured = timeout(TLS_TIMEOUT, backend.secure_stream(&mut session.stream)).await;
+                let secured = secured.unwrap_or_else(|_| Err(io::Error::other(TlsFault::TimedOut)));
+                secured.map_err(|error| NotOpen::NoTls(address.clone(), error))?;
                 opening.secured(&script, &mut to_send)
             }
             // The gateway's own name is known.

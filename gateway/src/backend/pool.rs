@@ -27,6 +27,9 @@ use super::state::BackendState;
 /// Sessions that wait for a place, of each server that there is.
 const WAITING_MAX: usize = 64;
 
+/// What clients are told of a backend, and what it was made of.
+type CommonDialect = (Box<[Arc<Dialect>]>, Arc<Dialect>);
+
 /// One backend: its servers.
 #[derive(Debug)]
 pub struct Pool {
@@ -36,8 +39,7 @@ pub struct Pool {
     connect_timeout: Duration,
     waiting: AtomicU32,
     freed: Notify,
-    /// What clients are told, and what it was made of.
-    dialect: Mutex<Option<(Box<[Arc<Dialect>]>, Arc<Dialect>)>>,
+    dialect: Mutex<Option<CommonDialect>>,
 }
 
 #[derive(Debug)]

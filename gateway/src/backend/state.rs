@@ -14,7 +14,7 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::{Blame, Dialect};
 use crate::time::clock::now;
-use crate::tls::{Connector, ConnectorFault};
+use crate::tls::{Connector, ConnectorFault, TlsFacts};
 
 use super::connector::connector;
 use super::load::Load;
@@ -73,6 +73,10 @@ pub struct Health {
     pub banner: String,
     /// Its EHLO keywords.
     pub keywords: Vec<String>,
+    /// What was agreed upon, over TLS.
+    pub tls: Option<TlsFacts>,
+    /// Why it is spoken to in clear text, though TLS was tried.
+    pub clear_text: Option<String>,
 }
 
 impl Health {
@@ -198,6 +202,15 @@ impl BackendState {
         known.healthy = false;
         self.load.is_unfit(now());
         self.ask_refresh();
+    }
+
+    /// TLS failed in a session, which went on in clear text; logged when it is news. Health checks see that too.
+    pub fn spoken_to_in_clear_text(&self, why: &str) {
+        let mut known = self.lock_health();
+        if known.clear_text.is_none() {
+            warn!(backend = self.name, why, "TLS with the backend fails, so mail goes to it in clear text");
+        }
+        known.clear_text = Some(why.to_owned());
     }
 
     /// A session could.

@@ -83,6 +83,8 @@ table! {
         sessions: usize = 20_000, integer(1..=1_000_000);
         /// Sessions at once from one client address (IPv6: one /64).
         sessions_per_client: usize = 100, integer(1..=1_000_000);
+        /// TLS handshakes that one client address (IPv6: one /64) may begin within a minute.
+        handshakes_per_client: u32 = 600, integer(1..=1_000_000);
     }
 }
 

@@ -7,6 +7,8 @@ use crate::observe::events::Event;
 use crate::observe::show::printable;
 use crate::observe::trace::{Speaker, TraceLine};
 
+use super::TlsStatus;
+
 /// What `events` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventList {
@@ -37,6 +39,12 @@ pub struct SessionStatus {
     pub accepted: u32,
     /// Code of the last reply to the client; 0 for none.
     pub last_reply: u16,
+    /// TLS with the client; `None`: in clear text.
+    #[serde(default)]
+    pub tls: Option<TlsStatus>,
+    /// TLS with the backend, as it was last agreed upon.
+    #[serde(default)]
+    pub backend_tls: Option<TlsStatus>,
 }
 
 /// What `sessions` shows.

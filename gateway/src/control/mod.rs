@@ -14,6 +14,7 @@ mod server;
 mod status;
 mod status_page;
 mod tables;
+mod tls;
 
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub use status_page::render;
 #[cfg(test)]
 pub(crate) use status_page::tests::status as sample_status;
 pub use tables::{render_bans, render_sessions, render_top};
+pub use tls::{BackendTlsStatus, TlsStatus, TlsTotals};
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;

@@ -41,6 +41,9 @@ pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
         let mend = "see that whoever reads the gateway's standard error keeps up, and has room on its disk";
         found(Severity::Warning, what, Some(mend.to_owned()));
     }
+    for backend in &status.backends {
+        of_backend_tls(backend, &mut found);
+    }
     for certificate in &status.certificates {
         of_certificate(certificate, &mut found);
     }
@@ -80,6 +83,21 @@ fn of_backend(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, 
     }
 }
 
+fn of_backend_tls(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
+    let BackendStatus { name, tls, .. } = backend;
+    if matches!(&*tls.mode, "required" | "implicit") && tls.verify == "none" {
+        let what = format!(
+            "the certificate of the backend {name} is not verified: whoever stands between may read and change mail"
+        );
+        let mend = "write `tls_verify = \"roots\"`, `\"ca\"` or `\"pin\"` at its `[[backend]]`";
+        found(Severity::Warning, what, Some(mend.to_owned()));
+    }
+    if let Some(why) = &tls.clear_text {
+        let what = format!("mail goes to the backend {name} in clear text, for TLS with it fails: {why}");
+        found(Severity::Warning, what, None);
+    }
+}
+
 fn of_certificate(status: &CertificateStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
     const RENEW: &str = "renew it; the gateway takes the new one by itself, or by `smtp-gateway certificates renew`";
     let renew = || Some(RENEW.to_owned());
@@ -115,6 +133,7 @@ pub fn recent_refusals() -> Vec<RefusalCause> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::BackendTlsStatus;
     use super::super::certificates::tests::certificate;
     use super::super::status_page::tests::status;
     use super::*;
@@ -126,6 +145,20 @@ mod tests {
         find_problems(&status, recent).into_iter().map(|problem| (problem.severity, problem.what)).collect()
     }
 
+    fn unverified() -> BackendTlsStatus {
+        BackendTlsStatus { mode: "required".into(), verify: "none".into(), ..BackendTlsStatus::default() }
+    }
+
+    fn in_clear() -> BackendTlsStatus {
+        let clear_text = Some("an alert".into());
+        BackendTlsStatus {
+            mode: "opportunistic".into(),
+            verify: "none".into(),
+            clear_text,
+            ..BackendTlsStatus::default()
+        }
+    }
+
     #[test]
     fn nothing_is_wrong_when_nothing_is() {
         assert_eq!(words(|_| {}, &[]), []);
@@ -135,7 +168,13 @@ mod tests {
     #[test]
     fn each_thing_is_said_and_the_worst_first() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Severity, &str); 11] = [
+        let cases: [(Change, Severity, &str); 13] = [
+            (
+                |s| s.backends[0].tls = unverified(),
+                Severity::Warning,
+                "certificate of the backend exchange is not verified",
+            ),
+            (|s| s.backends[0].tls = in_clear(), Severity::Warning, "in clear text, for TLS with it fails: an alert"),
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
             (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "finds trust by which"),

@@ -267,7 +267,7 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         Request::Reload => serde_json::to_string(&answers.reload()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit)),
         Request::Events { after } => {
-            serde_json::to_string(&EventList { events: events::journal().since(after, events::KEPT_MAX) })
+            serde_json::to_string(&EventList { events: events::recent().since(after, events::KEPT_MAX) })
         }
         Request::Sessions { limit } => serde_json::to_string(&answers.sessions(limit)),
         Request::Kill { session } => or_refusal(answers.kill(session)),

@@ -9,7 +9,7 @@ use crate::kernel::Mode;
 
 pub use crate::proof::State as ProofState;
 
-use super::CertificateStatus;
+use super::{BackendTlsStatus, CertificateStatus, TlsTotals};
 
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,9 @@ pub struct Status {
     pub messages: MessageTotals,
     /// What the gateway itself refused, by cause.
     pub refusals_total: BTreeMap<String, u64>,
+    /// Clients' TLS, and what came without.
+    #[serde(default)]
+    pub tls: TlsTotals,
     /// Log lines that were lost because nobody read fast enough.
     pub log_lines_lost_total: u64,
     /// Relay proofs of all backends.
@@ -185,6 +188,9 @@ pub struct BackendStatus {
     pub problem: Option<String>,
     /// `xclient`, `proxy-v1`, `proxy-v2` or `none`.
     pub identity: String,
+    /// TLS with it.
+    #[serde(default)]
+    pub tls: BackendTlsStatus,
     /// What it was learned to offer; `None` until it has answered.
     pub dialect: Option<DialectStatus>,
     /// The relay proof.

@@ -77,6 +77,9 @@ fn totals(status: &Status, page: &mut Page) {
         "messages   {} accepted, {} rejected, {} deferred",
         messages.accepted_total, messages.rejected_total, messages.deferred_total
     ));
+    for (name, text) in status.tls.lines() {
+        page.line(format_args!("{name:<10} {text}"));
+    }
     let refused = refusals_total.iter().filter(|(_, count)| **count > 0);
     let refused: Vec<_> = refused.map(|(cause, count)| format!("{count} {}", printable(cause))).collect();
     if !refused.is_empty() {
@@ -140,9 +143,10 @@ fn backends(backends: &[BackendStatus], page: &mut Page) {
             _ => "unhealthy",
         };
         let proof = proof(&backend.proof);
-        [backend.name.clone(), backend.address.clone(), backend.identity.clone(), health.into(), proof]
+        let (identity, tls) = (backend.identity.clone(), backend.tls.to_string());
+        [backend.name.clone(), backend.address.clone(), identity, tls, health.into(), proof]
     });
-    let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "HEALTH", "RELAY PROOF"], rows);
+    let table = Table::new(["BACKEND", "ADDRESS", "IDENTITY", "TLS", "HEALTH", "RELAY PROOF"], rows);
     let mut rows = table.lines();
     page.line(format_args!("{}", rows.next().unwrap_or_default()));
     for (row, backend) in rows.zip(backends) {
@@ -198,7 +202,9 @@ pub(super) mod tests {
     use std::collections::BTreeMap;
 
     use super::super::certificates::tests::certificate;
-    use super::super::{ListenerStatus, MessageTotals, ProofTotals, SessionTotals, Severity};
+    use super::super::{
+        BackendTlsStatus, ListenerStatus, MessageTotals, ProofTotals, SessionTotals, Severity, TlsTotals,
+    };
     use super::*;
 
     fn backend(name: &str, identity: &str, problem: Option<&str>) -> BackendStatus {
@@ -209,6 +215,7 @@ pub(super) mod tests {
             drained: false,
             problem: problem.map(Into::into),
             identity: identity.into(),
+            tls: BackendTlsStatus::default(),
             dialect: None,
             proof: ProofStatus { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
@@ -230,6 +237,7 @@ pub(super) mod tests {
             sessions: SessionTotals { active: 1, limit: 20_000, accepted_total: 22, refused_total: 3 },
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
             refusals_total: BTreeMap::from([("ban".to_owned(), 3), ("relay".to_owned(), 0)]),
+            tls: TlsTotals { clear_sessions_total: 22, clear_messages_total: 4, ..TlsTotals::default() },
             log_lines_lost_total: 0,
             proofs: ProofTotals { run_total: 7, found_total: 1, inconclusive_total: 2 },
             backends: vec![
@@ -253,6 +261,7 @@ pub(super) mod tests {
 smtp-gateway 1.2.3, up 3 h 12 min
 sessions   1 active, 22 accepted, 3 refused
 messages   4 accepted, 5 rejected, 6 deferred
+clear text 22 sessions, 4 messages
 refusals   3 ban
 proofs     7 run, 1 found trust, 2 inconclusive
 kernel     off: connections are limited in userspace only
@@ -266,9 +275,9 @@ LISTENER  TAKES    TLS       BACKEND
 CERTIFICATE  NAMES                            KEY          EXPIRES
 /etc/mx.pem  mx.example.com, mx2.example.com  ECDSA P-256  89 days left
 
-BACKEND   ADDRESS        IDENTITY  HEALTH     RELAY PROOF
-exchange  192.0.2.25:25  xclient   healthy    never run
-old       192.0.2.25:25  none      unhealthy  never run
+BACKEND   ADDRESS        IDENTITY  TLS  HEALTH     RELAY PROOF
+exchange  192.0.2.25:25  xclient   off  healthy    never run
+old       192.0.2.25:25  none      off  unhealthy  never run
   ! greets with 554 \\u{1b}[2Jgo away
   ! this backend does not learn who its clients are
 ";

@@ -4,7 +4,7 @@ use crate::kernel::Mode;
 use crate::observe::show::span;
 use crate::observe::table::Table;
 
-use super::{BanList, BannedBy, SessionList, TopList};
+use super::{BanList, BannedBy, SessionList, TlsStatus, TopList};
 
 /// The table of bans, for a terminal (`colour`) or a file.
 pub fn render_bans(list: &BanList, colour: bool) -> String {
@@ -58,9 +58,11 @@ pub fn render_sessions(list: &SessionList, colour: bool) -> String {
             session.bytes_in.to_string(),
             session.accepted.to_string(),
             if session.last_reply == 0 { "-".to_owned() } else { session.last_reply.to_string() },
+            session.tls.as_ref().map_or_else(|| "-".to_owned(), |tls| tls.version.clone()),
+            session.backend_tls.as_ref().map_or_else(|| "-".to_owned(), TlsStatus::short),
         ]
     });
-    let head = ["ID", "CLIENT", "HELO", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY"];
+    let head = ["ID", "CLIENT", "HELO", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY", "TLS", "BACKEND TLS"];
     let mut page = Table::new(head, rows).page(colour);
     if list.more > 0 {
         page.push_str(&format!("and {} more\n", list.more));

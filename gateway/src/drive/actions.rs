@@ -6,6 +6,7 @@ use tracing::Span;
 
 use crate::backend::{BackendState, Pool, Seat};
 use crate::observe::counters;
+use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
@@ -30,6 +31,7 @@ impl SessionTask {
                 self.server().opening_failed(blame);
                 self.dial();
             }
+            Action::DialAgain => self.dial_again(),
             Action::Ask(ticket, question) => {
                 self.questions.ask(&self.worker, self.session.client_addr(), ticket, question);
             }
@@ -38,6 +40,9 @@ impl SessionTask {
                 self.closing = Closing::begin();
                 if let Some(cause) = self.session.end().and_then(cause_of) {
                     counters.refusals_total.increment(cause);
+                }
+                if self.session.end() == Some(End::TlsTimeout) {
+                    self.count_fault(HandshakeFault::TimedOut);
                 }
             }
             Action::Message(report) => self.message_over(&report),
@@ -50,6 +55,10 @@ impl SessionTask {
             // Done where what precedes it is written.
             Action::SecureClient(nothing) => self.secure_client(nothing),
             Action::BackendTlsFailed(why) => self.server().tls_failed(&why),
+            Action::BackendInClearText(why) => {
+                counters.backend_clear_text_total.increment();
+                self.server().spoken_to_in_clear_text(&why);
+            }
             Action::SecureBackend(nothing) => {
                 let server = self.server().clone();
                 self.backend.secure(nothing, server);
@@ -72,6 +81,18 @@ impl SessionTask {
         self.seat = None;
         let dialing = async move {
             let (stream, seat) = pool.connect_for(client, &mut attempts).await?;
+            Ok(Dialed { stream, seat, attempts })
+        };
+        self.backend = BackendSide::dial(dialing, now);
+    }
+
+    /// Connects to the server that the session has, once more; its place stays taken.
+    fn dial_again(&mut self) {
+        let Some(seat) = self.seat.take() else { return self.dial() };
+        let (server, client, now) = (seat.server().clone(), self.session.client_addr(), now());
+        let attempts = self.attempts.take().map_or_else(|| self.pool().attempts(now), |attempts| *attempts);
+        let dialing = async move {
+            let stream = server.connect_for(client).await?;
             Ok(Dialed { stream, seat, attempts })
         };
         self.backend = BackendSide::dial(dialing, now);
@@ -131,6 +152,8 @@ impl SessionTask {
                 RefusalCause::EarlyTalk
             }
             Refused::ProxyHeader => RefusalCause::UnexpectedProxyHeader,
+            Refused::TlsUnasked => return self.count_fault(HandshakeFault::HelloInClear),
+            Refused::TooManyHandshakes => return self.count_fault(HandshakeFault::TooMany),
         };
         self.worker.refused(cause, self.session.client_addr().ip());
     }
@@ -154,6 +177,9 @@ impl SessionTask {
         }
         if outcome == counters::MessageOutcome::Accepted {
             verdicts.credit(self.session.client_addr(), true, now());
+            if self.client.tls.is_some() {
+                counters.tls_messages_total.increment();
+            }
         }
         log::message_done(&MessageRecord {
             session: self.id,

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::backend::{Attempts, BackendState, Seat};
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
-use crate::tls::{Channel, Received, SecuredStream, TlsFault, Wire};
+use crate::tls::{Channel, Received, SecuredStream, TlsFacts, TlsFault, Wire};
 
 use super::buffers::Pending;
 use super::encrypted::{self, Read};
@@ -67,6 +67,14 @@ impl BackendSide {
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match self {
             Self::Open(connection) => Some(connection),
+            Self::None | Self::Dialing(..) | Self::Securing(..) => None,
+        }
+    }
+
+    /// What was agreed upon, once TLS stands.
+    pub(super) fn tls_facts(&self) -> Option<TlsFacts> {
+        match self {
+            Self::Open(connection) => connection.tls.as_ref()?.facts(),
             Self::None | Self::Dialing(..) | Self::Securing(..) => None,
         }
     }

@@ -8,11 +8,15 @@ use std::task::{Context, Poll};
 
 use tracing::debug;
 
+use crate::identity::Source;
+use crate::observe::counters::Counters;
+use crate::observe::handshakes::{AgreedCipher, AgreedGroup, AgreedVersion, HandshakeFault, by_name};
 use crate::observe::refusals::RefusalCause;
 use crate::session::Output;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
-use crate::tls::TlsFault;
+use crate::time::clock::now;
+use crate::tls::{FaultCause, TlsFacts, TlsFault};
 
 use super::buffers::Scratch;
 use super::encrypted::{Read, poll_receive};
@@ -21,17 +25,29 @@ use super::worker::ClientTls;
 
 impl SessionTask {
     /// Begins TLS with a client that begins with it.
-    pub(super) fn begin_tls(&mut self) {
-        if let Some(ClientTls { acceptor, implicit: true, .. }) = &self.worker.tls {
+    pub(super) fn begin_tls(&mut self, out: &mut Output) {
+        let Some(ClientTls { acceptor, implicit: true, handshakes, .. }) = &self.worker.tls else { return };
+        if handshakes.begins(Source::of(self.session.client_addr().ip()), now()) {
             self.client.tls = acceptor.accept().ok().map(Box::new);
+        } else {
+            self.count_fault(HandshakeFault::TooMany);
+            self.session.client_not_secured(out);
         }
     }
 
     /// The client has asked for TLS.
     pub(super) fn secure_client(&mut self, _nothing: NothingBuffered) {
-        if let Some(ClientTls { acceptor, .. }) = &self.worker.tls {
+        if let Some(ClientTls { acceptor, handshakes, .. }) = &self.worker.tls {
+            // Whether it may was asked when its session began.
+            handshakes.begins(Source::of(self.session.client_addr().ip()), now());
             self.client.tls = acceptor.accept().ok().map(Box::new);
         }
+    }
+
+    /// A handshake did not come about.
+    pub(super) fn count_fault(&self, fault: HandshakeFault) {
+        self.worker.counters.tls_faults_total.increment(fault);
+        self.worker.refused(RefusalCause::Tls, self.session.client_addr().ip());
     }
 
     /// What a client says over TLS, and the end of its handshake.
@@ -78,6 +94,7 @@ impl SessionTask {
     fn client_secured(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output) {
         if let Some(facts) = self.client.tls.as_ref().and_then(|channel| channel.facts()) {
             debug!(session = self.id, tls = %facts, resumed = facts.resumed, "client's TLS stands");
+            count_agreed(&self.worker.counters, &facts);
         }
         self.session.client_secured(now, out);
         self.carry_out(cx, now, out, &[]);
@@ -92,9 +109,35 @@ impl SessionTask {
         scratch: &mut Scratch,
     ) -> bool {
         debug!(session = self.id, client = %self.session.client_addr(), %fault, "no TLS with the client");
-        self.worker.refused(RefusalCause::Tls, self.session.client_addr().ip());
+        self.count_fault(cause(fault));
         self.session.client_not_secured(&mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
         true
+    }
+}
+
+fn count_agreed(counters: &Counters, facts: &TlsFacts) {
+    counters.tls_handshakes_total.increment(by_name(facts.version, AgreedVersion::Tls12));
+    counters.tls_ciphers_total.increment(by_name(&facts.cipher(), AgreedCipher::Other));
+    let group = if facts.group.is_empty() { AgreedGroup::None } else { by_name(facts.group, AgreedGroup::Other) };
+    counters.tls_groups_total.increment(group);
+    if facts.resumed {
+        counters.tls_resumed_total.increment();
+    }
+}
+
+/// What it counts as. A client's certificate is never asked for, and no session is there that could be cut short.
+fn cause(fault: &TlsFault) -> HandshakeFault {
+    match fault.cause() {
+        FaultCause::ClearText => HandshakeFault::ClearText,
+        FaultCause::NotTls => HandshakeFault::NotTls,
+        FaultCause::NoCommonVersion => HandshakeFault::NoCommonVersion,
+        FaultCause::NoCommonCipher => HandshakeFault::NoCommonCipher,
+        FaultCause::OtherProtocol => HandshakeFault::OtherProtocol,
+        FaultCause::CertificateRefused => HandshakeFault::CertificateRefused,
+        FaultCause::Alert => HandshakeFault::Alert,
+        FaultCause::GivenUp => HandshakeFault::GivenUp,
+        FaultCause::TimedOut => HandshakeFault::TimedOut,
+        FaultCause::Certificate | FaultCause::Truncated | FaultCause::Protocol => HandshakeFault::Protocol,
     }
 }

@@ -19,7 +19,7 @@ const LINGER_BYTES: usize = 256 * 1024;
 impl SessionTask {
     /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
     pub(super) fn poll_close(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
-        if let Some(mut channel) = self.client.tls.take() {
+        if let Some(channel) = &mut self.client.tls {
             with_tls_scratch(|scratch| {
                 channel.close(&mut scratch.wire);
                 self.client.pending.push(scratch.wire.as_slice());

@@ -16,9 +16,9 @@ mod closing;
 mod encrypted;
 mod holding;
 mod last_words;
-mod opening;
 mod questions;
 mod roll;
+mod serve;
 mod shown;
 mod spans;
 mod task;
@@ -26,6 +26,6 @@ mod timer;
 mod worker;
 
 pub use roll::{Roll, SessionLine, SessionQuery, ask_sessions};
-pub use worker::{ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
+pub use worker::{Alarm, ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
-pub(crate) use opening::{serve_direct, serve_proxied};
+pub(crate) use serve::{serve_direct, serve_proxied};

@@ -7,6 +7,8 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
+use crate::tls::TlsFacts;
+
 use super::worker::{DrainState, wakers};
 
 /// Sessions that are woken at once, so that those with mail are not held up.
@@ -52,6 +54,10 @@ pub struct SessionLine {
     pub accepted: u32,
     /// Code of the last reply to the client; 0 for none.
     pub last_reply: u16,
+    /// What was agreed upon with the client, over TLS.
+    pub tls: Option<TlsFacts>,
+    /// The same with the backend.
+    pub backend_tls: Option<TlsFacts>,
 }
 
 /// What came of a question on one worker.

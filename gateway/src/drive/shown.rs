@@ -6,6 +6,8 @@ use crate::session::End;
 use crate::time::Millis;
 use crate::time::clock::now;
 
+use crate::tls::TlsFacts;
+
 use super::closing::Closing;
 use super::roll::SessionLine;
 use super::task::SessionTask;
@@ -42,7 +44,13 @@ impl SessionTask {
             bytes_in: self.client.bytes_in,
             accepted: self.session.totals().accepted,
             last_reply: self.client.last_reply,
+            tls: self.client_tls(),
+            backend_tls: self.backend_tls.as_deref().copied(),
         }
+    }
+
+    fn client_tls(&self) -> Option<TlsFacts> {
+        self.client.tls.as_ref().and_then(|channel| channel.facts())
     }
 }
 
@@ -64,6 +72,8 @@ impl Drop for SessionTask {
             bytes_in: self.client.bytes_in,
             duration_ms: now().since(self.started),
             end: self.session.end().map_or("gateway stopped", End::as_str),
+            tls: self.client_tls().map(|facts| facts.to_string()),
+            backend_tls: self.backend_tls.as_ref().map(|facts| facts.judged()),
         };
         counters.sessions_closed_total.increment();
         counters.client_bytes_total.add(self.client.bytes_in);

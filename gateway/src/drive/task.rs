@@ -20,6 +20,8 @@ use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
 use crate::time::clock::{now, wall_clock};
 
+use crate::tls::TlsFacts;
+
 use super::backend_side::{BackendSide, poll_send_last};
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
@@ -43,6 +45,8 @@ pub(crate) struct SessionTask {
     destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
+    /// What was last agreed upon with it, over TLS.
+    pub(super) backend_tls: Option<Box<TlsFacts>>,
     /// The server that it is connected to, or was last.
     pub(super) seat: Option<Seat>,
     /// Where the backend has several servers: which were tried.
@@ -88,6 +92,7 @@ impl SessionTask {
             destination,
             client: ClientSide::new(client, unread),
             backend: BackendSide::None,
+            backend_tls: None,
             seat: None,
             attempts: None,
             questions: Questions::default(),
@@ -99,8 +104,8 @@ impl SessionTask {
 
     /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
     pub(crate) fn begin(&mut self, delay: Duration, early: bool) {
-        self.begin_tls();
         let mut out = Output::default();
+        self.begin_tls(&mut out);
         self.session.begin(self.started, delay, early, &mut out);
         for action in out.actions {
             self.act(action);
@@ -145,7 +150,11 @@ impl SessionTask {
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
             match secured {
-                Ok(()) => self.session.backend_secured(now, &mut scratch.out),
+                Ok(()) => {
+                    self.backend_tls = self.backend.tls_facts().map(Box::new);
+                    let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
+                    self.session.backend_secured(now, verified, &mut scratch.out);
+                }
                 Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
             }
             self.carry_out(cx, now, &mut scratch.out, &[]);

@@ -10,11 +10,13 @@ use std::task::Waker;
 use ipnet::IpNet;
 
 use crate::backend::Pool;
-use crate::identity::ClientAddr;
 use crate::identity::names::Names;
+use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
+use crate::policy::handshakes::HandshakeLimit;
 use crate::session::{Dialect, Settings, TlsOffer};
+use crate::time::clock::now;
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
@@ -54,6 +56,8 @@ pub struct ClientTls {
     pub implicit: bool,
     /// Networks whose clients are not told of STARTTLS.
     pub not_offered_to: Arc<[IpNet]>,
+    /// How many handshakes a source may begin.
+    pub handshakes: Arc<HandshakeLimit>,
 }
 
 impl Worker {
@@ -74,6 +78,7 @@ impl Worker {
             Some(tls) if tls.not_offered_to.iter().any(|network| network.contains(&client.ip())) => TlsOffer::None,
             // While there is no certificate, a client that may do without TLS does.
             Some(tls) if tls.acceptor.certificates().is_empty() => TlsOffer::None,
+            Some(tls) if tls.handshakes.is_used_up(Source::of(client.ip()), now()) => TlsOffer::StartTlsLater,
             Some(_) => TlsOffer::StartTls,
         }
     }
@@ -112,6 +117,29 @@ impl Shortage {
     /// They are, or no longer.
     pub fn set(&self, short: bool) {
         self.0.store(short, Ordering::Relaxed);
+    }
+}
+
+/// Wakes the sessions of one thread when places begin to run out: one that sleeps until a far deadline would not notice.
+#[derive(Debug)]
+pub struct Alarm {
+    shortage: Arc<Shortage>,
+    rang: bool,
+}
+
+impl Alarm {
+    /// For whichever thread looks.
+    pub fn new(shortage: Arc<Shortage>) -> Self {
+        Self { shortage, rang: false }
+    }
+
+    /// Wakes this thread's sessions, once a shortage. To be called every second or so.
+    pub fn ring_if_short(&mut self) {
+        let short = self.shortage.is_short();
+        if short && !self.rang {
+            wake_sessions();
+        }
+        self.rang = short;
     }
 }
 
@@ -189,4 +217,34 @@ pub(super) fn register(id: u64, waker: &Waker) {
 pub(super) fn unregister(id: u64) {
     // While the thread itself ends there may be nothing to unregister from.
     let _ = SESSIONS.try_with(|sessions| sessions.borrow_mut().remove(&id));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn sessions_are_woken_once_each_time_that_places_run_out() {
+        let (woken, shortage) = (Arc::new(Woken::default()), Arc::new(Shortage::default()));
+        register(1, &woken.clone().into());
+        let mut alarm = Alarm::new(shortage.clone());
+        for (short, expected) in [(false, 0), (true, 1), (true, 1), (false, 1), (true, 2)] {
+            shortage.set(short);
+            alarm.ring_if_short();
+            assert_eq!(woken.0.load(Ordering::Relaxed), expected);
+        }
+        unregister(1);
+    }
 }

@@ -74,6 +74,20 @@ fn what_is_allowed_has_a_reason() {
     assert!(found.is_empty(), "write #[expect(…, reason = \"…\")] instead:\n{}", found.join("\n"));
 }
 
+/// A sentence is for people; whoever calls must be able to tell errors apart, and to follow them to their source.
+#[test]
+fn errors_are_types() {
+    // There a sentence is all that is made of an error.
+    let for_people = ["gateway/src/cli", "gateway/src/sink", "gateway/src/house", "tests", "xtask"];
+    let found = faults(|path, line| {
+        let is_for_people = for_people.iter().any(|folder| path.starts_with(folder));
+        let is_test = path.ends_with("tests.rs") || path.components().any(|part| part.as_os_str() == "tests");
+        let words = line.split_once("Result<").map_or("", |(_, rest)| rest);
+        !is_for_people && !is_test && (words.contains(", String>") || words.contains(", &'static str>"))
+    });
+    assert!(found.is_empty(), "name what can go wrong:\n{}", found.join("\n"));
+}
+
 #[test]
 fn files_cite_what_a_reader_has() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

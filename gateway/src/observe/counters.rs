@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::declare::{Declaration, Kind, Label, label};
+use super::handshakes::{AgreedCipher, AgreedGroup, AgreedVersion, HandshakeFault};
 use super::numbers::{Counter, Durations, Family, FamilyTotals, Histogram, HistogramTotals, Sizes};
 use super::refusals::RefusalCause;
 
@@ -126,6 +127,12 @@ counters! {
         early_talkers_total,
         /// Connections to backends that could not be made.
         dials_failed_total,
+        /// Clients' TLS handshakes that took an earlier session up.
+        tls_resumed_total,
+        /// Messages accepted from clients over TLS; the others came in clear text.
+        tls_messages_total,
+        /// Sessions with backends that went on in clear text because a TLS handshake had failed.
+        backend_clear_text_total,
         /// Relay proofs that have run.
         proofs_run_total,
         /// Relay proofs that found a relay, or trust in the gateway's address.
@@ -140,6 +147,14 @@ counters! {
         replies_total: ReplyClass = "class",
         /// What the gateway itself refused, by cause.
         refusals_total: RefusalCause = "cause",
+        /// Clients' TLS handshakes that came about, by version.
+        tls_handshakes_total: AgreedVersion = "version",
+        /// The same by cipher suite.
+        tls_ciphers_total: AgreedCipher = "cipher",
+        /// The same by key exchange.
+        tls_groups_total: AgreedGroup = "group",
+        /// Clients' TLS handshakes that did not come about, by cause.
+        tls_faults_total: HandshakeFault = "cause",
     }
     histograms {
         /// How long a connection to a backend took.

@@ -1,6 +1,6 @@
 //! What happened lately: bans, refusals by cause, verdicts of the relay proof, backends that come and go.
 //!
-//! Whoever emits never waits: see [`Journal`]. The gateway's housekeeping gathers what came about once a second.
+//! Whoever emits never waits: see [`Recent`]. The gateway's housekeeping gathers what came about once a second.
 
 use std::fmt::Display;
 use std::sync::LazyLock;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::clock::since_1970;
 
-use super::journal::{Journal, Numbered};
+use super::recent::{Numbered, Recent};
 use super::show::printable;
 
 /// Events that are remembered.
@@ -85,16 +85,16 @@ impl Numbered for Event {
     }
 }
 
-static JOURNAL: LazyLock<Journal<Event>> = LazyLock::new(|| Journal::new(KEPT_MAX, QUEUE_MAX));
+static RECENT: LazyLock<Recent<Event>> = LazyLock::new(|| Recent::new(KEPT_MAX, QUEUE_MAX));
 
-/// The process's own journal.
-pub fn journal() -> &'static Journal<Event> {
-    &JOURNAL
+/// The process's own memory of them.
+pub fn recent() -> &'static Recent<Event> {
+    &RECENT
 }
 
 /// Notes that something happened. Never waits, and may be called from anywhere.
 pub fn emit(kind: EventKind, subject: impl Display, text: impl Display) {
-    JOURNAL.push(|number| Event::new(number, kind, &subject, &text));
+    RECENT.push(|number| Event::new(number, kind, &subject, &text));
 }
 
 impl Event {

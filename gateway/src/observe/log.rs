@@ -177,6 +177,10 @@ pub struct SessionRecord<'a, C, P> {
     pub duration_ms: u64,
     /// Why it ended.
     pub end: &'a str,
+    /// What was agreed upon with the client, over TLS.
+    pub tls: Option<String>,
+    /// The same with the backend, whose certificate may be verified.
+    pub backend_tls: Option<String>,
 }
 
 impl<C, P> SessionRecord<'_, C, P> {
@@ -193,10 +197,12 @@ pub fn session_closed<C: Display, P: Display>(record: &SessionRecord<'_, C, P>) 
     macro_rules! line {
         ($level:ident) => {{
             let SessionRecord { id, client, peer, helo, backend, accepted, rejected, deferred, .. } = record;
-            let SessionRecord { relay_denied, errors, bytes_in, duration_ms, end, .. } = record;
+            let SessionRecord { relay_denied, errors, bytes_in, duration_ms, end, tls, backend_tls, .. } = record;
+            // Fields that only sessions over TLS have.
+            let (tls, backend_tls) = (tls.as_deref(), backend_tls.as_deref());
             $level!(
                 session = id, %client, %peer, helo = helo.unwrap_or("-"), backend, accepted, rejected, deferred,
-                relay_denied, errors, bytes_in, duration_ms, end, "session"
+                relay_denied, errors, bytes_in, duration_ms, end, tls, backend_tls, "session"
             )
         }};
     }
@@ -363,6 +369,8 @@ mod tests {
             bytes_in: 6,
             duration_ms: 1,
             end: "quit",
+            tls: None,
+            backend_tls: None,
         };
         let text = written(|| {
             session_closed(&record);

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::time::clock::since_1970;
 
 use super::events::bounded;
-use super::journal::{Journal, Numbered};
+use super::recent::{Numbered, Recent};
 
 /// How long a trace lasts unless it is renewed.
 const LEASE: Duration = Duration::from_secs(5);
@@ -63,7 +63,7 @@ impl Numbered for TraceLine {
 /// How many leases there may be; 0 while nobody follows.
 static LEASES: AtomicUsize = AtomicUsize::new(0);
 static FOLLOWED: RwLock<Vec<(IpNet, Instant)>> = RwLock::new(Vec::new());
-static LINES: LazyLock<Journal<TraceLine>> = LazyLock::new(|| Journal::new(LINES_MAX, LINES_MAX));
+static LINES: LazyLock<Recent<TraceLine>> = LazyLock::new(|| Recent::new(LINES_MAX, LINES_MAX));
 /// Leases are taken one at a time.
 static RENEWING: Mutex<()> = Mutex::new(());
 

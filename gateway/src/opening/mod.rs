@@ -109,6 +109,17 @@ impl Opening {
         Self::default()
     }
 
+    /// For a connection on which STARTTLS is not to be asked for: on the one before, TLS failed and was not demanded
+    /// (RFC 7435 section 3).
+    pub fn in_clear_text() -> Self {
+        Self { tls_settled: true, ..Self::default() }
+    }
+
+    /// Whether TLS is being begun.
+    pub fn awaits_tls(&self) -> bool {
+        matches!(self.step, Step::ImplicitTls | Step::Tls)
+    }
+
     /// The connection stands.
     pub fn connected(&mut self, script: &Script<'_>, out: &mut Vec<u8>) -> Progress {
         if let Identity::Proxy { version, client, destination } = script.identity {

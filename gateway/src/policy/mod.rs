@@ -4,6 +4,7 @@
 pub mod bans;
 pub mod budget;
 pub mod forwarders;
+pub mod handshakes;
 pub mod header;
 pub mod offences;
 pub mod refused_domains;

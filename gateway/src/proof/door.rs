@@ -135,8 +135,25 @@ impl Door<'_> {
         self.open_as(Header::None, Some((identity, form))).await
     }
 
-    /// Opens a session by the machine that opens those of clients.
+    /// Opens a session by the machine that opens those of clients; as theirs, it goes on in clear text where TLS fails and is
+    /// not demanded.
     async fn open_as(&self, header: Header, named: Option<(IpAddr, Ipv6Form)>) -> Result<Opened, Problem> {
+        let mut opened = self.open_by(Opening::new(), header, named).await;
+        if matches!(opened, Err(NotOpened::NoTls(_))) && self.tls == BackendTls::Opportunistic {
+            opened = self.open_by(Opening::in_clear_text(), header, named).await;
+        }
+        opened.map_err(|not_opened| match not_opened {
+            NotOpened::NoTls(why) => Problem::Other(why),
+            NotOpened::Otherwise(problem) => problem,
+        })
+    }
+
+    async fn open_by(
+        &self,
+        mut opening: Opening,
+        header: Header,
+        named: Option<(IpAddr, Ipv6Form)>,
+    ) -> Result<Opened, NotOpened> {
         let stream = self.connect().await?;
         let source = stream.local_addr().ok().map(|address| address.ip().to_canonical());
         let destination = stream.local_addr().map_err(|error| Problem::Other(error.to_string()))?;
@@ -154,7 +171,7 @@ impl Door<'_> {
         };
         let hello = Hello::of_the_gateway(self.hostname);
         let script = Script { hostname: self.hostname, tls: self.tls, identity, hello };
-        let (mut opening, mut record, mut to_send) = (Opening::new(), Record::default(), Vec::new());
+        let (mut record, mut to_send) = (Record::default(), Vec::new());
         let mut progress = opening.connected(&script, &mut to_send);
         loop {
             let awaits = opening.awaits();
@@ -168,14 +185,13 @@ impl Door<'_> {
                     let greeting = Greeting { banner, hello: record.hello };
                     return Ok(Opened { conversation, greeting, source, offer });
                 }
-                Progress::Failed(failure) => return Err(problem(&failure, &record, source)),
+                Progress::Failed(failure) => return Err(problem(&failure, &record, source).into()),
                 Progress::Secure(_) => {
                     let Some(connector) = self.connector else {
-                        return Err(Problem::Other(
-                            "it is to be spoken to over TLS, which cannot be set up".to_owned(),
-                        ));
+                        let why = "it is to be spoken to over TLS, which cannot be set up";
+                        return Err(NotOpened::NoTls(why.to_owned()));
                     };
-                    conversation.secure(connector).await?;
+                    conversation.secure(connector).await.map_err(|fault| NotOpened::NoTls(fault.to_string()))?;
                     opening.secured(&script, &mut to_send)
                 }
                 Progress::Name => opening.named(&script, &mut to_send),
@@ -266,6 +282,25 @@ impl Door<'_> {
         };
         conversation.remark(&format!("PROXY header, {}: {what}", if first { "version 1" } else { "version 2" }));
         conversation.send(&bytes).await
+    }
+}
+
+/// Why a session did not open.
+enum NotOpened {
+    /// The handshake failed.
+    NoTls(String),
+    Otherwise(Problem),
+}
+
+impl From<ConversationFault> for NotOpened {
+    fn from(fault: ConversationFault) -> Self {
+        Self::Otherwise(fault.into())
+    }
+}
+
+impl From<Problem> for NotOpened {
+    fn from(problem: Problem) -> Self {
+        Self::Otherwise(problem)
     }
 }
 

@@ -41,7 +41,7 @@ impl Prover {
     pub fn new(config: Arc<Config>, backends: Vec<Arc<BackendState>>, names: &Dns) -> Self {
         // Sessions of a proof are neither counted nor admitted with those of clients.
         let counters = CounterSet::new(1);
-        let admission = Arc::new(Admission::new(&config.limits));
+        let admission = Arc::new(Admission::new(&config.limits, Arc::default()));
         // And what the strangers try that it plays bans nobody.
         let mut lenient = Config::clone(&config);
         lenient.bans.enabled = false;

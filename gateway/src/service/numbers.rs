@@ -34,7 +34,7 @@ impl Reporter for View {
             ),
             Sample::plain(&gauges::BANS, size(self.verdicts.count(now()))),
             Sample::plain(&gauges::LOG_LINES_LOST, number(log::lost_lines())),
-            Sample::plain(&gauges::EVENTS_LOST, number(events::journal().lost())),
+            Sample::plain(&gauges::EVENTS_LOST, number(events::recent().lost())),
         ];
         self.sample_backends(&mut samples);
         for (index, certificate) in self.certificates(&generation).iter().enumerate() {
@@ -71,7 +71,7 @@ impl Reporter for View {
             "at_ms": u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX),
             "status": self.status(),
             "bans": bans.bans,
-            "events": events::journal().since(0, EVENTS_SHOWN),
+            "events": events::recent().since(0, EVENTS_SHOWN),
         })
         .to_string()
     }

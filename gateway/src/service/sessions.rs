@@ -4,6 +4,7 @@ use crate::control::{NotDone, SessionList, SessionStatus};
 use crate::drive::{SessionLine, SessionQuery};
 use crate::observe::events::{self, EventKind};
 
+use super::secured::of_connection;
 use super::view::View;
 
 impl View {
@@ -27,7 +28,20 @@ fn no_session(session: u64) -> NotDone {
 }
 
 fn session_status(line: SessionLine) -> SessionStatus {
-    let SessionLine { id, client, peer, helo, backend, state, age_ms, bytes_in, accepted, last_reply } = line;
+    let SessionLine {
+        id,
+        client,
+        peer,
+        helo,
+        backend,
+        state,
+        age_ms,
+        bytes_in,
+        accepted,
+        last_reply,
+        tls,
+        backend_tls,
+    } = line;
     SessionStatus {
         id,
         client: client.to_string(),
@@ -39,5 +53,7 @@ fn session_status(line: SessionLine) -> SessionStatus {
         bytes_in,
         accepted,
         last_reply,
+        tls: tls.as_ref().map(of_connection),
+        backend_tls: backend_tls.as_ref().map(of_connection),
     }
 }

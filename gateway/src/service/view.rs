@@ -43,6 +43,7 @@ use super::generation::Generation;
 use super::journal::Journal;
 use super::kernel_side::KernelSide;
 use super::log_levels::LogLevels;
+use super::secured;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
@@ -261,6 +262,7 @@ impl View {
                 deferred_total: totals.messages_total.of(MessageOutcome::Deferred),
             },
             refusals_total: refusals.collect(),
+            tls: secured::of_clients(&totals),
             log_lines_lost_total: log::lost_lines(),
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
@@ -374,8 +376,9 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         healthy: health.healthy,
         drained: state.is_draining(),
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
-        problem: health.problem.or_else(|| (!health.healthy).then(unasked)),
+        problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
+        tls: secured::of_backend(config, &health),
         proof: ProofStatus { state: verdict, checked_at, findings },
     }
 }

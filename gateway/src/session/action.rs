@@ -17,6 +17,8 @@ pub enum Action {
     /// The backend's session did not open with the server that was connected to: connect to another, if there is one, then
     /// call the same.
     DialAnother(Blame),
+    /// Give the connection up, and connect to the same server once more.
+    DialAgain,
     /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`] or
     /// [`Session::client_not_secured`].
     SecureClient(NothingBuffered),
@@ -39,6 +41,8 @@ pub enum Action {
     IdentityFailed(IdentityFault),
     /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.
     BackendTlsFailed(String),
+    /// TLS with the backend failed, for this reason; its session goes on in clear text, on another connection.
+    BackendInClearText(String),
     /// The backend took the client's identity, and offers it XCLIENT as if it had not.
     IdentityDoubted,
     /// The backend took the client's identity, and its session is open.
@@ -67,6 +71,10 @@ pub enum Refused {
     EarlyTalk,
     /// A PROXY header came where none is taken: perhaps a load balancer's that is not listed. No offence.
     ProxyHeader,
+    /// A TLS handshake began where a command was due. No offence.
+    TlsUnasked,
+    /// It has begun as many TLS handshakes lately as it may. No offence.
+    TooManyHandshakes,
 }
 
 /// What one call produced. The driver owns it, empties it by writing, and hands it in again.

@@ -48,6 +48,8 @@ pub(super) struct Held {
     pub(super) opening: Opening,
     /// Commands, encoded.
     pub(super) commands: Vec<u8>,
+    /// TLS stands, and the backend's certificate is that of whom we want.
+    pub(super) verified: bool,
     /// Whether a connection stands: what comes before is another's.
     pub(super) connected: bool,
     /// Why it did not open with the server that was tried last.
@@ -56,7 +58,7 @@ pub(super) struct Held {
 
 impl Held {
     pub(super) fn new() -> Self {
-        Self { opening: Opening::new(), commands: Vec::new(), connected: false, refusal: None }
+        Self { opening: Opening::new(), commands: Vec::new(), verified: false, connected: false, refusal: None }
     }
 }
 

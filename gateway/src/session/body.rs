@@ -23,7 +23,7 @@ use super::machine::Session;
 use super::message::{Fate, fault_words};
 use super::pipeline::Expect;
 use super::report::{MessageOutcome, MessageReport};
-use super::trace::{Trace, literal};
+use super::trace_header::{TraceHeader, literal};
 use super::transaction::Transaction;
 use super::words::{ENDLESS_MESSAGE, Refusal, UNENDED_MESSAGE, Words};
 
@@ -201,7 +201,7 @@ impl Session {
     }
 
     /// For a message that begins now and uses these extensions; `None` for backends that are told otherwise.
-    pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<Trace> {
+    pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<TraceHeader> {
         if !self.target().identity.is_trace_header() {
             return None;
         }
@@ -211,8 +211,11 @@ impl Session {
             _ => String::new(),
         };
         let protocol = match hello.esmtp {
+            _ if used.contains(Extensions::SMTPUTF8) && self.client.secured => "UTF8SMTPS",
             _ if used.contains(Extensions::SMTPUTF8) => "UTF8SMTP",
+            true if self.client.secured => "ESMTPS",
             true => "ESMTP",
+            // TLS has no word of its own behind HELO.
             false => "SMTP",
         };
         let date = DateTime::from_timestamp(self.backend.clock?.unix_seconds(now)).to_rfc822();
@@ -223,6 +226,6 @@ impl Session {
             "Received: from {named} ({name}{client})\r\n\tby {} with {protocol};\r\n\t{date}\r\n",
             self.settings.hostname
         );
-        Some(Trace::new(field))
+        Some(TraceHeader::new(field))
     }
 }

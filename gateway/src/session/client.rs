@@ -27,6 +27,8 @@ pub enum TlsOffer {
     None,
     /// By STARTTLS (RFC 3207).
     StartTls,
+    /// By STARTTLS, but later: it has begun as many handshakes lately as it may. It is not told to do without.
+    StartTlsLater,
     /// From the first byte on (RFC 8314 section 3): it is greeted behind it.
     Implicit,
 }
@@ -81,7 +83,9 @@ impl ClientHalf {
     pub(super) fn new(tls: TlsOffer, timeouts: &Timeouts, now: Millis) -> Self {
         let (state, deadline) = match tls {
             TlsOffer::Implicit => (Client::Securing, timeouts.tls_handshake),
-            TlsOffer::None | TlsOffer::StartTls => (Client::Commands { skipping: 0 }, timeouts.command),
+            TlsOffer::None | TlsOffer::StartTls | TlsOffer::StartTlsLater => {
+                (Client::Commands { skipping: 0 }, timeouts.command)
+            }
         };
         Self {
             state,

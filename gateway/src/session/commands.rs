@@ -10,6 +10,7 @@ use crate::policy::offences::Offence;
 use crate::smtp::command::{Command, CommandError, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
+use crate::smtp::starttls::begins_handshake;
 use crate::time::Millis;
 
 use super::action::{Action, Output, Refused};
@@ -54,7 +55,12 @@ impl Session {
             self.refuse_proxy_header(out);
             return input.len();
         }
-        match split_line(input, ENVELOPE_LINE_MAX) {
+        let line = split_line(input, ENVELOPE_LINE_MAX);
+        if !matches!(line, Line::Complete { .. }) && self.transaction.is_none() && begins_handshake(input) {
+            self.refuse_handshake(out);
+            return input.len();
+        }
+        match line {
             Line::Incomplete => {
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
                     self.client.unended = true;

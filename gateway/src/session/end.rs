@@ -23,6 +23,12 @@ pub enum End {
     ProxyHeader,
     /// TLS did not come about.
     TlsFailed,
+    /// Nor in time.
+    TlsTimeout,
+    /// A TLS handshake began where a command was due.
+    TlsUnasked,
+    /// The client has begun too many handshakes.
+    TooManyHandshakes,
     /// The client said more behind STARTTLS, before TLS.
     TalkBehindStartTls,
     /// The client went on sending far past a limit.
@@ -51,6 +57,9 @@ impl End {
             Self::EarlyTalk => "early talk",
             Self::ProxyHeader => "PROXY header",
             Self::TlsFailed => "TLS failed",
+            Self::TlsTimeout => "TLS timeout",
+            Self::TlsUnasked => "TLS in clear text",
+            Self::TooManyHandshakes => "too many handshakes",
             Self::TalkBehindStartTls => "talk behind STARTTLS",
             Self::Flood => "flood",
             Self::BackendLost => "backend lost",

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 
+use crate::config::BackendTls;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::opening::{Failure, Hello, Identity, Opening, Progress, Script};
 use crate::smtp::ehlo::{Extensions, Offer};
@@ -61,6 +62,7 @@ impl Session {
             Backend::None | Backend::Ready(_) => None,
         };
         self.fail_owed(now, &refusal.unwrap_or_else(|| UNREACHABLE.into()), out);
+        self.after_backend(now, out);
     }
 
     /// How the server that was connected to wants IPv6 addresses written in XCLIENT.
@@ -82,17 +84,21 @@ impl Session {
             Backend::Opening(held) if has_several => {
                 held.opening = Opening::new();
                 held.connected = false;
+                held.verified = false;
                 held.refusal = Some(Box::new(refusal));
                 self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
                 out.to_backend.clear();
                 out.actions.push(Action::CloseBackend);
                 out.actions.push(Action::DialAnother(blame));
             }
-            _ => {
-                self.drop_backend(out);
-                self.fail_owed(now, &refusal, out);
-            }
+            _ => self.give_up_opening(now, &refusal, out),
         }
+    }
+
+    fn give_up_opening(&mut self, now: Millis, refusal: &Refusal, out: &mut Output) {
+        self.drop_backend(out);
+        self.fail_owed(now, refusal, out);
+        self.after_backend(now, out);
     }
 
     /// Whose fault it is that a session ends that is being opened: the server's, as long as it was told nothing of a client.
@@ -103,16 +109,40 @@ impl Session {
         }
     }
 
-    /// TLS with the backend stands, as [`Action::SecureBackend`] asked.
-    pub fn backend_secured(&mut self, now: Millis, out: &mut Output) {
+    /// TLS with the backend stands, as [`Action::SecureBackend`] asked. `verified`: its certificate is that of whom we want.
+    pub fn backend_secured(&mut self, now: Millis, verified: bool, out: &mut Output) {
+        if let Backend::Opening(held) = &mut self.backend.state {
+            held.verified = verified;
+        }
         self.advance(now, out, Opening::secured);
     }
 
     /// TLS with the backend did not come about; why, for an administrator.
     pub fn backend_not_secured(&mut self, now: Millis, why: String, out: &mut Output) {
-        if self.backend.state.is_opening() {
-            self.tls_failed(now, why, out);
+        if !self.backend.state.is_opening() || self.dial_in_clear_text(now, &why, out) {
+            return;
         }
+        self.tls_failed(now, why, out);
+    }
+
+    /// Where TLS is not demanded, the connection on which it failed is given up for one without. False where it is.
+    fn dial_in_clear_text(&mut self, now: Millis, why: &str, out: &mut Output) -> bool {
+        if self.target().tls != BackendTls::Opportunistic {
+            return false;
+        }
+        let Backend::Opening(held) = &mut self.backend.state else { return false };
+        held.opening = Opening::in_clear_text();
+        held.connected = false;
+        out.to_backend.clear();
+        self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
+        out.actions.extend([Action::BackendInClearText(why.to_owned()), Action::DialAgain]);
+        true
+    }
+
+    /// A handshake that takes too long has failed. False if none is under way, or TLS is demanded.
+    pub(super) fn give_up_tls(&mut self, now: Millis, out: &mut Output) -> bool {
+        let Backend::Opening(held) = &self.backend.state else { return false };
+        held.opening.awaits_tls() && self.dial_in_clear_text(now, "the handshake takes too long", out)
     }
 
     /// The client's name was looked up, or will not be known.
@@ -185,7 +215,11 @@ impl Session {
     /// The session is open: what was held flows, if the backend offers what it uses.
     fn opened(&mut self, now: Millis, offer: &Offer, out: &mut Output) {
         out.actions.push(Action::IdentityAccepted);
-        let offered = offer.extensions;
+        let mut offered = offer.extensions;
+        if !matches!(&self.backend.state, Backend::Opening(held) if held.verified) {
+            // Whoever offers it may be anybody (RFC 8689 section 4.2.1).
+            offered.remove(Extensions::REQUIRETLS);
+        }
         let esmtp = self.client.hello.as_ref().is_some_and(|h| h.esmtp);
         let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);
         if self.pipeline.len() > 1 {
@@ -242,10 +276,7 @@ impl Session {
                 let blame = if reply.class() == 4 { Blame::Busy } else { Blame::Server };
                 self.opening_failed(now, refusal, blame, out);
             }
-            Blame::Busy | Blame::Nobody => {
-                self.drop_backend(out);
-                self.fail_owed(now, &refusal, out);
-            }
+            Blame::Busy | Blame::Nobody => self.give_up_opening(now, &refusal, out),
         }
     }
 

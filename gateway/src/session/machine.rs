@@ -9,6 +9,7 @@ use crate::identity::proxy_in::begins_header;
 use crate::identity::xclient::Ipv6Form;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
+use crate::smtp::starttls::begins_handshake;
 use crate::time::Millis;
 
 use super::action::{Action, Output, Refused, Taken};
@@ -97,6 +98,9 @@ impl Session {
     fn talked_before_greeting(&mut self, input: &[u8], out: &mut Output) {
         if self.client_addr.is_direct() && begins_header(input) {
             return self.refuse_proxy_header(out);
+        }
+        if begins_handshake(input) {
+            return self.refuse_handshake(out);
         }
         out.actions.push(Action::Refused(Refused::EarlyTalk));
         if brings_mail(input) {

@@ -9,7 +9,7 @@ use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
 
 use super::report::MessageReport;
-use super::trace::Trace;
+use super::trace_header::TraceHeader;
 use super::words::{Refusal, TOO_LARGE, Words};
 
 /// Over what the minimum rate is measured: what RFC 5321 section 4.5.3.2 gives a client for a piece of a message, and more.
@@ -22,7 +22,7 @@ const HURRIED_WINDOW: Duration = Duration::from_secs(30);
 pub(super) struct Content {
     header: Option<HeaderScan>,
     /// What stands before the first octet, until that comes.
-    trace: Option<Trace>,
+    trace: Option<TraceHeader>,
 }
 
 /// What becomes of the octets.
@@ -91,7 +91,7 @@ impl RateWindow {
 }
 
 impl Content {
-    pub(super) fn new(trace: Option<Trace>, keeps: Keeps) -> Self {
+    pub(super) fn new(trace: Option<TraceHeader>, keeps: Keeps) -> Self {
         Self { header: Some(HeaderScan::new(keeps)), trace }
     }
 
@@ -142,7 +142,7 @@ fn judge_header(facts: HeaderFacts, limits: &Limits, report: &mut MessageReport)
 }
 
 impl DataState {
-    pub(super) fn new(report: Box<MessageReport>, rate: RateWindow, trace: Option<Trace>, keeps: Keeps) -> Self {
+    pub(super) fn new(report: Box<MessageReport>, rate: RateWindow, trace: Option<TraceHeader>, keeps: Keeps) -> Self {
         Self {
             transcoder: BodyTranscoder::new(Framing::Dots),
             content: Content::new(trace, keeps),

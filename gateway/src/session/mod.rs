@@ -38,7 +38,7 @@ mod report;
 mod routed;
 mod settings;
 mod starttls;
-mod trace;
+mod trace_header;
 mod transaction;
 mod words;
 

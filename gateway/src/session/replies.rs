@@ -45,7 +45,7 @@ impl Session {
                 ReplyParse::Incomplete => break,
                 ReplyParse::Faulty(_) => {
                     self.backend_failed(now, CONFUSED, out);
-                    return input.len();
+                    used = input.len();
                 }
             }
         }
@@ -83,7 +83,8 @@ impl Session {
         self.after_backend(now, out);
     }
 
-    fn after_backend(&mut self, now: Millis, out: &mut Output) {
+    /// Ends what waited for the backend alone: a client's next command, its close, the last words of its session.
+    pub(super) fn after_backend(&mut self, now: Millis, out: &mut Output) {
         self.client.wait.end_for_backend();
         if self.pipeline.is_empty() {
             if let Client::Ending(end, words) = self.client.state {
@@ -335,13 +336,13 @@ impl Session {
             return;
         }
         if self.backend_owes() {
-            if now >= self.backend.deadline && !self.give_up_name(now, out) {
+            if now >= self.backend.deadline && !self.give_up_name(now, out) && !self.give_up_tls(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
                 return;
             }
         } else if now >= self.client.deadline && self.is_securing() {
-            return self.client_not_secured(out);
+            return self.client_not_secured_in_time(out);
         } else if now >= self.client.deadline {
             if self.client.unended {
                 return self.finish_with(End::ClientTimeout, UNENDED_LINE, out);

@@ -142,15 +142,16 @@ impl Dialect {
         Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply: ehlo_reply.into() }
     }
 
-    /// From a backend's EHLO reply as [`Offer`] and [`Keywords`].
-    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords) -> Self {
+    /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
+    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
         let size_max = match offer.size_max {
             Some(0) | None => limits.message_size,
             Some(size) => size.min(limits.message_size),
         };
         let mut ehlo_reply = Vec::new();
         keywords.encode_for_client(hostname, ALLOWED, limits.message_size, &mut ehlo_reply);
-        let learned = offer.extensions.intersection(ALLOWED);
+        let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
         Self { offered, learned: Some(learned), size_max, ehlo_reply: ehlo_reply.into() }
     }

@@ -3,17 +3,21 @@
 //! Nothing crosses: what was said in clear behind STARTTLS ends the session, and all that was learned before TLS (the name,
 //! a transaction, the backend's session) is forgotten with it.
 
+use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::EnhancedCode;
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 
-use super::action::{Action, Output};
+use super::action::{Action, Output, Refused};
 use super::client::{Client, TlsOffer};
 use super::end::End;
 use super::machine::Session;
 use super::words::Words;
 
-const LAST_LINE: &[u8] = b"250 STARTTLS\r\n";
+/// In clear text.
+const STARTTLS: &[u8] = b"250 STARTTLS\r\n";
+/// Over TLS (RFC 8689 section 3).
+const REQUIRETLS: &[u8] = b"250 REQUIRETLS\r\n";
 
 impl Session {
     /// TLS stands.
@@ -33,6 +37,18 @@ impl Session {
         if self.is_securing() {
             self.finish(End::TlsFailed, out);
         }
+    }
+
+    /// Nor in time.
+    pub(super) fn client_not_secured_in_time(&mut self, out: &mut Output) {
+        self.finish(End::TlsTimeout, out);
+    }
+
+    /// A TLS handshake where a command is due. Whoever begins one so hears it in clear text at best.
+    pub(super) fn refuse_handshake(&mut self, out: &mut Output) {
+        out.actions.push(Action::Refused(Refused::TlsUnasked));
+        let words = Words(554, EnhancedCode(5, 5, 0), "This port begins in clear text; TLS begins behind STARTTLS");
+        self.finish_with(End::TlsUnasked, words, out);
     }
 
     /// Whether TLS is being begun.
@@ -58,6 +74,12 @@ impl Session {
             self.finish_with(End::TalkBehindStartTls, words, out);
             return true;
         };
+        if self.client.tls == TlsOffer::StartTlsLater {
+            out.actions.push(Action::Refused(Refused::TooManyHandshakes));
+            let words = Words(421, EnhancedCode(4, 7, 0), "Too many TLS handshakes from your address, try again later");
+            self.finish_with(End::TooManyHandshakes, words, out);
+            return true;
+        }
         if !self.spend_idle(out) {
             return true;
         }
@@ -71,23 +93,27 @@ impl Session {
     }
 
     fn offers_starttls(&self) -> bool {
-        self.client.tls == TlsOffer::StartTls && !self.client.secured
+        matches!(self.client.tls, TlsOffer::StartTls | TlsOffer::StartTlsLater) && !self.client.secured
     }
 
-    /// The answer to EHLO, with STARTTLS where this client is offered it.
+    /// The answer to EHLO, with what only this client is offered, or only now: STARTTLS in clear text, REQUIRETLS over TLS.
     pub(super) fn answer_ehlo(&self, out: &mut Output) {
         let reply = &self.dialect.ehlo_reply;
         let start = out.to_client.len();
         out.to_client.extend_from_slice(reply);
-        if !self.offers_starttls() {
+        let last_line = if self.offers_starttls() {
+            STARTTLS
+        } else if self.client.secured && self.dialect.offered.contains(Extensions::REQUIRETLS) {
+            REQUIRETLS
+        } else {
             return;
-        }
+        };
         let lines = reply.strip_suffix(b"\r\n").unwrap_or(reply);
         let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         // Its last line is no longer the last.
         if let Some(separator) = out.to_client.get_mut(start + last + 3) {
             *separator = b'-';
         }
-        out.to_client.extend_from_slice(LAST_LINE);
+        out.to_client.extend_from_slice(last_line);
     }
 }

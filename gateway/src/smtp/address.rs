@@ -249,11 +249,12 @@ pub fn parse_literal(content: &str) -> Option<Domain<'_>> {
     if tag.eq_ignore_ascii_case("IPv6") {
         return value.parse::<Ipv6Addr>().ok().map(|address| Domain::Literal(address.into()));
     }
+    // The RFC lets any sign but brackets in; nobody writes such a one, and quotes, angles and `@` could be read in two ways.
     let well_formed = !tag.is_empty()
         && content.len() <= DOMAIN_MAX
         && tag.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         && !value.is_empty()
-        && value.bytes().all(|byte| matches!(byte, b'!'..=b'Z' | b'^'..=b'~'));
+        && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte));
     well_formed.then_some(Domain::GeneralLiteral(content))
 }
 
@@ -283,6 +284,18 @@ mod tests {
         assert!(forward(&format!("<{}@b.example>", "a".repeat(245))).is_none());
         assert!(forward(&format!("<a@{}example>", "abcdefghi.".repeat(30))).is_none());
         assert!(forward(&format!("<a@{}.example>", "b".repeat(64))).is_none());
+    }
+
+    #[test]
+    fn a_literal_holds_nothing_that_begins_another_address() {
+        for content in ["192.0.2.1", "IPv6:2001:db8::1", "ipv6:::1", "x-tag:a.b-c_d:1"] {
+            assert!(forward(&format!("<a@[{content}]>")).is_some(), "{content}");
+        }
+        for content in
+            ["x:a@b", "x:<a", "x:>", "x:\"a\"", "x:a%b", "x:a!b", "x:a\\b", "x:", ":x", "2001:db8::1", "fe80::1%eth0"]
+        {
+            assert!(forward(&format!("<a@[{content}]>")).is_none(), "{content}");
+        }
     }
 
     #[test]

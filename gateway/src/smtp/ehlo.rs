@@ -32,6 +32,8 @@ bitflags! {
         const XCLIENT = 1 << 8;
         /// RFC 3207, the backend's; never passed on.
         const STARTTLS = 1 << 9;
+        /// RFC 8689; offered to a client only over TLS, and while the way to the backend is verified.
+        const REQUIRETLS = 1 << 10;
     }
 }
 
@@ -95,7 +97,7 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn extension_of(keyword: &[u8]) -> Option<Extensions> {
-    const NAMES: [(&str, Extensions); 10] = [
+    const NAMES: [(&str, Extensions); 11] = [
         ("PIPELINING", Extensions::PIPELINING),
         ("SIZE", Extensions::SIZE),
         ("8BITMIME", Extensions::EIGHT_BIT_MIME),
@@ -106,6 +108,7 @@ fn extension_of(keyword: &[u8]) -> Option<Extensions> {
         ("BINARYMIME", Extensions::BINARYMIME),
         ("XCLIENT", Extensions::XCLIENT),
         ("STARTTLS", Extensions::STARTTLS),
+        ("REQUIRETLS", Extensions::REQUIRETLS),
     ];
     NAMES.iter().find(|(name, _)| keyword.eq_ignore_ascii_case(name.as_bytes())).map(|(_, extension)| *extension)
 }

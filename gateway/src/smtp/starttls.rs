@@ -13,6 +13,11 @@ impl NothingBuffered {
     }
 }
 
+/// Whether this begins a TLS handshake: a record of type 22, of some version 3 (RFC 8446 section 5.1).
+pub fn begins_handshake(input: &[u8]) -> bool {
+    matches!(input, [22, 3, 0..=4, ..])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -21,5 +26,13 @@ mod tests {
     fn one_byte_is_too_many() {
         assert!(NothingBuffered::check(b"").is_some());
         assert!(NothingBuffered::check(b"\r").is_none());
+    }
+
+    #[test]
+    fn a_handshake_is_known_by_three_octets() {
+        assert!(begins_handshake(&[22, 3, 1]) && begins_handshake(&[22, 3, 3, 0, 200]));
+        for other in [&b"EHLO client"[..], &[22, 3], &[22, 4, 0], &[23, 3, 3], b""] {
+            assert!(!begins_handshake(other), "{other:?}");
+        }
     }
 }

@@ -39,6 +39,11 @@ impl TlsFacts {
     pub fn cipher(&self) -> String {
         self.suite.replacen("TLS13_", "TLS_", 1)
     }
+
+    /// All of it, and whether the peer is whom we wanted.
+    pub fn judged(&self) -> String {
+        format!("{self}, {}", if self.verified { "verified" } else { "not verified" })
+    }
 }
 
 impl fmt::Display for TlsFacts {
@@ -60,6 +65,8 @@ pub struct Channel {
     established: bool,
     /// It came to a bad end. rustls must not be asked again then.
     failed: bool,
+    /// This side has said that it sends no more.
+    closed: bool,
 }
 
 enum Side {
@@ -83,7 +90,14 @@ impl fmt::Debug for Channel {
 
 impl Channel {
     pub(super) fn server(connection: UnbufferedServerConnection) -> Self {
-        Self { side: Side::Server(connection), held: Vec::new(), begun: false, established: false, failed: false }
+        Self {
+            side: Side::Server(connection),
+            held: Vec::new(),
+            begun: false,
+            established: false,
+            failed: false,
+            closed: false,
+        }
     }
 
     pub(super) fn client(connection: UnbufferedClientConnection, judge: Judge) -> Self {
@@ -93,6 +107,7 @@ impl Channel {
             begun: true,
             established: false,
             failed: false,
+            closed: false,
         }
     }
 
@@ -166,9 +181,9 @@ impl Channel {
         self.write(&Order::Send(parts), wire)
     }
 
-    /// Says that no more will come from this side. Nothing is said within a handshake.
+    /// Says, once, that no more will come from this side. Nothing is said within a handshake.
     pub fn close(&mut self, wire: &mut Wire) {
-        if self.established {
+        if self.established && !std::mem::replace(&mut self.closed, true) {
             // A connection that cannot be written to any more needs no announcement of its end.
             let _ = self.write(&Order::Close, wire);
         }

@@ -82,42 +82,6 @@ impl TlsFault {
     }
 }
 
-impl FaultCause {
-    /// All of them.
-    pub const ALL: [Self; 12] = [
-        Self::ClearText,
-        Self::NotTls,
-        Self::NoCommonVersion,
-        Self::NoCommonCipher,
-        Self::OtherProtocol,
-        Self::CertificateRefused,
-        Self::Alert,
-        Self::Certificate,
-        Self::GivenUp,
-        Self::TimedOut,
-        Self::Truncated,
-        Self::Protocol,
-    ];
-
-    /// As it is counted.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ClearText => "clear_text",
-            Self::NotTls => "not_tls",
-            Self::NoCommonVersion => "no_common_version",
-            Self::NoCommonCipher => "no_common_cipher",
-            Self::OtherProtocol => "other_protocol",
-            Self::CertificateRefused => "certificate_refused",
-            Self::Alert => "alert",
-            Self::Certificate => "certificate",
-            Self::GivenUp => "given_up",
-            Self::TimedOut => "timed_out",
-            Self::Truncated => "truncated",
-            Self::Protocol => "protocol",
-        }
-    }
-}
-
 /// What the first byte of a connection shows, where a handshake is due: a record of type 22, or an SSL 2 hello.
 pub(super) fn judge_first(byte: u8) -> Result<(), TlsFault> {
     match byte {

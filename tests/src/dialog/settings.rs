@@ -36,7 +36,7 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
     let value = |key: &str, default: &str| settings.get(key).cloned().unwrap_or_else(|| default.to_owned());
     let dialect = match &*value("backend_offers", OFFERS) {
         "unknown" => Dialect::unknown(&config.server.hostname),
-        offers => dialect(offers, &config)?,
+        offers => dialect(offers, &config, settings.contains_key("backend_verified"))?,
     };
     let client: SocketAddr = value("client", "203.0.113.9:4711").parse().map_err(|_| "bad client")?;
     let peer = PeerAddr::from_socket(client);
@@ -48,13 +48,17 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
         settings: Arc::new(session_settings),
         dialect,
         client_addr: client,
-        tls: if settings.contains_key("starttls") { TlsOffer::StartTls } else { TlsOffer::None },
+        tls: match &*value("starttls", "") {
+            "" => TlsOffer::None,
+            "later" => TlsOffer::StartTlsLater,
+            _ => TlsOffer::StartTls,
+        },
         ipv6_form: Ipv6Form::default(),
     };
     Ok(Session::new(start, now))
 }
 
-fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {
+fn dialect(offers: &str, config: &Config, verified: bool) -> Result<Dialect, String> {
     let lines: Vec<&str> =
         std::iter::once("backend").chain(offers.split(',')).filter(|line| !line.is_empty()).collect();
     let mut reply = String::new();
@@ -66,7 +70,7 @@ fn dialect(offers: &str, config: &Config) -> Result<Dialect, String> {
         return Err(format!("`{offers}` is no EHLO reply"));
     };
     let (offer, keywords) = (Offer::from_reply(&reply), Keywords::from_reply(&reply));
-    Ok(Dialect::new(&config.server.hostname, &config.limits, &offer, &keywords))
+    Ok(Dialect::new(&config.server.hostname, &config.limits, &offer, &keywords, verified))
 }
 
 const CONFIG: &str = r#"
@@ -156,7 +160,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
         "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
-        | "greeting" | "starttls" => {}
+        | "greeting" | "starttls" | "backend_verified" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

@@ -188,7 +188,7 @@ impl Stage {
             self.session.tick(self.now, stalled, &mut self.out);
             self.pump();
             let waits = self.session.deadline() > self.now || self.session.end().is_some();
-            assert!(waits, "a tick at its deadline must move it, or the driver spins");
+            assert!(waits, "a tick at its deadline must move it, or the driver spins: {:#?}", self.session);
         }
         self.now = until.max(self.now);
     }
@@ -224,12 +224,14 @@ impl Stage {
         Ok(())
     }
 
-    /// TLS with the backend stands, or does not for this reason.
+    /// TLS with the backend stands, is `verified` too, does not stand for this reason, or `hangs`.
     pub fn secured(&mut self, how: &str) -> Result<(), String> {
         take_flag(&mut self.securing, "TLS with the backend was not begun")?;
         self.quiet()?;
         match how {
-            "" => self.session.backend_secured(self.now, &mut self.out),
+            "" => self.session.backend_secured(self.now, false, &mut self.out),
+            "hangs" => {}
+            "verified" => self.session.backend_secured(self.now, true, &mut self.out),
             why => self.session.backend_not_secured(self.now, why.to_owned(), &mut self.out),
         }
         self.pump();
@@ -340,6 +342,10 @@ impl Stage {
         for action in std::mem::take(&mut self.out.actions) {
             match action {
                 Action::Dial => self.dialling = true,
+                Action::DialAgain => {
+                    self.dialling = true;
+                    self.backend_in.clear();
+                }
                 Action::DialAnother(blame) => {
                     self.dialling = true;
                     self.events.push_back(format!("another server, blame: {blame:?}").to_lowercase());
@@ -365,12 +371,15 @@ impl Stage {
                 Action::Refused(Refused::EarlyTalk) => self.events.push_back("early talk".to_owned()),
                 Action::SecureClient(_) => self.securing_client = true,
                 Action::SecureBackend(_) => self.securing = true,
+                Action::BackendInClearText(why) => self.events.push_back(format!("backend in clear text: {why}")),
                 Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
                 Action::IdentityDoubted => self.events.push_back("identity doubted".to_owned()),
+                Action::Refused(Refused::TlsUnasked) => self.events.push_back("TLS in clear text".to_owned()),
+                Action::Refused(Refused::TooManyHandshakes) => self.events.push_back("too many handshakes".to_owned()),
                 Action::Refused(Refused::ProxyHeader) => self.events.push_back("PROXY header".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }

@@ -6,6 +6,7 @@
 //! resumed; how many really were is counted.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -79,7 +80,10 @@ impl Certificate {
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let write = |name: &str, text: String| {
             let path = folder.join(name);
-            fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
+            let written = fs::write(&path, text);
+            // Nobody takes a key that others may read.
+            let written = written.and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o600)));
+            written.map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
         };
         Ok(Self {
             certificate: write("certificate.pem", made.pem())?,

@@ -1,5 +1,5 @@
 //! The field that tells readers of headers who the client is (`identity = "trace-header"`): a `Received:` of the gateway's
-//! own, above all others (RFC 5321 section 4.4; RFC 6531 section 3.7.3 for `UTF8SMTP`).
+//! own, above all others (RFC 5321 section 4.4; RFC 3848 for `ESMTPS`, RFC 6531 section 3.7.3 for `UTF8SMTP`).
 //!
 //! Below it the client may have written what it likes, forged fields of this kind too: who trusts the gateway reads the
 //! first and stops there. What the client wrote cannot become part of it, either: a message that begins with white space
@@ -9,9 +9,9 @@ use std::net::{IpAddr, SocketAddr};
 
 /// A field that waits for the first octet of its message.
 #[derive(Debug)]
-pub(super) struct Trace(Box<[u8]>);
+pub(super) struct TraceHeader(Box<[u8]>);
 
-impl Trace {
+impl TraceHeader {
     pub(super) fn new(field: String) -> Self {
         Self(field.into_bytes().into())
     }

@@ -9,13 +9,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// What is remembered knows its own number.
 pub trait Numbered {
-    /// Grows with each entry since the journal's beginning; the first is 1.
+    /// Grows with each entry since its beginning; the first is 1.
     fn number(&self) -> u64;
 }
 
 /// The queue and the ring.
 #[derive(Debug)]
-pub struct Journal<T> {
+pub struct Recent<T> {
     queue: SyncSender<T>,
     kept: Mutex<Kept<T>>,
     kept_max: usize,
@@ -29,7 +29,7 @@ struct Kept<T> {
     entries: VecDeque<T>,
 }
 
-impl<T: Numbered + Clone> Journal<T> {
+impl<T: Numbered + Clone> Recent<T> {
     /// That remembers the last `kept_max` entries, and has room for `queue_max` that nobody has taken over yet.
     pub fn new(kept_max: usize, queue_max: usize) -> Self {
         let (sender, receiver) = sync_channel(queue_max);
@@ -95,22 +95,22 @@ mod tests {
 
     #[test]
     fn the_last_are_kept_in_order() {
-        let journal = Journal::new(10, 4);
+        let recent = Recent::new(10, 4);
         for _ in 0..13 {
-            journal.push(|number| number);
-            journal.gather();
+            recent.push(|number| number);
+            recent.gather();
         }
-        assert_eq!(journal.since(0, usize::MAX), (4..=13).collect::<Vec<_>>());
-        assert_eq!(journal.since(5, 3), [11, 12, 13]);
-        assert_eq!((journal.since(13, 3), journal.last()), (Vec::new(), 13));
+        assert_eq!(recent.since(0, usize::MAX), (4..=13).collect::<Vec<_>>());
+        assert_eq!(recent.since(5, 3), [11, 12, 13]);
+        assert_eq!((recent.since(13, 3), recent.last()), (Vec::new(), 13));
     }
 
     #[test]
     fn who_adds_never_waits_and_what_is_lost_is_counted() {
-        let journal = Journal::new(10, 4);
+        let recent = Recent::new(10, 4);
         for _ in 0..9 {
-            journal.push(|number| number);
+            recent.push(|number| number);
         }
-        assert_eq!((journal.lost(), journal.since(0, 9)), (5, vec![1, 2, 3, 4]));
+        assert_eq!((recent.lost(), recent.since(0, 9)), (5, vec![1, 2, 3, 4]));
     }
 }
