@@ -1,20 +1,15 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
-use std::sync::Arc;
-
 use tracing::Span;
 
-use crate::backend::{BackendState, Pool, Seat};
 use crate::observe::counters;
 use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
-use crate::policy::relay_guard::Hold;
 use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
 use crate::time::clock::now;
 
-use super::backend_side::{BackendSide, Dialed};
 use super::closing::Closing;
 use super::task::SessionTask;
 use super::worker::Worker;
@@ -71,71 +66,6 @@ impl SessionTask {
                 }
             }
             Action::DialectStale => self.server().ask_refresh(),
-        }
-    }
-
-    /// Connects to a server that was not tried since the last [`Action::Dial`].
-    fn dial(&mut self) {
-        let (pool, client, now) = (self.pool().clone(), self.session.client_addr(), now());
-        let mut attempts = self.attempts.take().map_or_else(|| pool.attempts(now), |attempts| *attempts);
-        self.seat = None;
-        let dialing = async move {
-            let (stream, seat) = pool.connect_for(client, &mut attempts).await?;
-            Ok(Dialed { stream, seat, attempts })
-        };
-        self.backend = BackendSide::dial(dialing, now);
-    }
-
-    /// Connects to the server that the session has, once more; its place stays taken.
-    fn dial_again(&mut self) {
-        let Some(seat) = self.seat.take() else { return self.dial() };
-        let (server, client, now) = (seat.server().clone(), self.session.client_addr(), now());
-        let attempts = self.attempts.take().map_or_else(|| self.pool().attempts(now), |attempts| *attempts);
-        let dialing = async move {
-            let stream = server.connect_for(client).await?;
-            Ok(Dialed { stream, seat, attempts })
-        };
-        self.backend = BackendSide::dial(dialing, now);
-    }
-
-    /// Lets go of the connection, and of the place at its server.
-    pub(super) fn close_backend(&mut self) {
-        self.backend = BackendSide::None;
-        if let Some(seat) = &mut self.seat {
-            seat.leave();
-        }
-    }
-
-    /// The backend that the session has, or is to have.
-    pub(super) fn pool(&self) -> &Arc<Pool> {
-        &self.worker.pools[self.session.place()]
-    }
-
-    /// The server that the session has, or had last; before it has one, any.
-    pub(super) fn server(&self) -> &Arc<BackendState> {
-        self.seat.as_ref().map_or_else(|| self.pool().first(), Seat::server)
-    }
-
-    /// Whom the log names: the server, or who is to choose one.
-    pub(super) fn server_name(&self) -> &str {
-        self.seat.as_ref().map_or(&self.pool().name, |seat| &seat.server().name)
-    }
-
-    /// What the relay proof made of the server that the session has, or will get.
-    pub(super) fn hold(&self) -> Hold {
-        match (&self.seat, &self.backend) {
-            _ if !self.worker.heeds_hold => Hold::None,
-            (None, _) | (_, BackendSide::None) => self.pool().hold(),
-            (Some(seat), _) => seat.server().hold(),
-        }
-    }
-
-    /// The same of each backend that the listener leads to, where there are several.
-    pub(super) fn tell_holds(&mut self) {
-        if self.worker.pools.len() > 1 {
-            let heeds = self.worker.heeds_hold;
-            let hold = |pool: &Arc<Pool>| if heeds { pool.hold() } else { Hold::None };
-            self.session.set_holds(self.worker.pools.iter().map(hold));
         }
     }
 

@@ -18,7 +18,7 @@ use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
-use crate::time::clock::{now, wall_clock};
+use crate::time::clock::now;
 
 use crate::tls::TlsFacts;
 
@@ -42,7 +42,7 @@ pub(crate) struct SessionTask {
     pub(super) session: Session,
     pub(super) peer: PeerAddr,
     /// The client's view of the gateway, where it is not the socket's.
-    destination: Option<SocketAddr>,
+    pub(super) destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
     /// What was last agreed upon with it, over TLS.
@@ -193,39 +193,6 @@ impl SessionTask {
             Poll::Ready(Err(error)) => self.backend_lost(cx, now, &error, scratch),
         }
         true
-    }
-
-    /// `dialed`: with whom, and how long it took, in milliseconds.
-    fn dialed(&mut self, now: Millis, dialed: io::Result<(Seat, Attempts, u64)>, out: &mut Output) {
-        let destination = match self.destination {
-            Some(destination) => Ok(destination),
-            None => self.client.stream.local_addr(),
-        };
-        match dialed.and_then(|dialed| Ok((dialed, destination?))) {
-            Ok(((seat, attempts, took), destination)) => {
-                let worker = &self.worker;
-                let pool = &worker.pools[self.session.place()];
-                worker.counters.connect_seconds.observe(took);
-                if worker.pools.len() > 1 || pool.has_several() {
-                    self.session.set_ipv6_form(seat.server().ipv6_form());
-                }
-                if pool.has_several() {
-                    self.attempts = Some(Box::new(attempts));
-                }
-                self.seat = Some(seat);
-                self.session.backend_connected(wall_clock(now), destination, out);
-                if pool.has_several() && pool.has_another(&attempts, now) {
-                    self.session.open_by(attempts.patience(now));
-                }
-            }
-            Err(error) => {
-                debug!(session = self.id, %error, "dial failed");
-                self.close_backend();
-                self.worker.counters.dials_failed_total.increment();
-                self.server().ask_refresh();
-                self.session.backend_unreachable(now, out);
-            }
-        }
     }
 
     fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
