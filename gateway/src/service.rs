@@ -28,6 +28,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::accept::{Admission, BindError, BoundListener, Listener, Workers, bind};
+use crate::backend::Connectors;
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
@@ -70,6 +71,7 @@ pub struct Bound {
     warnings: Vec<String>,
     kernel: (Option<Attachment>, Option<String>),
     acceptor: Option<Acceptor>,
+    connectors: Connectors,
 }
 
 /// A gateway that runs.
@@ -123,6 +125,7 @@ impl Bound {
     pub fn new(config: Config) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
         let acceptor = certificates::acceptor(&config, None).map_err(StartError::Certificates)?;
+        let connectors = certificates::connectors(&config, None).map_err(StartError::Certificates)?;
         let control = ControlSocket::bind(&config.control)?;
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers)?;
@@ -142,7 +145,7 @@ impl Bound {
         let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
         let kernel = attach(&config, &ports);
-        Ok(Self { config, file: None, control, listeners, metrics, state, warnings, kernel, acceptor })
+        Ok(Self { config, file: None, control, listeners, metrics, state, warnings, kernel, acceptor, connectors })
     }
 
     /// Where its configuration came from, for `status`.
@@ -183,13 +186,14 @@ impl Bound {
     /// The system has no more threads or files. A backend that does not answer is no error.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
-        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor } = self;
+        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor, connectors } =
+            self;
         let mut told = risks(&config);
         let names = spawn_names(&config, &mut told);
         for problem in &told {
             warn!("{problem}");
         }
-        let mut backends = Backends::watch(&config).await;
+        let mut backends = Backends::watch(&config, &connectors).await;
         let verdicts = Arc::new(Verdicts::new(&config, &HostNetworks::read()));
         let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
         let journal = state.map(|directory| Journal::new(&directory));

@@ -186,3 +186,22 @@ fn without_a_key_it_waits_for_one() {
     assert!(offers());
     assert!(!status()["problems"].to_string().contains("mx.key"));
 }
+
+#[test]
+fn check_says_what_it_may_not_read() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    issue(folder.path());
+    let tls = "[tls]\ncertificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]\n";
+    let config = configuration((address(), 2525).into(), "", (address(), 2526).into(), "xclient", tls);
+    fs::write(folder.path().join("gateway.toml"), config).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = as_user(60_125);
+    let output =
+        command.arg(program()).args(["check", "-c", "gateway.toml"]).current_dir(folder.path()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(78), "{said}");
+    assert!(said.contains("gateway.toml:") && said.contains("mx.key may not be read by this user"), "{said}");
+}

@@ -84,7 +84,7 @@ impl BackendState {
 
     /// What begins TLS with it, if that can be had.
     pub fn connector(&self) -> Option<&Connector> {
-        self.connector.as_ref().and_then(|made| made.as_ref().ok())
+        self.connector.as_ref()
     }
 
     /// Begins TLS on a connection to it.
@@ -103,8 +103,7 @@ impl BackendState {
     /// The socket's, or the handshake's.
     pub async fn secure_stream(&self, stream: &mut TlsStream) -> io::Result<()> {
         match &self.connector {
-            Some(Ok(connector)) => stream.secure(connector).await,
-            Some(Err(fault)) => Err(io::Error::other(fault.to_string())),
+            Some(connector) => stream.secure(connector).await,
             None => Err(io::Error::other("TLS was not asked for")),
         }
     }

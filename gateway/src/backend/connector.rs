@@ -1,7 +1,13 @@
 //! What begins TLS with a server, as its configuration has it.
 
+use std::collections::HashMap;
+
 use crate::config::{Backend, BackendTls, HostPort, TlsVerify};
-use crate::tls::{Connector, ConnectorFault, Pin, Verify};
+use crate::tls::{Connector, ConnectorFault, PairFiles, Pin, Verify};
+
+/// What begins TLS with each backend, by its name. It is made before privileges are given up: only root may be able to read
+/// keys.
+pub type Connectors = HashMap<String, Connector>;
 
 /// What begins TLS with a backend; `None` where it is spoken to in clear.
 ///
@@ -22,5 +28,7 @@ pub fn connector(backend: &Backend) -> Option<Result<Connector, ConnectorFault>>
         (TlsVerify::Pin, _) => Verify::Pins(backend.tls_pins.iter().map(|digest| Pin(*digest)).collect()),
         (TlsVerify::None, _) => Verify::Nothing,
     };
-    Some(Connector::new(&name, &verify, backend.tls != BackendTls::Opportunistic, None))
+    let own = backend.tls_certificate.as_ref();
+    let own = own.map(|own| PairFiles { certificate: own.certificate.clone(), key: own.key.clone() });
+    Some(Connector::new(&name, &verify, backend.tls != BackendTls::Opportunistic, own.as_ref()))
 }

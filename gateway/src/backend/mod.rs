@@ -11,7 +11,7 @@ mod pool;
 pub mod recognise;
 mod state;
 
-pub use connector::connector;
+pub use connector::{Connectors, connector};
 pub use health::watch;
 pub use pool::{Attempts, Pool, Seat};
 pub use state::{BackendState, Health};

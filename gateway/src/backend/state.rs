@@ -14,9 +14,8 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::{Blame, Dialect};
 use crate::time::clock::now;
-use crate::tls::{Connector, ConnectorFault, TlsFacts};
+use crate::tls::{Connector, TlsFacts};
 
-use super::connector::connector;
 use super::load::Load;
 use super::recognise::{Greeting, fingerprint};
 
@@ -35,7 +34,7 @@ pub struct BackendState {
     /// Whether the connection to it is encrypted.
     pub tls: BackendTls,
     /// Begins TLS with it, or why it cannot.
-    pub(super) connector: Option<Result<Connector, ConnectorFault>>,
+    pub(super) connector: Option<Connector>,
     pub(super) connect_timeout: Duration,
     dialect: RwLock<Arc<Dialect>>,
     /// What it bears; of interest where there are others beside it.
@@ -88,13 +87,13 @@ impl Health {
 
 impl BackendState {
     /// Nothing is known yet.
-    pub fn new(backend: &Backend, hostname: &str, connect_timeout: Duration) -> Self {
+    pub fn new(backend: &Backend, connector: Option<Connector>, hostname: &str, connect_timeout: Duration) -> Self {
         Self {
             name: backend.name.clone(),
             address: backend.address.clone(),
             identity: backend.identity,
             tls: backend.tls,
-            connector: connector(backend),
+            connector,
             connect_timeout,
             dialect: RwLock::new(Arc::new(Dialect::unknown(hostname))),
             load: Load::default(),

@@ -13,7 +13,7 @@ use crate::config::{Backend, Config};
 use crate::identity::names::Names;
 use crate::proof::report::{BackendReport, OutcomeWord, Report};
 use crate::proof::{Progress, Prover, State, text};
-use crate::service::Backends;
+use crate::service::{Backends, certificates};
 
 use super::failure::{DEFAULT_CONFIG, Failure, load};
 
@@ -42,8 +42,12 @@ pub(super) fn selftest(arguments: &SelftestArguments) -> Result<u8, Failure> {
     let could_not = |error: &dyn std::fmt::Display| Failure { code: COULD_NOT_RUN, message: error.to_string() };
     let config = load(&arguments.config).map_err(|failure| Failure { code: COULD_NOT_RUN, ..failure })?;
     let wanted = wanted(&config, arguments.backend.as_deref()).map_err(|error| could_not(&error))?;
+    let connectors = certificates::connectors(&config, None).map_err(|faults| could_not(&faults))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| could_not(&e))?;
-    let report = runtime.block_on(prove(config, &wanted));
+    let report = runtime.block_on(async {
+        let backends = Backends::watch(&config, &connectors).await;
+        prove(config, backends, &wanted).await
+    });
     let shown = if arguments.json {
         serde_json::to_string_pretty(&report).map_err(|error| could_not(&error))? + "\n"
     } else {
@@ -78,9 +82,8 @@ fn wanted(config: &Config, name: Option<&str>) -> Result<Vec<usize>, String> {
     Ok(found)
 }
 
-async fn prove(config: Config, wanted: &[usize]) -> Report {
+async fn prove(config: Config, backends: Backends, wanted: &[usize]) -> Report {
     let (names, _) = Names::spawn(&config.dns);
-    let backends = Backends::watch(&config).await;
     let deadline = config.proof.deadline;
     let prover = Prover::new(Arc::new(config), backends.states(), &names);
     let mut reports = Vec::new();

@@ -10,7 +10,7 @@ use super::addresses::{HostPort, hostname, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
-use super::tls::{ListenerTls, TlsVerify, path, pin};
+use super::tls::{CertificateFiles, ListenerTls, Place, TlsVerify, path, pin};
 use super::values::{integer, text, word};
 
 const NAME_MAX: usize = 63;
@@ -54,6 +54,12 @@ table! {
         /// Most sessions that it has at once; 0 for any number.
         max_sessions: u32 = 0, integer(0..=1_000_000);
     } and {
+        /// The gateway's own certificate, for servers that want to see one.
+        tls_certificate: Option<CertificateFiles> = None;
+        /// Where `tls` stands.
+        tls_place: Place = Place::default();
+        /// Where `tls_ca` stands.
+        tls_ca_place: Place = Place::default();
         /// Where it listens.
         address: HostPort = HostPort::Address(NOWHERE);
         /// Index into `Config::pools`.
@@ -218,7 +224,9 @@ pub(super) fn check_tls(section: &mut Section<'_, '_, '_>, backend: &Backend) {
         }
     };
     if backend.tls == BackendTls::Off {
-        for key in ["tls_verify", "tls_name", "tls_ca", "tls_pins"].into_iter().filter(|_| !is_written) {
+        for key in
+            ["tls_verify", "tls_name", "tls_ca", "tls_pins", "tls_certificate"].into_iter().filter(|_| !is_written)
+        {
             let message = format!("`backend.{key}` is given, and there is no `backend.tls`");
             fault(key, &message, "write `tls = \"required\"` too, or delete the key");
         }

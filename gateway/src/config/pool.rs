@@ -13,6 +13,7 @@ use super::addresses::{HostPort, backend_address};
 use super::diagnostics::{Span, quoted};
 use super::endpoints::{Backend, IdentityMode, backend_name, check_tls};
 use super::read::{Complaint, Located, Read, Section, kind_of};
+use super::tls::{own_certificate, place_of};
 use super::values::integer;
 
 /// Servers of one backend.
@@ -65,6 +66,9 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory:
         }
     };
     backend.tls_ca = backend.tls_ca.map(|path| directory.join(path));
+    backend.tls_certificate = own_certificate(&mut section, directory);
+    backend.tls_place = place_of(&mut section, "tls");
+    backend.tls_ca_place = place_of(&mut section, "tls_ca");
     check_tls(&mut section, &backend);
     let identity = section.locate("identity", backend.identity);
     let servers = servers(&mut section, &backend);

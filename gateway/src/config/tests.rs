@@ -4,6 +4,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::parse::walk;
+use super::tls::Place;
 use super::*;
 use crate::smtp::domains::DomainSet;
 
@@ -67,6 +68,9 @@ fn defaults() -> Config {
             tls_name: None,
             tls_ca: None,
             tls_pins: Vec::new(),
+            tls_certificate: None,
+            tls_place: Place::default(),
+            tls_ca_place: Place::default(),
             kind: None,
             max_sessions: 0,
             pool: 0,

@@ -1,5 +1,6 @@
 //! `[tls]`, and what a backend's `tls_…` keys say. Files are named here and read elsewhere: this room knows no certificate.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -60,21 +61,41 @@ words! {
     }
 }
 
-/// An element of `tls.certificates`.
-#[derive(Debug, Clone)]
+/// An element of `tls.certificates`, or `backend.tls_certificate`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct CertificateFiles {
     /// The server's certificate and those that signed it.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
-    /// Where it stands; for what turns out to be wrong with the files, message and help are to be filled in.
-    pub place: Fault,
+    /// Where it stands.
+    pub place: Place,
 }
 
-/// Where it stands is no part of what is configured.
-impl PartialEq for CertificateFiles {
-    fn eq(&self, other: &Self) -> bool {
-        (&self.certificate, &self.key) == (&other.certificate, &other.key)
+/// Where a key's value stands, if it is there, for what turns out to be wrong with what it names. It is no part of what is
+/// configured, and so of no weight where configurations are compared.
+#[derive(Clone, Default)]
+pub struct Place(Option<Fault>);
+
+impl Place {
+    /// What was found there, and what to do.
+    pub fn said(&self, message: String, help: &str) -> String {
+        match &self.0 {
+            Some(place) => place.clone().found(message, help.to_owned()).to_string(),
+            None => format!("{message}; {help}"),
+        }
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Place")
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, _: &Self) -> bool {
+        true
     }
 }
 
@@ -82,13 +103,29 @@ impl PartialEq for CertificateFiles {
 pub(super) fn tls(mut section: Section<'_, '_, '_>, directory: &Path) -> Tls {
     let mut tls = Tls::read(&mut section);
     section.list("certificates", pair);
-    for Located { value: (certificate, key), span } in section.elements("certificates", pair) {
-        let place = section.report().place(&span);
-        let (certificate, key) = (directory.join(certificate), directory.join(key));
-        tls.certificates.push(CertificateFiles { certificate, key, place });
+    for files in section.elements("certificates", pair) {
+        tls.certificates.push(placed(&mut section, directory, files));
     }
     section.finish();
     tls
+}
+
+/// `backend.tls_certificate`
+pub(super) fn own_certificate(section: &mut Section<'_, '_, '_>, directory: &Path) -> Option<CertificateFiles> {
+    let files = section.optional("tls_certificate", pair)?;
+    Some(placed(section, directory, files))
+}
+
+/// Where this key's value stands, if it is there.
+pub(super) fn place_of(section: &mut Section<'_, '_, '_>, key: &'static str) -> Place {
+    let located = section.locate(key, ());
+    Place(located.map(|located| section.report().place(&located.span)))
+}
+
+fn placed(section: &mut Section<'_, '_, '_>, directory: &Path, files: Located<(PathBuf, PathBuf)>) -> CertificateFiles {
+    let Located { value: (certificate, key), span } = files;
+    let place = Place(Some(section.report().place(&span)));
+    CertificateFiles { certificate: directory.join(certificate), key: directory.join(key), place }
 }
 
 fn pair(value: &DeValue<'_>) -> Read<(PathBuf, PathBuf)> {

@@ -39,6 +39,18 @@ impl SessionTask {
         self.backend = BackendSide::dial(dialing, now);
     }
 
+    /// TLS with the server stands, or does not come about.
+    pub(super) fn secured(&mut self, now: Millis, secured: io::Result<()>, out: &mut Output) {
+        match secured {
+            Ok(()) => {
+                self.backend_tls = self.backend.tls_facts().map(Box::new);
+                let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
+                self.session.backend_secured(now, verified, out);
+            }
+            Err(error) => self.session.backend_not_secured(now, error.to_string(), out),
+        }
+    }
+
     /// Lets go of the connection, and of the place at its server.
     pub(super) fn close_backend(&mut self) {
         self.backend = BackendSide::None;

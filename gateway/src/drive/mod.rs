@@ -15,6 +15,7 @@ mod client_tls;
 mod closing;
 mod dialing;
 mod encrypted;
+mod heed;
 mod holding;
 mod last_words;
 mod questions;

@@ -28,10 +28,9 @@ use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
 use super::questions::Questions;
-use super::roll;
 use super::spans::Spans;
 use super::timer::Timer;
-use super::worker::{Drain, Notice, Worker, register};
+use super::worker::{Notice, Worker};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -149,14 +148,7 @@ impl SessionTask {
             moved = true;
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
-            match secured {
-                Ok(()) => {
-                    self.backend_tls = self.backend.tls_facts().map(Box::new);
-                    let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
-                    self.session.backend_secured(now, verified, &mut scratch.out);
-                }
-                Err(error) => self.session.backend_not_secured(now, error.to_string(), &mut scratch.out),
-            }
+            self.secured(now, secured, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             moved = true;
         }
@@ -363,52 +355,6 @@ impl SessionTask {
             }
         }
         self.client.pending.push(&bytes[sent..]);
-    }
-
-    fn arm_timer(&mut self, cx: &mut Context<'_>) {
-        self.timer.pull(self.session.deadline());
-        if self.timer.poll(cx).is_ready() {
-            cx.waker().wake_by_ref();
-        }
-    }
-
-    fn check_timer(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if !self.timer.is_due(now) || self.closing != Closing::No {
-            return;
-        }
-        if now >= self.session.deadline() {
-            let stalled = !self.backend.is_flushed();
-            self.session.tick(now, stalled, &mut scratch.out);
-            self.carry_out(cx, now, &mut scratch.out, &[]);
-        }
-        self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));
-    }
-
-    /// Heeds what every session must: the way down, and calls.
-    fn check_notice(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) {
-        if self.heeded == Notice::default() && self.client.bytes_in == 0 {
-            register(self.id, cx.waker());
-        }
-        let notice = self.worker.drain.notice();
-        if notice == self.heeded {
-            return;
-        }
-        let (before, stage) = (self.heeded.stage(), notice.stage());
-        self.heeded = notice;
-        let ends = roll::answer(self.id, || self.line(now));
-        if self.closing != Closing::No {
-            return;
-        }
-        if ends {
-            self.session.kill(now, &mut scratch.out);
-        } else if stage != before {
-            match stage {
-                Drain::No => {}
-                Drain::Gently => self.session.drain(&mut scratch.out),
-                Drain::Now => self.session.drain_now(now, &mut scratch.out),
-            }
-        }
-        self.carry_out(cx, now, &mut scratch.out, &[]);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Numbers in the two text formats that monitoring systems read, and their documentation; names, kinds and help come from
 //! the declarations.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet, prometheus_text, text};
@@ -134,26 +134,10 @@ fn encode_sample(metric: &mut MetricEncoder<'_>, declaration: &Declaration, samp
     if labels.is_empty() { encode(metric) } else { encode(&mut metric.encode_family(&labels)?) }
 }
 
-/// The page `docs/metrics.md`, which a test holds to this.
-pub fn documentation() -> String {
-    let mut page = "# Metrics\n\nWhat `[metrics] address` serves at `/metrics`, in the Prometheus and the OpenMetrics text \
-                    format. This page is made from the declarations in `gateway/src/observe`; a test holds it to them.\n\n\
-                    No address, domain or mailbox is ever a label.\n\n| name | kind | labels | what it is |\n\
-                    | --- | --- | --- | --- |\n"
-        .to_owned();
-    for declaration in counters::DECLARATIONS.iter().chain(gauges::DECLARATIONS) {
-        let labels: Vec<_> = declaration.labels.iter().map(|label| format!("`{label}`")).collect();
-        let Declaration { kind, help, .. } = declaration;
-        // A String takes everything.
-        let _ =
-            writeln!(page, "| `{}` | {} | {} | {help} |", declaration.full_name(), kind.as_str(), labels.join(", "));
-    }
-    page
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use super::*;
     use crate::observe::counters::{CounterSet, MessageOutcome};
@@ -269,6 +253,28 @@ mod tests {
             let targets = panel["targets"].as_array().unwrap();
             assert!(!targets.is_empty() && targets.iter().all(|target| target["expr"].is_string()), "{panel}");
         }
+    }
+
+    /// The page `docs/metrics.md`, which a test holds to this.
+    fn documentation() -> String {
+        let mut page = "# Metrics\n\nWhat `[metrics] address` serves at `/metrics`, in the Prometheus and the OpenMetrics text \
+                        format. This page is made from the declarations in `gateway/src/observe`; a test holds it to them.\n\n\
+                        No address, domain or mailbox is ever a label.\n\n| name | kind | labels | what it is |\n\
+                        | --- | --- | --- | --- |\n"
+            .to_owned();
+        for declaration in counters::DECLARATIONS.iter().chain(gauges::DECLARATIONS) {
+            let labels: Vec<_> = declaration.labels.iter().map(|label| format!("`{label}`")).collect();
+            let Declaration { kind, help, .. } = declaration;
+            // A String takes everything.
+            let _ = writeln!(
+                page,
+                "| `{}` | {} | {} | {help} |",
+                declaration.full_name(),
+                kind.as_str(),
+                labels.join(", ")
+            );
+        }
+        page
     }
 
     #[test]

@@ -16,7 +16,7 @@ mod server;
 use crate::observe::counters::Totals;
 use crate::observe::gauges::Sample;
 
-pub use exposition::{Format, documentation, expose};
+pub use exposition::{Format, expose};
 pub use server::{BindError, MetricsSocket};
 
 /// Why no mail is taken.

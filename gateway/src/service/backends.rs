@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 
-use crate::backend::{BackendState, Pool, watch};
+use crate::backend::{BackendState, Connectors, Pool, watch};
 use crate::config::{self, Config};
 use crate::control::NotDone;
 use crate::proof::{ProofRecord, Schedule};
@@ -39,12 +39,12 @@ pub(crate) struct Backends {
 
 impl Backends {
     /// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
-    pub(crate) async fn watch(config: &Config) -> Self {
+    pub(crate) async fn watch(config: &Config, connectors: &Connectors) -> Self {
         let mut checks = Vec::new();
         let backends = config.backends.iter().map(|backend| {
             let (first, checked) = oneshot::channel();
             checks.push(checked);
-            Backend::watch(backend, config, first)
+            Backend::watch(backend, connectors, config, first)
         });
         let backends = Self::new(config, backends.collect());
         wait_for(checks).await;
@@ -53,7 +53,7 @@ impl Backends {
 
     /// Those of another configuration: a backend that is as it was stays, with all that is known of it; the others are asked
     /// first, as at the start.
-    pub(crate) async fn replace(old: &Self, old_config: &Config, config: &Config) -> Self {
+    pub(crate) async fn replace(old: &Self, old_config: &Config, config: &Config, connectors: &Connectors) -> Self {
         let mut checks = Vec::new();
         let backends = config.backends.iter().map(|backend| {
             let known = old.servers.iter().find(|old| old.config.name == backend.name);
@@ -62,7 +62,7 @@ impl Backends {
             }
             let (first, checked) = oneshot::channel();
             checks.push(checked);
-            let new = Backend::watch(backend, config, first);
+            let new = Backend::watch(backend, connectors, config, first);
             match known {
                 // Who was found to relay is held until a proof has shown that it no longer does, whatever was changed.
                 Some(known) => {
@@ -137,9 +137,10 @@ impl Backends {
 
 impl Backend {
     /// `first` hears of the first health check.
-    fn watch(backend: &config::Backend, config: &Config, first: oneshot::Sender<()>) -> Self {
+    fn watch(backend: &config::Backend, connectors: &Connectors, config: &Config, first: oneshot::Sender<()>) -> Self {
         let hostname = &config.server.hostname;
-        let state = Arc::new(BackendState::new(backend, hostname, config.timeouts.connect));
+        let connector = connectors.get(&backend.name).cloned();
+        let state = Arc::new(BackendState::new(backend, connector, hostname, config.timeouts.connect));
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
         Self {

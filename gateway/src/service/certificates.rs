@@ -8,13 +8,15 @@ use std::time::SystemTime;
 use tokio::task::JoinSet;
 use tracing::{error, warn};
 
-use crate::backend::connector;
+use crate::backend::{Connectors, connector};
 use crate::config::{self, Config, MinimumVersion};
 use crate::control::{CertificateFacts, CertificateStatus, ListenerStatus, NotDone, RenewAnswer, Renewal};
 use crate::tls::{
-    Acceptor, CertificateState, Certificates, HandOver, Leaf, Pair, PairFault, PairFiles, Problem, TicketKeys,
-    TlsVersion, Watch,
+    Acceptor, CertificateState, Certificates, ConnectorFault, HandOver, Leaf, Pair, PairFault, PairFiles, Problem,
+    TicketKeys, TlsVersion, Watch,
 };
+
+use super::backends::Backends;
 
 /// What is wrong with files that the configuration names, each with its place in it.
 #[derive(Debug)]
@@ -74,12 +76,50 @@ pub fn check(config: &Config) -> Result<(), Faults> {
             }
         }
     }
+    faults.extend(connectors(config, None).err().into_iter().flat_map(|Faults(faults)| faults));
+    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+}
+
+/// What begins TLS with each backend. What only somebody else may read stays as it is in `old`, where the same is asked for.
+///
+/// # Errors
+/// Every backend for which it cannot be had.
+pub(crate) fn connectors(config: &Config, old: Option<&Backends>) -> Result<Connectors, Faults> {
+    let (mut connectors, mut faults) = (Connectors::new(), Vec::new());
     for backend in &config.backends {
-        if let Some(Err(fault)) = connector(backend) {
-            faults.push(format!("the backend `{}`: {fault}", backend.name));
+        let known = || old.and_then(|old| old.iter().find(|old| is_secured_alike(&old.config, backend)));
+        match connector(backend) {
+            None => {}
+            Some(Ok(connector)) => drop(connectors.insert(backend.name.clone(), connector)),
+            Some(Err(fault)) => match known().filter(|_| fault.is_forbidden()).and_then(|old| old.state.connector()) {
+                Some(connector) => drop(connectors.insert(backend.name.clone(), connector.clone())),
+                None => faults.push(of_backend(backend, &fault)),
+            },
         }
     }
-    if faults.is_empty() { Ok(()) } else { Err(Faults(faults)) }
+    // The servers of one backend have its faults in common.
+    faults.dedup();
+    if faults.is_empty() { Ok(connectors) } else { Err(Faults(faults)) }
+}
+
+/// Whether TLS with both is begun alike.
+fn is_secured_alike(old: &config::Backend, new: &config::Backend) -> bool {
+    let how = |it: &config::Backend| {
+        let own = it.tls_certificate.clone().map(|own| (own.certificate, own.key));
+        (it.tls, it.verifies(), it.tls_name.clone(), it.tls_ca.clone(), it.tls_pins.clone(), own)
+    };
+    (&old.name, &old.address) == (&new.name, &new.address) && how(old) == how(new)
+}
+
+fn of_backend(backend: &config::Backend, fault: &ConnectorFault) -> String {
+    let config::Backend { tls_ca, tls_ca_place, tls_certificate, tls_place, .. } = backend;
+    let is_of_ca = fault.path().is_some_and(|path| tls_ca.as_deref() == Some(path));
+    let place = match (fault.path(), tls_certificate) {
+        (Some(_), _) if is_of_ca => tls_ca_place,
+        (Some(_), Some(own)) => &own.place,
+        _ => tls_place,
+    };
+    place.said(fault.to_string(), fault.help())
 }
 
 /// Each pair, or that it may not be read; whatever else is wrong with one is a fault.
@@ -118,7 +158,7 @@ fn placed(files: &config::CertificateFiles, fault: &PairFault) -> String {
 }
 
 fn at(files: &config::CertificateFiles, message: String, help: &str) -> String {
-    files.place.clone().found(message, help.to_owned()).to_string()
+    files.place.said(message, help)
 }
 
 /// Exchanges certificates when their files change, until what it returns is dropped.
@@ -184,3 +224,6 @@ pub(super) fn hand_over(certificates: &Certificates, renewal: &Renewal) -> Resul
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,13 +20,22 @@ use super::parts::{place, risks, schedule, spawn_names};
 
 /// Why a reload did not happen. The old configuration is in force as before.
 #[derive(Debug, thiserror::Error)]
-#[error("{0}; a running gateway has given its privileges up, so a new port below 1024 takes a restart")]
-pub struct ReloadError(#[from] BindError);
+pub enum ReloadError {
+    /// A new listener cannot listen.
+    #[error("{0}; a running gateway has given its privileges up, so a new port below 1024 takes a restart")]
+    Listener(#[from] BindError),
+    /// TLS with a backend cannot be set up.
+    #[error("{0}")]
+    Certificates(#[from] certificates::Faults),
+}
 
 impl ReloadError {
     /// Whether it is the configuration that must be mended.
     pub fn is_of_the_configuration(&self) -> bool {
-        self.0.is_of_the_configuration()
+        match self {
+            Self::Listener(error) => error.is_of_the_configuration(),
+            Self::Certificates(_) => true,
+        }
     }
 }
 
@@ -43,7 +52,7 @@ impl Gateway {
     /// Puts this configuration in place of the one in force.
     ///
     /// # Errors
-    /// A new listener cannot listen; nothing has changed then.
+    /// A new listener cannot listen, or TLS with a backend cannot be set up; nothing has changed then.
     pub async fn reload(&mut self, mut config: Config) -> Result<Reloaded, ReloadError> {
         let old = self.view.generation();
         let origin = old.origin.again(&config);
@@ -51,11 +60,12 @@ impl Gateway {
         let is_new = |listener: &&config::Listener| self.listeners.iter().all(|l| l.configured != listener.address);
         let added: Vec<_> = config.listeners.iter().filter(is_new).cloned().collect();
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
+        let connectors = certificates::connectors(&config, Some(&old.backends))?;
         let (bound, told) = bind(&added, &all, self.workers.count())?;
         kept.extend(told);
         kept.extend(risks(&config));
         let names = if config.dns == old.config.dns { old.names.clone() } else { spawn_names(&config, &mut kept) };
-        let mut backends = Backends::replace(&old.backends, &old.config, &config).await;
+        let mut backends = Backends::replace(&old.backends, &old.config, &config, &connectors).await;
         let addresses = addresses(&config, &self.listeners, &bound);
         let counters = &self.view.counters;
         if config.proof.enabled {

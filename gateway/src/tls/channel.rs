@@ -212,7 +212,8 @@ impl Channel {
     }
 
     /// The digest of the peer's public key, if it has shown a certificate: what a pin holds.
-    pub fn peer_key_digest(&self) -> Option<[u8; 32]> {
+    #[cfg(test)]
+    pub(super) fn peer_key_digest(&self) -> Option<[u8; 32]> {
         self.common().peer_certificates()?.first().and_then(|certificate| super::leaf::key_digest(certificate))
     }
 

@@ -13,7 +13,7 @@ use thiserror::Error as ThisError;
 use super::acceptor::TlsVersion;
 use super::channel::{Channel, Judge};
 use super::fault::TlsFault;
-use super::pair::{Pair, PairFault, PairFiles, chain, read};
+use super::pair::{Pair, PairFault, PairFiles, Problem, chain, read};
 use super::verify::{ByKey, Pin};
 use super::wire::Wire;
 
@@ -36,9 +36,7 @@ pub enum Verify {
 pub enum ConnectorFault {
     #[error(transparent)]
     File(#[from] PairFault),
-    #[error(
-        "this system has no list of trusted certificate authorities; install ca-certificates, or use `tls_verify = \"ca\"` or `\"pin\"`"
-    )]
+    #[error("this system has no list of trusted certificate authorities")]
     NoRoots,
     #[error("{} holds no certificate of an authority", .0.display())]
     NoAuthority(PathBuf),
@@ -46,6 +44,33 @@ pub enum ConnectorFault {
     Name(String),
     #[error("TLS cannot be set up: {0}")]
     Setup(String),
+}
+
+impl ConnectorFault {
+    /// The file that is no good, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::File(fault) => Some(&fault.path),
+            Self::NoAuthority(path) => Some(path),
+            Self::NoRoots | Self::Name(_) | Self::Setup(_) => None,
+        }
+    }
+
+    /// Whether it is only that this user may not read it.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::File(PairFault { problem: Problem::Forbidden, .. }))
+    }
+
+    /// What to do.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::File(fault) => fault.problem.help(),
+            Self::NoRoots => "install ca-certificates, or write `tls_verify = \"ca\"` or `\"pin\"`",
+            Self::NoAuthority(_) => "name a PEM file with the certificate of the authority that signed the server's",
+            Self::Name(_) => "write the name in its certificate, `tls_name = \"mail.example.com\"`",
+            Self::Setup(_) => "see that the gateway's certificate is for an ECDSA or RSA key",
+        }
+    }
 }
 
 /// Begins a backend's TLS.

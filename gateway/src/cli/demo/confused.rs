@@ -1,6 +1,7 @@
 //! `demo --confused`: the whole story in a minute. A mail server trusts the gateway's address, as many do; the proof catches
 //! it, the guard holds meanwhile, the mail server is mended, and the proof passes.
 
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -88,7 +89,7 @@ fn with_identity(config: &Config, identity: IdentityMode) -> Config {
 async fn selftest(config: &Config) -> OutcomeWord {
     println!("   `smtp-gateway selftest` says:\n");
     let (names, _) = Names::spawn(&config.dns);
-    let backends = Backends::watch(config).await;
+    let backends = Backends::watch(config, &HashMap::default()).await;
     let prover = Prover::new(Arc::new(config.clone()), backends.states(), &names);
     let report = Report::new(vec![prover.prove(0, &mut |_| {}).await]);
     for line in text::brief(&report).trim_end().lines() {
