@@ -34,6 +34,7 @@ mod proof_standing;
 mod readme;
 mod reload;
 mod split;
+mod submission;
 mod tls;
 mod tls_servers;
 mod trace_header;

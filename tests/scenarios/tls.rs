@@ -154,6 +154,11 @@ struct Scene {
 
 impl Scene {
     fn new(backend: SocketAddr, backend_tls: &str, listener: &str) -> Self {
+        Self::with(backend, backend_tls, listener, "")
+    }
+
+    /// `more` are whole sections.
+    fn with(backend: SocketAddr, backend_tls: &str, listener: &str, more: &str) -> Self {
         let SelfSigned { certificate, key } = made("gateway.test");
         let folder = tempfile::tempdir().unwrap();
         let (pem, key_file) = (folder.path().join("mx.pem"), folder.path().join("mx.key"));
@@ -162,7 +167,7 @@ impl Scene {
         std::fs::set_permissions(&key_file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let front = (address(), 2525).into();
         let more = format!(
-            "[tls]\ncertificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n",
+            "{more}[tls]\ncertificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n",
             pem.display(),
             key_file.display()
         );
@@ -322,4 +327,47 @@ fn status_and_log_say_what_was_agreed_upon() {
     }
     assert_eq!(status["backends"][0]["tls"]["agreed"]["version"], "TLS 1.3");
     assert!(status["problems"].to_string().contains("is not verified"), "{status}");
+}
+
+/// Connections that were told to begin TLS, and do not.
+fn half_open(scene: &Scene, sources: u8, each: usize) -> Vec<TcpStream> {
+    let mut open = Vec::new();
+    for source in 1..=sources {
+        for _ in 0..each {
+            let stream = connect(Ipv4Addr::new(127, 9, 9, source), scene.gateway.address).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut clear = Speaker(BufReader::new(stream));
+            assert!(clear.line().starts_with("220 "));
+            assert!(clear.reply("STARTTLS\r\n").starts_with("220 "));
+            open.push(clear.0.into_inner());
+        }
+    }
+    open
+}
+
+#[test]
+fn half_open_handshakes_hold_up_nobody() {
+    let backend = TlsBackend::start();
+    let scene = Scene::new(backend.address, UNCHECKED, "");
+    let open = half_open(&scene, 40, 10);
+    let begun = std::time::Instant::now();
+    scene.starttls().deliver();
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5), "{:?}", begun.elapsed());
+    all_of_the_mail_was_secured(&backend.until_message());
+    assert_eq!(scene.gateway.status()["sessions"]["active"], open.len());
+    assert_eq!(scene.gateway.status()["xdp"]["bans"], 0, "silence speaks against nobody");
+}
+
+#[test]
+fn who_begins_too_many_handshakes_is_told_to_come_again() {
+    let backend = TlsBackend::start();
+    let scene = Scene::with(backend.address, UNCHECKED, "", "[limits]\nhandshakes_per_client = 5\n");
+    drop(half_open(&scene, 1, 5));
+    let mut clear = Speaker(BufReader::new(connect(Ipv4Addr::new(127, 9, 9, 1), scene.gateway.address).unwrap()));
+    assert!(clear.line().starts_with("220 "));
+    let reply = clear.reply("STARTTLS\r\n");
+    assert!(reply.starts_with("421 4.7.0 "), "{reply}");
+    assert_eq!(clear.line(), "", "the session has ended");
+    scene.starttls().deliver();
+    assert_eq!(scene.gateway.status()["tls"]["faults_total"]["too-many"], 1);
 }

@@ -24,13 +24,26 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 10] = [
+const PEERS: [(&str, Source); 12] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
-    // Without the other two it speaks IPv4 only.
-    ("swaks", Source::Apt(&["swaks", "libio-socket-inet6-perl", "libsocket6-perl", "libnet-ssleay-perl"])),
+    // With IPv6, TLS and every mechanism of SASL.
+    (
+        "swaks",
+        Source::Apt(&[
+            "swaks",
+            "libio-socket-inet6-perl",
+            "libsocket6-perl",
+            "libnet-ssleay-perl",
+            "libauthen-sasl-perl",
+            "libdigest-hmac-perl",
+        ]),
+    ),
+    ("msmtp", Source::Apt(&["msmtp"])),
+    // It knows who users are, for a Postfix.
+    ("dovecot", Source::Apt(&["dovecot-core"])),
     ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     // A second judge of open relays, with its scripts and a library that is not named like one.
     ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),

@@ -138,7 +138,7 @@ fn socket(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ListenerTls;
+    use crate::config::{ListenerTls, Service};
 
     fn listener(address: &str) -> Listener {
         Listener {
@@ -146,6 +146,8 @@ mod tests {
             backend: 0,
             tls: ListenerTls::Off,
             proxy_protocol_from: Vec::new(),
+            service: Service::Mx,
+            relay_without_auth: false,
         }
     }
 

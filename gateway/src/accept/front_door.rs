@@ -37,8 +37,13 @@ impl FrontDoor {
     /// first set is used. Sessions that come through it do not heed a hold: whether it is still needed is what they ask.
     pub fn new(parts: &Parts<'_>, listener: usize, server: usize, pool: Arc<Pool>) -> Self {
         let configured = &parts.config.listeners[listener];
-        let entry =
-            Entry::new(parts, listener, configured.address, Settings::toward(parts.config, server), [pool].into());
+        let entry = Entry::new(
+            parts,
+            listener,
+            configured.address,
+            Settings::toward(parts.config, listener, server),
+            [pool].into(),
+        );
         Self {
             gate: Gate::new(parts, &entry, 0, false),
             address: configured.address,

@@ -13,9 +13,9 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tracing::debug;
 
-use crate::config::{BackendTls, HostPort, Limits, Timeouts};
+use crate::config::{BackendTls, HostPort, Timeouts};
 use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress, Record, Script};
-use crate::session::Dialect;
+use crate::session::{Dialect, Sizes};
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
 use crate::tls::{Channel, TlsFault, TlsStream};
@@ -33,14 +33,14 @@ const TLS_TIMEOUT: Duration = Duration::from_secs(20);
 pub async fn watch(
     backend: Arc<BackendState>,
     hostname: String,
-    limits: Limits,
+    sizes: Sizes,
     timeouts: Timeouts,
     first: oneshot::Sender<()>,
 ) {
     let mut first = Some(first);
     loop {
         let deadline = timeouts.connect + timeouts.handshake;
-        let checked = match timeout(deadline, check(&backend, &hostname, &limits)).await {
+        let checked = match timeout(deadline, check(&backend, &hostname, sizes)).await {
             Ok(checked) => checked,
             Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
@@ -66,7 +66,7 @@ pub async fn watch(
     }
 }
 
-async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Result<Health, NotOpen> {
+async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<Health, NotOpen> {
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
@@ -83,7 +83,7 @@ async fn check(backend: &BackendState, hostname: &str, limits: &Limits) -> Resul
     let mut session = opened?;
     let tls = session.stream.channel().and_then(Channel::facts);
     let verified = tls.is_some_and(|facts| facts.verified);
-    let dialect = Dialect::new(hostname, limits, &session.record.offer, &session.record.keywords, verified);
+    let dialect = Dialect::new(hostname, sizes, &session.record.offer, &session.record.keywords, verified);
     backend.set_dialect(dialect);
     session.quit().await.map_err(|error| NotOpen::NotSmtp(address.clone(), error))?;
     let Record { keywords, offer, .. } = &session.record;

@@ -11,7 +11,7 @@ use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
 use super::tls::{CertificateFiles, ListenerTls, Place, TlsVerify, path, pin};
-use super::values::{integer, text, word};
+use super::values::{boolean, integer, text, word};
 
 const NAME_MAX: usize = 63;
 /// Goes on in place of a faulty address.
@@ -24,11 +24,25 @@ table! {
         address: SocketAddr = NOWHERE, Required("\"0.0.0.0:25\"", listen_address);
         /// If not empty, a PROXY header is required, and only from these.
         proxy_protocol_from: Vec<IpNet> = Vec::new(), Each(network);
+        /// Who sends here.
+        service: Service = Service::Mx, word;
+        /// Whether clients of `relay.allowed_networks` may send here without AUTH.
+        relay_without_auth: bool = false, boolean;
     } and {
         /// Whether clients are offered TLS; if not given, where `[tls]` has a certificate.
         tls: ListenerTls = ListenerTls::Off;
         /// Index into `Config::pools`; the key is the backend's name, the default the first backend.
         backend: usize = 0;
+    }
+}
+
+words! {
+    /// `listener.service`
+    pub enum Service {
+        /// Other mail servers, with mail for local domains.
+        Mx = "mx",
+        /// Users, who log in and may send anywhere.
+        Submission = "submission",
     }
 }
 
@@ -39,6 +53,8 @@ table! {
         name: String = String::new(), backend_name;
         /// How it is told who the client is.
         identity: IdentityMode = IdentityMode::Xclient, word;
+        /// Whether XCLIENT says who has logged in, to a second session of the client's.
+        xclient_login: bool = false, boolean;
         /// What it is, where it should not be guessed from its greeting.
         kind: Option<ServerKind> = None, Maybe(word);
         /// Whether the connection to it is encrypted.
@@ -171,6 +187,7 @@ pub(super) struct ReadListener {
     pub(super) backend: Option<Located<String>>,
     /// As it is written.
     pub(super) tls: Option<Located<ListenerTls>>,
+    pub(super) service: Option<Located<Service>>,
 }
 
 pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
@@ -178,10 +195,17 @@ pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
     check_load_balancers(&mut section);
     let backend = section.optional("backend", |value| text(value, "backend").map(str::to_owned));
     let tls = section.optional("tls", word);
-    section.optional("service", service);
+    let service = section.locate("service", listener.service);
+    if let Some(Located { span, .. }) = section.locate("relay_without_auth", ())
+        && listener.relay_without_auth
+        && listener.service == Service::Mx
+    {
+        let message = "`listener.relay_without_auth` is true, and nobody logs in at this listener";
+        section.report().fault(&span, message, "write `service = \"submission\"` too, or delete the key");
+    }
     let address = section.locate("address", listener.address);
     section.finish();
-    ReadListener { listener, address, backend, tls }
+    ReadListener { listener, address, backend, tls, service }
 }
 
 /// The networks that must send a PROXY header. To name none, or everybody, is to let the header be forged.
@@ -200,17 +224,6 @@ fn check_load_balancers(section: &mut Section<'_, '_, '_>) {
             let message = format!("{path} names `{value}`: every client could claim any address");
             section.report().fault(&span, message, "name only the load balancers, such as `\"10.0.0.5/32\"`");
         }
-    }
-}
-
-fn service(value: &DeValue<'_>) -> Read<()> {
-    match text(value, "mx")? {
-        "mx" => Ok(()),
-        "submission" => Err(Complaint::new(
-            "is `submission`, which this version does not serve yet",
-            "write `\"mx\"`, and let mail programs submit to the mail server itself",
-        )),
-        other => Err(Complaint::new(format!("cannot be {}", quoted(other)), "write `\"mx\"`")),
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::between;
 use super::diagnostics::{Report, Span, quoted};
-use super::endpoints::{Backend, Listener, ReadListener};
+use super::endpoints::{Backend, Listener, ReadListener, Service};
 use super::pool::{Pool, ReadPool};
 use super::read::Located;
 use super::route::{self, ReadRoute, Route};
@@ -13,13 +13,23 @@ use super::suggest::nearest;
 use super::tls::ListenerTls;
 use super::values::choice;
 
+/// What other tables say.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts {
+    /// `[relay]` names local domains.
+    pub(super) names_domains: bool,
+    /// `[tls]` has a certificate.
+    pub(super) has_certificates: bool,
+    /// `[submission]` lets somebody log in without TLS.
+    pub(super) has_clear_text_networks: bool,
+}
+
 /// Puts both together. What is faulty is reported.
 pub(super) fn join(
     listeners: Vec<ReadListener>,
     read: Vec<ReadPool>,
     routes: Vec<ReadRoute>,
-    names_domains: bool,
-    has_certificates: bool,
+    facts: Facts,
     report: &mut Report<'_>,
 ) -> (Vec<Listener>, Vec<Pool>, Vec<Backend>, Vec<Route>) {
     if listeners.is_empty() {
@@ -31,8 +41,8 @@ pub(super) fn join(
         report.missing(("", "backend"), None, "there is no `[[backend]]`", help);
     }
     let indices = pool_indices(&read, report);
-    between::check(&listeners, &read, &indices, names_domains, report);
-    let listeners = resolve(listeners, &indices, has_certificates, report);
+    between::check(&listeners, &read, &indices, facts.names_domains, report);
+    let listeners = resolve(listeners, &indices, facts, report);
     let routes = route::join(routes, &listeners, &indices, report);
     let (mut pools, mut backends) = (Vec::new(), Vec::new());
     for (index, ReadPool { name, servers, .. }) in read.into_iter().enumerate() {
@@ -59,12 +69,12 @@ fn pool_indices(pools: &[ReadPool], report: &mut Report<'_>) -> HashMap<String, 
 fn resolve(
     listeners: Vec<ReadListener>,
     indices: &HashMap<String, usize>,
-    has_certificates: bool,
+    facts: Facts,
     report: &mut Report<'_>,
 ) -> Vec<Listener> {
     let mut seen = HashSet::new();
     let mut resolved = Vec::new();
-    for ReadListener { listener, address, backend, tls } in listeners {
+    for ReadListener { listener, address, backend, tls, service } in listeners {
         let index = match &backend {
             None => 0,
             Some(Located { value, span }) => indices.get(value).copied().unwrap_or_else(|| {
@@ -80,15 +90,24 @@ fn resolve(
         }
         if let Some(Located { value: wanted, span }) = &tls
             && *wanted != ListenerTls::Off
-            && !has_certificates
+            && !facts.has_certificates
         {
             let message = format!("`listener.tls` is `{}`, and `[tls]` has no certificate", wanted.as_str());
             let help = "write `[tls]`, and under it `certificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]`; \
                         `smtp-gateway cert` makes one";
             report.misfit(span, message, help);
         }
-        let default = if has_certificates { ListenerTls::StartTls } else { ListenerTls::Off };
+        let default = if facts.has_certificates { ListenerTls::StartTls } else { ListenerTls::Off };
         let tls = tls.map_or(default, |tls| tls.value);
+        if let Some(Located { value: Service::Submission, span }) = &service
+            && tls == ListenerTls::Off
+            && !facts.has_clear_text_networks
+        {
+            let message = "`listener.service` is `submission`, and there is no TLS: nobody could log in";
+            let help = "write `[tls]`, and under it `certificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]`, or \
+                        under `[submission]` the `clear_text_networks` whose passwords may go in clear";
+            report.misfit(span, message, help);
+        }
         resolved.push(Listener { backend: index, tls, ..listener });
     }
     resolved

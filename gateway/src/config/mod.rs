@@ -23,6 +23,7 @@ mod read;
 mod relay;
 mod route;
 mod sections;
+mod submission;
 mod suggest;
 mod syntax;
 mod tls;
@@ -32,7 +33,7 @@ pub use self::abuse::{Bans, Xdp, XdpMode};
 pub use self::addresses::HostPort;
 pub(crate) use self::addresses::SMTP_PORT;
 pub use self::diagnostics::Fault;
-pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind};
+pub use self::endpoints::{Backend, BackendTls, IdentityMode, Listener, ServerKind, Service};
 pub use self::filter::{FilterError, LogFilter, LogLevel};
 pub use self::parse::{LoadError, load, parse};
 pub use self::pool::{Pool, SERVERS_MAX};
@@ -40,6 +41,7 @@ pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
 pub use self::route::{Line, Route, recipient_keys};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
+pub use self::submission::Submission;
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
 pub(crate) use self::values::parse_duration;
 
@@ -60,6 +62,8 @@ pub struct Config {
     pub relay: Relay,
     /// `[proof]`
     pub proof: Proof,
+    /// `[submission]`
+    pub submission: Submission,
     /// `[tls]`
     pub tls: Tls,
     /// `[limits]`

@@ -12,7 +12,7 @@ use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::{
     Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, route,
-    sections, syntax, tls,
+    sections, submission, syntax, tls,
 };
 
 /// Bytes of a configuration.
@@ -87,6 +87,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let routes = top.tables("[[route]]", |section, _| route::route(section));
     let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
     let proof = proof::proof(top.table("[proof]"), &relay);
+    let submission = submission::submission(top.table("[submission]"));
     let tls = tls::tls(top.table("[tls]"), directory);
     let limits = alone(top.table("[limits]"), Limits::read);
     let timeouts = alone(top.table("[timeouts]"), Timeouts::read);
@@ -96,8 +97,12 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let control = alone(top.table("[control]"), Control::read);
     let metrics = alone(top.table("[metrics]"), Metrics::read);
     let log = alone(top.table("[log]"), Log::read);
-    let (listeners, pools, backends, routes) =
-        join::join(listeners, backends, routes, names_domains, !tls.certificates.is_empty(), top.report());
+    let facts = join::Facts {
+        names_domains,
+        has_certificates: !tls.certificates.is_empty(),
+        has_clear_text_networks: !submission.clear_text_networks.is_empty(),
+    };
+    let (listeners, pools, backends, routes) = join::join(listeners, backends, routes, facts, top.report());
     top.finish();
     Config {
         server,
@@ -107,6 +112,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         routes,
         relay,
         proof,
+        submission,
         tls,
         limits,
         timeouts,

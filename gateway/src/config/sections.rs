@@ -75,6 +75,8 @@ table! {
         messages_per_session: u32 = 1000, integer(1..=1_000_000);
         /// Refused commands a session before 421.
         errors: u32 = 20, integer(1..=10_000);
+        /// Refused passwords a session before 421.
+        auth_failures: u32 = 5, integer(1..=100);
         /// Commands without a message (NOOP, RSET, EHLO, VRFY, HELP, unknown) a session before 421.
         idle_commands: u32 = 100, integer(1..=100_000);
         /// Bytes a second a client must average while it sends a body.

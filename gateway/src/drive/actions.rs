@@ -41,6 +41,7 @@ impl SessionTask {
                 }
             }
             Action::Message(report) => self.message_over(&report),
+            Action::Login(report) => self.login_over(&report),
             Action::Refused(refused) => self.count_refused(&refused),
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(fault) => {
@@ -140,6 +141,7 @@ impl SessionTask {
 fn cause_of(end: End) -> Option<RefusalCause> {
     match end {
         End::TooManyErrors | End::TooManyCommands => Some(RefusalCause::Errors),
+        End::TooManyPasswords => Some(RefusalCause::Logins),
         End::Flood => Some(RefusalCause::Flood),
         End::ClientTimeout | End::ClientTooSlow => Some(RefusalCause::Timeout),
         _ => None,

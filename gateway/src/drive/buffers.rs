@@ -2,6 +2,8 @@
 
 use std::cell::RefCell;
 
+use zeroize::Zeroize as _;
+
 use crate::session::Output;
 use crate::tls::Wire;
 
@@ -24,7 +26,10 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
     let fresh = || Scratch { read: vec![0; 2 * READ_MAX].into(), out: Output::default() };
     let mut scratch = SCRATCH.with(|cell| cell.borrow_mut().take()).unwrap_or_else(fresh);
     let result = work(&mut scratch);
-    let Output { to_client, to_backend, actions, heard } = &mut scratch.out;
+    if std::mem::take(&mut scratch.out.secret) {
+        wipe(&mut scratch);
+    }
+    let Output { to_client, to_backend, actions, heard, secret: _ } = &mut scratch.out;
     *heard = None;
     to_client.clear();
     to_backend.clear();
@@ -33,6 +38,17 @@ pub(super) fn with_scratch<T>(work: impl FnOnce(&mut Scratch) -> T) -> T {
         SCRATCH.with(|cell| *cell.borrow_mut() = Some(scratch));
     }
     result
+}
+
+/// Secrets passed through.
+fn wipe(scratch: &mut Scratch) {
+    scratch.read.zeroize();
+    scratch.out.to_backend.zeroize();
+    TLS_SCRATCH.with(|cell| {
+        if let Some(tls) = &mut *cell.borrow_mut() {
+            tls.cipher.zeroize();
+        }
+    });
 }
 
 /// What TLS needs besides: bytes as they came, and bytes as they go.

@@ -2,6 +2,8 @@
 
 use tokio::net::TcpStream;
 
+use zeroize::Zeroize as _;
+
 use crate::tls::Channel;
 
 use super::buffers::Pending;
@@ -24,6 +26,14 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
+    /// What was kept of its bytes is used up. `secret`: nothing of it may be left.
+    pub(super) fn forget_unread(&mut self, secret: bool) {
+        if secret {
+            self.unread.zeroize();
+        }
+        self.unread.clear();
+    }
+
     pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Self {
         Self { stream, tls: None, unread, pending: Pending::default(), eof: false, last_reply: 0, bytes_in: 0 }
     }

@@ -18,6 +18,7 @@ mod encrypted;
 mod heed;
 mod holding;
 mod last_words;
+mod logins;
 mod questions;
 mod roll;
 mod serve;

@@ -272,7 +272,7 @@ impl SessionTask {
                 break;
             }
         }
-        self.client.unread.clear();
+        self.client.forget_unread(out.secret);
         if used == length {
             self.client.unread = Vec::new();
         } else {

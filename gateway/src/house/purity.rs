@@ -5,7 +5,7 @@ use super::rooms::table;
 use super::source::SOURCES;
 
 /// Of the standard library and of other crates.
-const ALLOWED: [&str; 42] = [
+const ALLOWED: [&str; 44] = [
     "std::array",
     "std::ascii",
     "std::borrow",
@@ -41,6 +41,7 @@ const ALLOWED: [&str; 42] = [
     "std::sync::atomic",
     "std::time::Duration",
     "std::vec",
+    "base64",
     "bitflags",
     "icu_normalizer",
     "idna",
@@ -49,6 +50,7 @@ const ALLOWED: [&str; 42] = [
     "memchr",
     "multiversion",
     "thiserror",
+    "zeroize",
 ];
 /// Words of the language, and macros, that lead out.
 const FORBIDDEN: [&str; 14] = [

@@ -79,6 +79,8 @@ pub struct XclientFacts<'a> {
     pub helo: &'a str,
     /// Whether it said EHLO.
     pub esmtp: bool,
+    /// Who the backend has let log in, in another session of the same client.
+    pub login: Option<&'a str>,
     /// The gateway's address that it connected to.
     pub destination: SocketAddr,
     /// How the backend wants IPv6 addresses written.
@@ -142,8 +144,10 @@ pub fn encode_xclient(
     let ip = address(destination.ip().to_canonical(), facts.ipv6_form);
     add(XclientAttributes::DESTADDR, "DESTADDR", ip.as_bytes());
     add(XclientAttributes::DESTPORT, "DESTPORT", destination.port().to_string().as_bytes());
-    // Nobody has logged in before the client could.
-    add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
+    // Whoever has not logged in is cleared of the gateway's own login.
+    if facts.login.is_none() {
+        add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
+    }
     add(XclientAttributes::NAME, "NAME", name.name());
     // The longest values come last: what does not fit can be done without.
     let mut add_if_it_fits = |attribute, name: &str, value: &[u8], behind: usize| {
@@ -157,6 +161,11 @@ pub fn encode_xclient(
         }
     };
     let helo = if offered.contains(XclientAttributes::HELO) { " HELO=[UNAVAILABLE]\r\n".len() } else { 2 };
+    if let Some(login) = facts.login {
+        let reverse = offered.contains(XclientAttributes::REVERSE_NAME);
+        let behind = helo + if reverse { " REVERSE_NAME=[UNAVAILABLE]".len() } else { 0 };
+        add_if_it_fits(XclientAttributes::LOGIN, "LOGIN", &encoded(login), behind);
+    }
     add_if_it_fits(XclientAttributes::REVERSE_NAME, "REVERSE_NAME", name.reverse(), helo);
     add_if_it_fits(XclientAttributes::HELO, "HELO", &encoded(facts.helo), 2);
     out.extend_from_slice(b"\r\n");
@@ -190,6 +199,7 @@ mod tests {
             name,
             helo,
             esmtp: true,
+            login: None,
             destination: "192.0.2.1:25".parse().unwrap(),
             ipv6_form: if offered.starts_with("addr") { Ipv6Form::Bare } else { Ipv6Form::Prefixed },
         };
@@ -250,6 +260,7 @@ mod tests {
             name: &ClientName::verified("balancer.example"),
             helo: "client",
             esmtp: true,
+            login: None,
             destination: "192.0.2.1:25".parse().unwrap(),
             ipv6_form: Ipv6Form::Prefixed,
         };

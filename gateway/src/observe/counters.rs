@@ -22,6 +22,22 @@ label! {
 }
 
 label! {
+    /// How an exchange of AUTH ended.
+    LoginOutcome {
+        /// The backend knows the client.
+        LoggedIn = "ok",
+        /// 535.
+        WrongPassword = "wrong-password",
+        /// Another 5xx.
+        Refused = "refused",
+        /// 4xx, or no answer that can be used.
+        Unavailable = "unavailable",
+        /// The client broke it off, or could not be understood.
+        Cancelled = "cancelled",
+    }
+}
+
+label! {
     /// The class of a reply to a client, by its first digit.
     ReplyClass {
         /// 2yz.
@@ -143,6 +159,8 @@ counters! {
     families {
         /// Messages by how they ended.
         messages_total: MessageOutcome = "outcome",
+        /// Logins by how they ended.
+        logins_total: LoginOutcome = "outcome",
         /// Replies to clients by class.
         replies_total: ReplyClass = "class",
         /// What the gateway itself refused, by cause.

@@ -285,7 +285,7 @@ pub fn message_done<C: Display>(record: &MessageRecord<'_, C>) {
 }
 
 /// `@example.com` of `user@example.com`.
-fn domain_only(mailbox: &str) -> String {
+pub(super) fn domain_only(mailbox: &str) -> String {
     match mailbox.rfind('@') {
         Some(at) => mailbox[at..].to_owned(),
         None if mailbox.is_empty() => String::new(),

@@ -14,6 +14,7 @@ pub mod events;
 pub mod gauges;
 pub mod handshakes;
 pub mod log;
+pub mod logins;
 pub mod numbers;
 pub mod recent;
 pub mod refusals;

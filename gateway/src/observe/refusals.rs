@@ -49,6 +49,8 @@ label! {
         Tls = "tls",
         /// Too many refused commands, or too many that send no mail.
         Errors = "errors",
+        /// Too many refused passwords.
+        Logins = "logins",
         /// More data than any limit allows.
         Flood = "flood",
         /// A deadline or the minimum rate was missed.
@@ -81,7 +83,9 @@ impl RefusalCause {
                  through one",
             ),
             Self::Banned => Some("`smtp-gateway bans` says why; `smtp-gateway unban` lets it in"),
-            Self::EarlyTalk | Self::Relay | Self::Tls | Self::Errors | Self::Flood | Self::Timeout => None,
+            Self::EarlyTalk | Self::Relay | Self::Tls | Self::Errors | Self::Logins | Self::Flood | Self::Timeout => {
+                None
+            }
         }
     }
 }

@@ -297,6 +297,7 @@ impl Opening {
             name: name.unwrap_or(&unknown),
             helo: script.hello.name,
             esmtp: script.hello.esmtp,
+            login: script.hello.login,
             destination,
             ipv6_form,
         };

@@ -12,7 +12,7 @@ fn run(tls: BackendTls, mode: IdentityMode, replies: &[&str]) -> (String, Option
     let name = ClientName::Unavailable;
     let destination = "192.0.2.1:25".parse().unwrap();
     let identity = Identity::by(mode, client, destination, Some(&name), Ipv6Form::default());
-    let hello = Hello { name: "client.example", esmtp: true, address: Some(client.ip()) };
+    let hello = Hello { name: "client.example", esmtp: true, login: None, address: Some(client.ip()) };
     let script = Script { hostname: "mx.example.com", tls, identity, hello };
     let (mut opening, mut sent) = (Opening::new(), Vec::new());
     let mut progress = opening.connected(&script, &mut sent);
@@ -120,7 +120,7 @@ fn a_clients_name_is_no_fault_of_the_backend() {
 fn a_name_that_could_be_misread_is_not_said() {
     let word = |name, address: Option<&str>| {
         let address = address.map(|address| address.parse().unwrap());
-        Hello { name, esmtp: true, address }.word().into_owned()
+        Hello { name, esmtp: true, login: None, address }.word().into_owned()
     };
     for name in ["client.example", "[203.0.113.9]", "[IPv6:2001:db8::1]", "host_1", "::1"] {
         assert_eq!(word(name, Some("203.0.113.9")), name);

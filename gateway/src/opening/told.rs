@@ -82,6 +82,8 @@ pub struct Hello<'a> {
     pub name: &'a str,
     /// Whether by EHLO. A HELO client stays one.
     pub esmtp: bool,
+    /// Who has logged in; XCLIENT may say so.
+    pub login: Option<&'a str>,
     /// What stands for a name that could be misread: the client's address, unless that is nobody's.
     pub address: Option<IpAddr>,
 }
@@ -89,7 +91,7 @@ pub struct Hello<'a> {
 impl<'a> Hello<'a> {
     /// The gateway's own.
     pub fn of_the_gateway(hostname: &'a str) -> Self {
-        Self { name: hostname, esmtp: true, address: None }
+        Self { name: hostname, esmtp: true, login: None, address: None }
     }
 
     /// What is said behind EHLO or HELO: the name, where every server reads it as one word and as no more than a name;

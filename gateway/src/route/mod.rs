@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, Route, recipient_keys};
+use crate::config::{Config, Route, Service, recipient_keys};
 use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::domains::Membership;
 
@@ -66,7 +66,9 @@ impl Routes {
         let mut pools = vec![config.listeners[listener].backend];
         let mut routes = Vec::new();
         let (mut by_recipient, mut of_everybody) = (HashMap::<Box<str>, Vec<usize>>::new(), Vec::new());
-        let is_own = |route: &&Route| route.listeners.is_empty() || route.listeners.contains(&listener);
+        // Users' mail goes to the server that they have logged in to.
+        let is_mx = config.listeners[listener].service == Service::Mx;
+        let is_own = |route: &&Route| is_mx && (route.listeners.is_empty() || route.listeners.contains(&listener));
         for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| is_own(route)) {
             let place = pools.iter().position(|pool| *pool == route.backend).unwrap_or_else(|| {
                 pools.push(route.backend);

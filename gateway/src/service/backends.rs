@@ -11,6 +11,7 @@ use crate::backend::{BackendState, Connectors, Pool, watch};
 use crate::config::{self, Config};
 use crate::control::NotDone;
 use crate::proof::{ProofRecord, Schedule};
+use crate::session::Sizes;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
@@ -142,7 +143,7 @@ impl Backend {
         let connector = connectors.get(&backend.name).cloned();
         let state = Arc::new(BackendState::new(backend, connector, hostname, config.timeouts.connect));
         let mut tasks = JoinSet::new();
-        tasks.spawn(watch(state.clone(), hostname.clone(), config.limits.clone(), config.timeouts.clone(), first));
+        tasks.spawn(watch(state.clone(), hostname.clone(), Sizes::new(config), config.timeouts.clone(), first));
         Self {
             config: backend.clone(),
             state,
@@ -167,7 +168,7 @@ impl Backend {
 
 /// Whether health checks ask the same, and make the same of the answer.
 fn is_asked_alike(old: &Config, new: &Config) -> bool {
-    (&old.server.hostname, &old.limits, &old.timeouts) == (&new.server.hostname, &new.limits, &new.timeouts)
+    (&old.server.hostname, Sizes::new(old), &old.timeouts) == (&new.server.hostname, Sizes::new(new), &new.timeouts)
 }
 
 /// Waits, but not long, for first health checks.

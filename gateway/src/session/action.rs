@@ -7,7 +7,7 @@ use crate::policy::offences::Offence;
 use crate::smtp::starttls::NothingBuffered;
 
 use super::question::{Question, Ticket};
-use super::report::MessageReport;
+use super::report::{LoginReport, MessageReport};
 
 /// What the driver shall do, in order, after it has written what [`Output`] holds.
 #[derive(Debug)]
@@ -30,6 +30,8 @@ pub enum Action {
     CloseClient,
     /// A message is over, one way or another: for the log and the counters.
     Message(Box<MessageReport>),
+    /// An exchange of AUTH is over: for the log, the counters and the client's reputation.
+    Login(Box<LoginReport>),
     /// The gateway refused a client for this: for the counters and the log.
     Refused(Refused),
     /// A client did something that speaks against it.
@@ -86,6 +88,8 @@ pub struct Output {
     pub to_backend: Vec<u8>,
     /// In order.
     pub actions: Vec<Action>,
+    /// Secrets came in: whoever read them wipes what it read them into, and what was made of them.
+    pub secret: bool,
     /// While somebody follows the client: its command lines, as they came, one behind the other.
     pub heard: Option<Vec<u8>>,
 }

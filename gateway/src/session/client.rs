@@ -8,6 +8,7 @@ use crate::time::Millis;
 
 use super::chunks::ChunkState;
 use super::end::End;
+use super::exchange::Exchange;
 use super::message::DataState;
 use super::question::Ticket;
 use super::words::Words;
@@ -69,6 +70,8 @@ pub(super) enum Client {
     Data(Box<DataState>),
     /// The next bytes are counted octets.
     Chunk(Box<ChunkState>),
+    /// AUTH was sent on, or a response to a challenge; the next bytes are another, once the backend has asked for it.
+    Auth(Box<Exchange>),
     /// TLS is being begun; the next bytes are its own.
     Securing,
     /// Nothing is read before the greeting, which is sent at this time; who talks before it talks too early.

@@ -7,7 +7,8 @@ use crate::config::EarlyTalk;
 use crate::identity::proxy_in::resumes_header;
 use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
-use crate::smtp::command::{Command, CommandError, parse_command};
+use crate::smtp::auth::{AUTH_LINE_MAX, is_auth};
+use crate::smtp::command::{Command, CommandError, Secret, parse_command};
 use crate::smtp::line::{Line, LineFault, skip_line, split_line};
 use crate::smtp::reply::{EnhancedCode, encode_reply};
 use crate::smtp::starttls::begins_handshake;
@@ -29,7 +30,7 @@ const COMMAND_LINE_MAX: usize = 512;
 /// length, RET 9, ENVID 107, NOTIFY 28, ORCPT 500.
 const ENVELOPE_LINE_MAX: usize = 2048;
 /// A line that is longer than this in all is not waited for to end.
-const SKIP_MAX: usize = 256 * 1024;
+pub(super) const SKIP_MAX: usize = 256 * 1024;
 /// Commands held for a backend that is not open yet, in bytes; a client that pipelines more waits.
 const HELD_MAX: usize = 16 * 1024;
 
@@ -55,13 +56,14 @@ impl Session {
             self.refuse_proxy_header(out);
             return input.len();
         }
-        let line = split_line(input, ENVELOPE_LINE_MAX);
+        let line = split_line(input, self.line_max(input));
         if !matches!(line, Line::Complete { .. }) && self.transaction.is_none() && begins_handshake(input) {
             self.refuse_handshake(out);
             return input.len();
         }
         match line {
             Line::Incomplete => {
+                out.secret |= is_auth(input);
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
                     self.client.unended = true;
                     self.client.deadline = self.client.deadline.min(now.after(UNENDED_WAIT));
@@ -80,11 +82,13 @@ impl Session {
                 self.refuse_line(fault, out);
                 used
             }
-            Line::Complete { text, used } if used > COMMAND_LINE_MAX && !is_envelope(text) => {
+            Line::Complete { text, used } if used > COMMAND_LINE_MAX && !is_longer(text) => {
                 self.refuse_line(LineFault::TooLong, out);
                 used
             }
             Line::Complete { text, used } => {
+                let is_auth = is_auth(text);
+                out.secret |= is_auth;
                 let handled = match parse_command(text) {
                     Ok(Command::StartTls) => self.starttls(now, &input[used..], out),
                     Ok(command) => self.command(now, &command, out),
@@ -98,7 +102,7 @@ impl Session {
                     return 0;
                 }
                 if let Some(heard) = &mut out.heard {
-                    heard.extend_from_slice(&input[..used]);
+                    heard.extend_from_slice(if is_auth { b"AUTH (hidden)\r\n" } else { &input[..used] });
                 }
                 if matches!(self.client.state, Client::Commands { .. }) {
                     self.client.deadline = self.command_deadline(now);
@@ -130,8 +134,8 @@ impl Session {
     /// Does what the command asks. False if it must wait for the backend first.
     fn command(&mut self, now: Millis, command: &Command<'_>, out: &mut Output) -> bool {
         match *command {
-            Command::Ehlo(ref name) => return self.take_hello(name, true, out),
-            Command::Helo(ref name) => return self.take_hello(name, false, out),
+            Command::Ehlo(ref name) => return self.take_hello(now, name, true, out),
+            Command::Helo(ref name) => return self.take_hello(now, name, false, out),
             Command::Mail { path, params } => return self.mail(now, &path, params, out),
             Command::Rcpt { path, params } => self.rcpt(&path, params, now, out),
             Command::Data => return self.data(now, out),
@@ -151,7 +155,7 @@ impl Session {
             }
             // What is behind it matters: it was taken before.
             Command::StartTls => {}
-            Command::Auth => self.error(Words(502, EnhancedCode(5, 5, 1), "AUTH is not offered"), out),
+            Command::Auth(Secret(argument)) => return self.auth(now, argument, out),
             Command::IdentityClaim => {
                 self.conduct.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
@@ -161,22 +165,37 @@ impl Session {
         true
     }
 
-    fn take_hello(&mut self, name: &str, esmtp: bool, out: &mut Output) -> bool {
+    fn take_hello(&mut self, now: Millis, name: &str, esmtp: bool, out: &mut Output) -> bool {
         if !self.pipeline.is_empty() {
             return false;
         }
         if !self.spend_idle(out) {
             return true;
         }
-        // A new name is a new session for the backend too: the next MAIL opens it.
-        self.leave_backend(out);
-        self.client.hello = Some(Hello { name: name.into(), esmtp });
-        if esmtp {
+        let known = self.client.hello.as_ref().is_some_and(|hello| hello.esmtp == esmtp && *hello.name == *name);
+        if known && matches!(self.backend.state, Backend::Ready(_)) {
+            // The backend knows it already, and perhaps who has logged in; only the transaction ends.
+            if self.transaction.take().is_some() {
+                self.toward_backend(out).extend_from_slice(b"RSET\r\n");
+                self.expect(Expect::Hello, now);
+                return true;
+            }
+        } else {
+            // A new name is a new session for the backend too: the next MAIL opens it.
+            self.leave_backend(out);
+            self.client.hello = Some(Hello { name: name.into(), esmtp });
+        }
+        self.answer_hello(out);
+        true
+    }
+
+    /// The answer to the hello that the client has said.
+    pub(super) fn answer_hello(&self, out: &mut Output) {
+        if self.client.hello.as_ref().is_some_and(|hello| hello.esmtp) {
             self.answer_ehlo(out);
         } else {
             encode_reply(250, None, &self.settings.hostname, &mut out.to_client);
         }
-        true
     }
 
     /// Ends the backend's session and the transaction, between commands; the next MAIL opens another.
@@ -186,6 +205,7 @@ impl Session {
         }
         self.drop_backend(out);
         self.transaction = Transaction::None;
+        self.login = None;
     }
 
     fn data(&mut self, now: Millis, out: &mut Output) -> bool {
@@ -332,6 +352,11 @@ impl Session {
         self.backend.state.held_mut().unwrap_or(&mut out.to_backend)
     }
 
+    /// The longest line that `input` may begin with.
+    fn line_max(&self, input: &[u8]) -> usize {
+        if self.settings.submission.is_some() && is_auth(input) { AUTH_LINE_MAX } else { ENVELOPE_LINE_MAX }
+    }
+
     /// Queues an expectation; the backend's clock starts with the first.
     pub(super) fn expect(&mut self, expect: Expect, now: Millis) {
         if !self.backend_owes() {
@@ -341,7 +366,8 @@ impl Session {
     }
 }
 
-/// Whether the line is a MAIL or a RCPT, which may be longer.
-fn is_envelope(line: &[u8]) -> bool {
-    line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT"))
+/// Whether the line is a MAIL, a RCPT or an AUTH, which may be longer.
+fn is_longer(line: &[u8]) -> bool {
+    is_auth(line)
+        || line.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case(b"MAIL") || verb.eq_ignore_ascii_case(b"RCPT"))
 }

@@ -13,6 +13,7 @@ use super::report::{MessageOutcome, SessionTotals};
 pub(super) struct Conduct {
     budget: Budget,
     offences: SessionOffences,
+    passwords_refused: u8,
     totals: SessionTotals,
 }
 
@@ -44,6 +45,12 @@ impl Conduct {
         if self.totals.accepted == 0 && (refused == 1 || refused.is_multiple_of(5)) {
             self.offend(Offence::UnknownRecipients, out);
         }
+    }
+
+    /// The backend refused a password; what that says of the client's source depends on the name.
+    pub(super) fn password_refused(&mut self, limits: &Limits) -> Spent {
+        self.passwords_refused = self.passwords_refused.saturating_add(1);
+        if u32::from(self.passwords_refused) < limits.auth_failures { Spent::Within } else { Spent::Exhausted }
     }
 
     /// A command was refused.

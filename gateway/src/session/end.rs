@@ -17,6 +17,8 @@ pub enum End {
     TooManyErrors,
     /// Too many commands without mail, or too many messages.
     TooManyCommands,
+    /// Too many refused passwords.
+    TooManyPasswords,
     /// The client talked before it was asked.
     EarlyTalk,
     /// A PROXY header came where none is taken.
@@ -54,6 +56,7 @@ impl End {
             Self::ClientTooSlow => "client too slow",
             Self::TooManyErrors => "too many errors",
             Self::TooManyCommands => "too many commands",
+            Self::TooManyPasswords => "too many refused passwords",
             Self::EarlyTalk => "early talk",
             Self::ProxyHeader => "PROXY header",
             Self::TlsFailed => "TLS failed",

@@ -21,8 +21,9 @@ impl Session {
         match &self.client.state {
             Client::Closed | Client::Ending(..) => {}
             Client::Securing => self.finish(End::TlsFailed, out),
-            Client::Commands { .. } if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
-            Client::Greeting(_) | Client::Commands { .. } => self.finish(End::ClientClosed, out),
+            Client::Commands { .. } | Client::Auth(_)
+                if self.backend_owes() && (!gone || self.pipeline.owes_message()) => {}
+            Client::Greeting(_) | Client::Commands { .. } | Client::Auth(_) => self.finish(End::ClientClosed, out),
             Client::AwaitGoAhead { .. } | Client::Data(_) | Client::Chunk(_) => {
                 self.abort_message(now, out);
                 // Nor may the backend go on waiting for what follows DATA.
@@ -34,7 +35,8 @@ impl Session {
 
     /// Lets go of clients that nothing is owed to any more: those that are half closed, and all of them when draining.
     pub(super) fn settle_end(&mut self, out: &mut Output) {
-        if !self.pipeline.is_empty() || !matches!(self.client.state, Client::Commands { .. } | Client::Greeting(_)) {
+        let waits = matches!(self.client.state, Client::Commands { .. } | Client::Auth(_) | Client::Greeting(_));
+        if !self.pipeline.is_empty() || !waits {
             return;
         }
         if self.client.half_closed {

@@ -73,6 +73,10 @@ impl Session {
         if let Transaction::Open(_) = self.transaction {
             return Err(NESTED);
         }
+        self.may_submit()?;
+        if self.ends_for_lost_login(out) {
+            return Ok(());
+        }
         if self.client.draining {
             self.settle_end(out);
             return Ok(());
@@ -82,6 +86,7 @@ impl Session {
         {
             return Err(BAD_DOMAIN);
         }
+        self.may_send_as(path)?;
         let needs = self.mail_needs(esmtp, path, params)?;
         let is_routed = self.settings.routes.is_some();
         if !is_routed && !self.may_begin(self.client.hold, out) {
@@ -147,6 +152,8 @@ impl Session {
                     Extensions::DSN,
                     param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
                 ),
+                // What is told of itself by somebody who has not logged in is worth nothing (RFC 4954 section 5).
+                "AUTH" if self.login.is_some() => (Extensions::default(), param.value.is_some_and(is_xtext)),
                 "REQUIRETLS" if !self.client.secured || !self.dialect.offered.contains(Extensions::REQUIRETLS) => {
                     return Err(NO_REQUIRETLS);
                 }
@@ -176,7 +183,9 @@ impl Session {
         };
         // Twenty digits may exceed 64 bits; such a size exceeds every limit too.
         let size = digits.parse().unwrap_or(u64::MAX);
-        if self.dialect.size_max != 0 && size > self.dialect.size_max { Err(TOO_LARGE) } else { Ok(true) }
+        let users = self.settings.submission.is_some();
+        let size_max = if users { self.dialect.users.size_max } else { self.dialect.mx.size_max };
+        if size_max != 0 && size > size_max { Err(TOO_LARGE) } else { Ok(true) }
     }
 
     /// RCPT.
@@ -277,6 +286,8 @@ impl Session {
         };
         match verdict {
             RelayVerdict::Pass => {}
+            // A user is no stranger.
+            RelayVerdict::RelayDenied | RelayVerdict::RoutedLocalPart if self.login.is_some() => {}
             RelayVerdict::BadDomain => return Err(BAD_DOMAIN),
             RelayVerdict::RelayDenied => return Err(RELAY_DENIED),
             RelayVerdict::RoutedLocalPart => return Err(ROUTED),

@@ -182,7 +182,7 @@ impl Session {
         step: impl FnOnce(&mut Opening, &Script<'_>, &mut Vec<u8>) -> Progress,
     ) {
         let target = *self.target();
-        let Self { client, backend, settings, client_addr, .. } = self;
+        let Self { client, backend, settings, client_addr, login, .. } = self;
         let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
             backend
         else {
@@ -200,6 +200,7 @@ impl Session {
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
+                login: login.as_ref().and_then(|user| user.told()).filter(|_| target.xclient_login),
                 address: client_addr.told().map(|address| address.ip()),
             },
         };
@@ -237,6 +238,7 @@ impl Session {
         }
         if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);
+            self.send_held_auth(out);
         }
         self.backend.deadline = now.after(self.settings.timeouts.reply);
     }

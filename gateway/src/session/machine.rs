@@ -17,6 +17,7 @@ use super::backend::{BackendHalf, Name};
 use super::client::{Client, ClientHalf, HURRIED_COMMAND, TlsOffer, Wait};
 use super::conduct::Conduct;
 use super::end::End;
+use super::exchange::User;
 use super::pipeline::Pipeline;
 use super::question::{Answer, Ticket, Tickets};
 use super::report::SessionTotals;
@@ -53,6 +54,8 @@ pub struct Session {
     pub(super) transaction: Transaction,
     pub(super) conduct: Conduct,
     pub(super) tickets: Tickets,
+    /// Who has logged in; as long as the backend's session that let it.
+    pub(super) login: Option<Box<User>>,
     pub(super) end: Option<End>,
 }
 
@@ -70,6 +73,7 @@ impl Session {
             transaction: Transaction::None,
             conduct: Conduct::default(),
             tickets: Tickets::default(),
+            login: None,
             end: None,
         }
     }
@@ -139,6 +143,13 @@ impl Session {
                         continue;
                     }
                 },
+                Client::Auth(_) => match self.take_response(now, &input[used..], out) {
+                    0 => break,
+                    taken => {
+                        used += taken;
+                        continue;
+                    }
+                },
                 Client::AwaitGoAhead { early } => {
                     if *early || !self.early_body(out) {
                         break;
@@ -198,6 +209,7 @@ impl Session {
         match &self.client.state {
             Client::Commands { .. } => !self.client.half_closed && self.client.wait.is_nothing(),
             Client::AwaitGoAhead { early } => !early,
+            Client::Auth(_) => !self.client.half_closed && self.pipeline.is_empty(),
             Client::Greeting(_) | Client::Data(_) | Client::Chunk(_) | Client::Securing => true,
             Client::Ending(..) | Client::Closed => false,
         }
@@ -260,6 +272,7 @@ impl Session {
             Client::Closed => "ending",
             Client::Data(_) | Client::Chunk(_) => "message",
             Client::AwaitGoAhead { .. } => "data",
+            Client::Auth(_) => "login",
             Client::Commands { .. } if self.pipeline.owes_message() => "verdict",
             Client::Commands { .. } if self.backend.state.is_opening() => "opening",
             Client::Commands { .. } if !self.transaction.is_none() => "envelope",

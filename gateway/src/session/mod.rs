@@ -4,7 +4,7 @@
 //! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
 //! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
 //!
-//! - the **client half** (`client`; `commands`, `envelope`, `routed`, `body`, `chunk`, `starttls`) reads commands and bodies, answers what is
+//! - the **client half** (`client`; `commands`, `envelope`, `routed`, `body`, `chunk`, `starttls`, `auth`) reads commands and bodies, answers what is
 //!   the gateway's to answer, and sends on what is the backend's;
 //! - the **backend half** (`backend`; `handshake`, `replies`) opens the backend's session with the client's identity and
 //!   reads its replies;
@@ -18,6 +18,7 @@
 //! Invariant: nothing of the client's reaches the backend before the identity was delivered and accepted.
 
 mod action;
+mod auth;
 mod backend;
 mod body;
 mod chunk;
@@ -28,6 +29,7 @@ mod conduct;
 mod end;
 mod ending;
 mod envelope;
+mod exchange;
 mod handshake;
 mod machine;
 mod message;
@@ -47,5 +49,5 @@ pub use client::TlsOffer;
 pub use end::End;
 pub use machine::{Session, Start};
 pub use question::{Answer, Question, RecipientVerdict, Ticket};
-pub use report::{MessageOutcome, MessageReport, SessionTotals};
-pub use settings::{Dialect, Settings};
+pub use report::{LoginOutcome, LoginReport, MessageOutcome, MessageReport, SessionTotals};
+pub use settings::{Dialect, Settings, Sizes};

@@ -26,6 +26,10 @@ pub(super) enum Expect {
     /// The end of data, or BDAT LAST: the one reply that says whether there is mail.
     Message(Box<MessageReport>),
     Rset,
+    /// RSET, said for a client that says hello once more.
+    Hello,
+    /// AUTH, or a response in its exchange.
+    Auth,
 }
 
 #[derive(Debug)]

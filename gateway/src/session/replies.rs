@@ -104,6 +104,9 @@ impl Session {
         let Some(expect) = self.pipeline.settle() else {
             return self.unasked_reply(now, reply, out);
         };
+        if let Expect::Auth = expect {
+            return self.auth_answered(now, reply, too_soon, out);
+        }
         let class = reply.class();
         let understood = match expect {
             // A go-ahead without a transaction would make content of what are commands to the gateway, or the reverse.
@@ -119,6 +122,11 @@ impl Session {
             Expect::RoutedMail(rcpt) => return self.routed_mail_answered(now, reply, &rcpt, out),
             expect => expect,
         };
+        if matches!(expect, Expect::Hello) && class == 2 {
+            self.answer_hello(out);
+            self.pipeline.release(&mut out.to_client);
+            return self.await_next(now);
+        }
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code != 421 {
             // At once, for the next reply may be in the same packet.
@@ -142,7 +150,14 @@ impl Session {
                 }
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
-            Expect::Mail | Expect::RoutedMail(_) | Expect::Rcpt | Expect::Chunk | Expect::Part | Expect::Rset => {}
+            Expect::Mail
+            | Expect::RoutedMail(_)
+            | Expect::Rcpt
+            | Expect::Chunk
+            | Expect::Part
+            | Expect::Rset
+            | Expect::Hello
+            | Expect::Auth => {}
         }
         if too_soon {
             // What is still to leave would be read as something else.
@@ -240,7 +255,9 @@ impl Session {
                 let Words(_, enhanced, text) = words;
                 self.finish_with(End::BackendLost, Words(421, enhanced, text), out);
             }
+            Client::Auth(_) if idle => self.backend_lost_in_auth(),
             Client::Greeting(_)
+            | Client::Auth(_)
             | Client::Commands { .. }
             | Client::AwaitGoAhead { .. }
             | Client::Ending(..)
@@ -269,6 +286,8 @@ impl Session {
                 Owed::Gateway(reply) => out.to_client.extend_from_slice(&reply),
                 // With the backend's session, its transaction is gone: that is all RSET asks for.
                 Owed::Backend(Expect::Rset) => OK.encode(&mut out.to_client),
+                Owed::Backend(Expect::Hello) => self.answer_hello(out),
+                Owed::Backend(Expect::Auth) => self.auth_failed(now, refusal, out),
                 Owed::Backend(Expect::Part) => {}
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);

@@ -1,5 +1,6 @@
 //! What the log is told of a message and of a session.
 
+use crate::smtp::auth::Login;
 use crate::time::Millis;
 
 /// How a message ended.
@@ -73,6 +74,30 @@ impl MessageReport {
             _ => MessageOutcome::Deferred,
         };
     }
+}
+
+/// How an exchange of AUTH ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginOutcome {
+    /// 235: the backend knows the client.
+    LoggedIn,
+    /// 535: it does not.
+    WrongPassword,
+    /// Another 5xx of the backend's, which says nothing about the password.
+    Refused,
+    /// 4xx, or no answer that can be used.
+    Unavailable,
+    /// The client broke it off, or could not be understood.
+    Cancelled,
+}
+
+/// One exchange of AUTH.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LoginReport {
+    /// How it ended.
+    pub outcome: LoginOutcome,
+    /// Who the client said that it is.
+    pub login: Option<Login>,
 }
 
 /// Numbers of one session.

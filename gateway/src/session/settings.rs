@@ -3,11 +3,17 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::config::{Backend, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Timeouts};
+use ipnet::IpNet;
+
+use crate::config::{
+    self, Backend, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Service, Timeouts,
+};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
 use crate::route::Routes;
+use crate::smtp::auth::Mechanisms;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
+use crate::smtp::domains::DomainSet;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 use crate::smtp::reply::encode_reply;
 
@@ -16,6 +22,8 @@ use crate::smtp::reply::encode_reply;
 pub(super) struct Target {
     /// How it is told who the client is.
     pub(super) identity: IdentityMode,
+    /// Whether XCLIENT says who has logged in.
+    pub(super) xclient_login: bool,
     /// Whether the connection to it is encrypted.
     pub(super) tls: BackendTls,
     /// Whether it has several servers, of which another may do what one does not.
@@ -26,8 +34,8 @@ impl Target {
     fn new(config: &Config, pool: usize) -> Self {
         let servers = &config.backends[config.pools[pool].servers.clone()];
         // What is read of it here, all servers of a pool have in common.
-        let Backend { identity, tls, .. } = servers[0];
-        Self { identity, tls, has_several: servers.len() > 1 }
+        let Backend { identity, xclient_login, tls, .. } = servers[0];
+        Self { identity, xclient_login: xclient_login && identity.is_xclient(), tls, has_several: servers.len() > 1 }
     }
 }
 
@@ -56,6 +64,43 @@ pub struct Settings {
     pub asks_recipients: bool,
     /// Whether envelopes are kept for the log.
     pub record_messages: bool,
+    /// What holds where users send; `None` where other mail servers do.
+    pub(super) submission: Option<Submission>,
+}
+
+/// What holds at a submission listener.
+#[derive(Debug)]
+pub(super) struct Submission {
+    /// Whether clients of `relay.allowed_networks` may send without AUTH.
+    pub(super) relay_without_auth: bool,
+    /// Domains that may stand in MAIL FROM; `None` for all.
+    pub(super) senders: Option<DomainSet>,
+    /// Clients that may log in without TLS.
+    pub(super) clear_text_networks: Box<[IpNet]>,
+}
+
+impl Submission {
+    fn new(submission: &config::Submission, relay_without_auth: bool) -> Self {
+        let mut senders = DomainSet::new();
+        for domain in &submission.senders {
+            // The configuration was checked.
+            let _ = senders.insert(domain);
+        }
+        Self {
+            relay_without_auth,
+            senders: (!submission.senders.is_empty()).then_some(senders),
+            clear_text_networks: submission.clear_text_networks.as_slice().into(),
+        }
+    }
+}
+
+/// The limits where users send.
+fn submission_limits(limits: &Limits, submission: &config::Submission) -> Limits {
+    Limits {
+        message_size: submission.message_size.unwrap_or(limits.message_size),
+        recipients: submission.recipients.unwrap_or(limits.recipients),
+        ..limits.clone()
+    }
 }
 
 impl Settings {
@@ -64,34 +109,49 @@ impl Settings {
         let routes = Routes::new(config, listener);
         let targets = routes.pools().iter().map(|pool| Target::new(config, *pool)).collect();
         let routes = Some(routes).filter(|routes| routes.pools().len() > 1);
-        Self::of(config, targets, routes, record_messages)
+        Self::of(config, listener, targets, routes, record_messages)
     }
 
-    /// For sessions that lead to this one server, whatever routes there are: those of the relay proof.
-    pub fn toward(config: &Config, server: usize) -> Self {
+    /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
+    pub fn toward(config: &Config, listener: usize, server: usize) -> Self {
         let target = Target { has_several: false, ..Target::new(config, config.backends[server].pool) };
-        Self::of(config, [target].into(), None, false)
+        Self::of(config, listener, [target].into(), None, false)
     }
 
-    fn of(config: &Config, targets: Box<[Target]>, routes: Option<Routes>, record_messages: bool) -> Self {
+    fn of(
+        config: &Config,
+        listener: usize,
+        targets: Box<[Target]>,
+        routes: Option<Routes>,
+        record_messages: bool,
+    ) -> Self {
+        let listener = &config.listeners[listener];
+        let (limits, submission) = match listener.service {
+            Service::Mx => (config.limits.clone(), None),
+            Service::Submission => (
+                submission_limits(&config.limits, &config.submission),
+                Some(Submission::new(&config.submission, listener.relay_without_auth)),
+            ),
+        };
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             targets,
             routes,
-            limits: config.limits.clone(),
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
             body_rules: BodyRules {
-                line_max: config.limits.text_line,
+                line_max: limits.text_line,
                 bare_newline: match config.server.bare_newline {
                     BareNewline::Reject => BareNewlineRule::Reject,
                     BareNewline::Normalize => BareNewlineRule::Normalize,
                 },
             },
+            limits,
             asks_recipients: false,
             record_messages,
+            submission,
         }
     }
 }
@@ -100,7 +160,8 @@ impl Settings {
     /// What is offered beside what the backends offer (RFC 9422): recipients in several domains may part.
     pub fn dialect(&self, common: Arc<Dialect>) -> Arc<Dialect> {
         if self.routes.as_ref().is_some_and(Routes::are_by_domain) {
-            return Arc::new(common.saying("LIMITS RCPTDOMAINMAX=1"));
+            let mx = common.mx.saying("LIMITS RCPTDOMAINMAX=1");
+            return Arc::new(Dialect { mx, ..(*common).clone() });
         }
         common
     }
@@ -121,6 +182,21 @@ const ALLOWED: Extensions = Extensions::PIPELINING
     .union(Extensions::CHUNKING)
     .union(Extensions::BINARYMIME);
 
+/// The largest message, in bytes, where other servers and where users send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    mx: u64,
+    submission: u64,
+}
+
+impl Sizes {
+    /// As configured.
+    pub fn new(config: &Config) -> Self {
+        let mx = config.limits.message_size;
+        Self { mx, submission: config.submission.message_size.unwrap_or(mx) }
+    }
+}
+
 /// What was learned of a backend, and what clients are therefore told.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Dialect {
@@ -128,9 +204,20 @@ pub struct Dialect {
     pub(super) offered: Extensions,
     /// Extensions the backend was seen to offer; `None` while nothing was learned.
     pub(super) learned: Option<Extensions>,
+    /// What other mail servers are told.
+    pub(super) mx: Told,
+    /// What users are told.
+    pub(super) users: Told,
+    /// What a user may log in by.
+    pub(super) mechanisms: Mechanisms,
+}
+
+/// What the clients of one service are told.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Told {
     /// Largest message a client may announce, in bytes; 0 for no limit.
     pub(super) size_max: u64,
-    /// The reply to a client's EHLO, encoded.
+    /// The reply to a client's EHLO, encoded; STARTTLS and AUTH are each client's own.
     pub(super) ehlo_reply: Box<[u8]>,
 }
 
@@ -139,21 +226,27 @@ impl Dialect {
     pub fn unknown(hostname: &str) -> Self {
         let mut ehlo_reply = Vec::new();
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
-        Self { offered: Extensions::PIPELINING, learned: None, size_max: 0, ehlo_reply: ehlo_reply.into() }
+        let mx = Told { size_max: 0, ehlo_reply: ehlo_reply.into() };
+        let users = mx.clone();
+        Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
-    pub fn new(hostname: &str, limits: &Limits, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
-        let size_max = match offer.size_max {
-            Some(0) | None => limits.message_size,
-            Some(size) => size.min(limits.message_size),
+    pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
+        let told = |limit| {
+            let size_max = match offer.size_max {
+                Some(0) | None => limit,
+                Some(size) => size.min(limit),
+            };
+            let mut ehlo_reply = Vec::new();
+            keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
+            Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
-        let mut ehlo_reply = Vec::new();
-        keywords.encode_for_client(hostname, ALLOWED, limits.message_size, &mut ehlo_reply);
+        let (mx, users) = (told(sizes.mx), told(sizes.submission));
         let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), size_max, ehlo_reply: ehlo_reply.into() }
+        Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
     }
 }
 
@@ -166,6 +259,29 @@ impl Dialect {
     }
 
     /// What both offer, in this one's order.
+    fn with(&self, other: &Self) -> Self {
+        Self {
+            offered: self.offered.intersection(other.offered),
+            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            mx: self.mx.with(&other.mx),
+            users: self.users.with(&other.users),
+            mechanisms: self.mechanisms.intersection(other.mechanisms),
+        }
+    }
+
+    /// Whether it is known what the backend offers.
+    pub fn is_learned(&self) -> bool {
+        self.learned.is_some()
+    }
+
+    /// Whether commands may be sent to the backend before it has answered the last.
+    pub(super) fn pipelines(&self) -> bool {
+        self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
+    }
+}
+
+impl Told {
+    /// What both are told, in this one's order.
     fn with(&self, other: &Self) -> Self {
         let size_max = match (self.size_max, other.size_max) {
             (0, size) | (size, 0) => size,
@@ -181,12 +297,7 @@ impl Dialect {
         }));
         let mut ehlo_reply = Vec::new();
         encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
-        Self {
-            offered: self.offered.intersection(other.offered),
-            learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
-            size_max,
-            ehlo_reply: ehlo_reply.into(),
-        }
+        Self { size_max, ehlo_reply: ehlo_reply.into() }
     }
 
     /// The same with one keyword more.
@@ -202,16 +313,6 @@ impl Dialect {
         let text = std::str::from_utf8(&self.ehlo_reply).unwrap_or_default();
         text.lines().filter_map(|line| line.get(4..))
     }
-
-    /// Whether it is known what the backend offers.
-    pub fn is_learned(&self) -> bool {
-        self.learned.is_some()
-    }
-
-    /// Whether commands may be sent to the backend before it has answered the last.
-    pub(super) fn pipelines(&self) -> bool {
-        self.learned.is_some_and(|learned| learned.contains(Extensions::PIPELINING))
-    }
 }
 
 fn keyword(line: &str) -> &str {
@@ -220,6 +321,6 @@ fn keyword(line: &str) -> &str {
 
 impl fmt::Debug for Dialect {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.ehlo_reply)).finish()
+        f.debug_struct("Dialect").field("ehlo_reply", &String::from_utf8_lossy(&self.mx.ehlo_reply)).finish()
     }
 }

@@ -14,11 +14,6 @@ use super::end::End;
 use super::machine::Session;
 use super::words::Words;
 
-/// In clear text.
-const STARTTLS: &[u8] = b"250 STARTTLS\r\n";
-/// Over TLS (RFC 8689 section 3).
-const REQUIRETLS: &[u8] = b"250 REQUIRETLS\r\n";
-
 impl Session {
     /// TLS stands.
     pub fn client_secured(&mut self, now: Millis, out: &mut Output) {
@@ -66,6 +61,10 @@ impl Session {
             self.error(words, out);
             return true;
         }
+        if self.login.is_some() {
+            self.error(Words(503, EnhancedCode(5, 5, 1), "STARTTLS comes before AUTH"), out);
+            return true;
+        }
         if !self.pipeline.is_empty() {
             return false;
         }
@@ -96,24 +95,35 @@ impl Session {
         matches!(self.client.tls, TlsOffer::StartTls | TlsOffer::StartTlsLater) && !self.client.secured
     }
 
-    /// The answer to EHLO, with what only this client is offered, or only now: STARTTLS in clear text, REQUIRETLS over TLS.
+    /// The answer to EHLO, with what only this client is offered, or only now: AUTH, STARTTLS in clear text, REQUIRETLS over
+    /// TLS (RFC 8689 section 3).
     pub(super) fn answer_ehlo(&self, out: &mut Output) {
-        let reply = &self.dialect.ehlo_reply;
-        let start = out.to_client.len();
-        out.to_client.extend_from_slice(reply);
-        let last_line = if self.offers_starttls() {
-            STARTTLS
-        } else if self.client.secured && self.dialect.offered.contains(Extensions::REQUIRETLS) {
-            REQUIRETLS
+        if self.settings.submission.is_none() {
+            out.to_client.extend_from_slice(&self.dialect.mx.ehlo_reply);
         } else {
-            return;
-        };
-        let lines = reply.strip_suffix(b"\r\n").unwrap_or(reply);
-        let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        // Its last line is no longer the last.
-        if let Some(separator) = out.to_client.get_mut(start + last + 3) {
-            *separator = b'-';
+            out.to_client.extend_from_slice(&self.dialect.users.ehlo_reply);
+            add_line(&self.auth_line(), &mut out.to_client);
         }
-        out.to_client.extend_from_slice(last_line);
+        if self.offers_starttls() {
+            add_line("STARTTLS", &mut out.to_client);
+        } else if self.client.secured && self.dialect.offered.contains(Extensions::REQUIRETLS) {
+            add_line("REQUIRETLS", &mut out.to_client);
+        }
     }
+}
+
+/// Adds a line to the 250 at the end of `out`, unless it is empty.
+fn add_line(line: &str, out: &mut Vec<u8>) {
+    if line.is_empty() {
+        return;
+    }
+    let lines = out.strip_suffix(b"\r\n").unwrap_or(out);
+    let last = lines.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    // What was the last line is so no longer.
+    if let Some(separator) = out.get_mut(last + 3) {
+        *separator = b'-';
+    }
+    out.extend_from_slice(b"250 ");
+    out.extend_from_slice(line.as_bytes());
+    out.extend_from_slice(b"\r\n");
 }

@@ -4,6 +4,7 @@
 //! line or begins another command, so what the encoders write is one command whatever the client sent.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::address::{ForwardPath, ReversePath};
 use super::reply::EnhancedCode;
@@ -36,6 +37,16 @@ impl<'a> Params<'a> {
             Some((keyword, value)) => Param { keyword, value: Some(value) },
             None => Param { keyword: word, value: None },
         })
+    }
+}
+
+/// What may be a secret: it is never shown.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret<'a>(pub &'a str);
+
+impl fmt::Debug for Secret<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
     }
 }
 
@@ -84,8 +95,8 @@ pub enum Command<'a> {
     Help,
     /// STARTTLS.
     StartTls,
-    /// AUTH, unparsed: it is refused in this version.
-    Auth,
+    /// AUTH with what stands behind it, for [`Auth::parse`](super::auth::Auth::parse).
+    Auth(Secret<'a>),
     /// XCLIENT, XFORWARD, PROXY: a client that claims to be somebody else.
     IdentityClaim,
     /// A verb that is none of these.
@@ -108,7 +119,7 @@ pub struct CommandError {
 /// Longest EHLO or HELO argument in bytes.
 const HELLO_MAX: usize = 255;
 
-const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
+pub(super) const fn fault(code: u16, enhanced: EnhancedCode, text: &'static str) -> CommandError {
     CommandError { code, enhanced, text, is_bdat: false }
 }
 
@@ -156,7 +167,7 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
         "HELP" => Ok(Command::Help),
         "VRFY" => parse_lookup(argument, Command::Vrfy),
         "EXPN" => parse_lookup(argument, Command::Expn),
-        "AUTH" => Ok(Command::Auth),
+        "AUTH" => Ok(Command::Auth(Secret(argument))),
         _ => Ok(Command::IdentityClaim),
     }
 }

@@ -6,6 +6,7 @@
 
 use bitflags::bitflags;
 
+use super::auth::Mechanisms;
 use super::reply::{Reply, encode_reply};
 
 bitflags! {
@@ -32,6 +33,8 @@ bitflags! {
         const XCLIENT = 1 << 8;
         /// RFC 3207, the backend's; never passed on.
         const STARTTLS = 1 << 9;
+        /// RFC 4954; told with [`Mechanisms`] of its own.
+        const AUTH = 1 << 11;
         /// RFC 8689; offered to a client only over TLS, and while the way to the backend is verified.
         const REQUIRETLS = 1 << 10;
     }
@@ -71,6 +74,8 @@ pub struct Offer {
     pub size_max: Option<u64>,
     /// Attributes behind XCLIENT.
     pub xclient: XclientAttributes,
+    /// Mechanisms behind AUTH that the gateway knows.
+    pub mechanisms: Mechanisms,
 }
 
 impl Offer {
@@ -86,6 +91,8 @@ impl Offer {
                 offer.size_max = words.next().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
             } else if extension == Extensions::XCLIENT {
                 offer.xclient = words.filter_map(attribute_of).collect();
+            } else if extension == Extensions::AUTH {
+                offer.mechanisms |= mechanisms(line);
             }
         }
         offer
@@ -96,8 +103,18 @@ fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
 }
 
+/// Those of a line `AUTH PLAIN LOGIN` or `AUTH=PLAIN LOGIN`.
+fn mechanisms(line: &[u8]) -> Mechanisms {
+    let names = line.split(|byte| matches!(byte, b' ' | b'\t' | b'='));
+    names.map(Mechanisms::named).collect()
+}
+
 fn extension_of(keyword: &[u8]) -> Option<Extensions> {
-    const NAMES: [(&str, Extensions); 11] = [
+    // As it was written before there was a standard.
+    if keyword.get(..5).is_some_and(|head| head.eq_ignore_ascii_case(b"AUTH=")) {
+        return Some(Extensions::AUTH);
+    }
+    const NAMES: [(&str, Extensions); 12] = [
         ("PIPELINING", Extensions::PIPELINING),
         ("SIZE", Extensions::SIZE),
         ("8BITMIME", Extensions::EIGHT_BIT_MIME),
@@ -108,6 +125,7 @@ fn extension_of(keyword: &[u8]) -> Option<Extensions> {
         ("BINARYMIME", Extensions::BINARYMIME),
         ("XCLIENT", Extensions::XCLIENT),
         ("STARTTLS", Extensions::STARTTLS),
+        ("AUTH", Extensions::AUTH),
         ("REQUIRETLS", Extensions::REQUIRETLS),
     ];
     NAMES.iter().find(|(name, _)| keyword.eq_ignore_ascii_case(name.as_bytes())).map(|(_, extension)| *extension)
@@ -204,6 +222,8 @@ mod tests {
         assert!(!offer.extensions.contains(Extensions::DSN));
         assert!(offer.xclient.contains(XclientAttributes::ADDR) && offer.xclient.contains(XclientAttributes::DESTPORT));
         assert_eq!(Offer::from_reply(&reply(b"250 plain\r\n")), Offer::default());
+        let auth = b"250-x\r\n250-AUTH PLAIN NTLM\r\n250 auth=LOGIN PLAIN\r\n";
+        assert_eq!(Offer::from_reply(&reply(auth)).mechanisms, Mechanisms::PLAIN | Mechanisms::LOGIN);
         assert_eq!(Offer::from_reply(&reply(b"250-x\r\n250 SIZE 99999999999999999999999\r\n")).size_max, None);
     }
 
@@ -211,7 +231,7 @@ mod tests {
     fn clients_are_told_the_allow_list_only() {
         let check = |backend: &[u8], size_max, expected: &str| {
             let mut out = Vec::new();
-            let allowed = Extensions::all() - Extensions::XCLIENT - Extensions::STARTTLS;
+            let allowed = Extensions::all() - Extensions::XCLIENT - Extensions::STARTTLS - Extensions::AUTH;
             Keywords::from_reply(&reply(backend)).encode_for_client("mx.example.com", allowed, size_max, &mut out);
             assert_eq!(String::from_utf8(out).unwrap(), expected);
         };

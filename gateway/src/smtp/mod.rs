@@ -5,6 +5,7 @@
 //! that names the fault, because two servers that repair differently are how mail is smuggled.
 
 pub mod address;
+pub mod auth;
 pub mod body;
 pub mod command;
 pub mod domains;

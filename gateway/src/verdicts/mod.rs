@@ -14,6 +14,7 @@ mod ban_view;
 mod follow;
 mod protected;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -52,6 +53,8 @@ pub struct Verdicts {
     /// Addresses of this host and its routers, behind which a forwarder may hide everybody: told of, and banned by hand only.
     forwarders: Box<[(IpAddr, Forwarder)]>,
     reputation: Mutex<Reputation>,
+    /// Hashes login names.
+    names: RandomState,
     refused_domains: Mutex<RefusedDomains>,
     book: RwLock<BanBook>,
     /// Bans in the book.
@@ -77,6 +80,7 @@ impl Verdicts {
             protected: Protected::new(config),
             forwarders: networks.forwarders_in(&[IpNet::from(Ipv4Net::default()), Ipv6Net::default().into()]).into(),
             reputation: Mutex::new(Reputation::new(&config.bans)),
+            names: RandomState::new(),
             refused_domains: Mutex::default(),
             book: RwLock::default(),
             entries: AtomicUsize::new(0),
@@ -117,8 +121,12 @@ impl Verdicts {
         self.charge_by(client, peer, now, |reputation, source| reputation.charge(source, offence, now));
     }
 
-    /// A session's password was refused. `name` is a hash of the login name.
-    pub fn charge_password(&self, client: ClientAddr, peer: PeerAddr, name: u32, now: Millis) {
+    /// A session's password was refused, for this name if it had one. The hash has a key of its own, so that nobody can find
+    /// names that look like one.
+    pub fn charge_password(&self, client: ClientAddr, peer: PeerAddr, name: Option<&str>, now: Millis) {
+        let Some(name) = name else { return self.charge(client, peer, Offence::AuthFailure, now) };
+        let [hash @ .., _, _, _, _] = self.names.hash_one(name.to_ascii_lowercase()).to_le_bytes();
+        let name = u32::from_le_bytes(hash);
         self.charge_by(client, peer, now, |reputation, source| reputation.charge_password(source, name, now));
     }
 

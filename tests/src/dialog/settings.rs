@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
-use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode};
+use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Service};
 use smtp_gateway::identity::xclient::Ipv6Form;
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
-use smtp_gateway::session::{Dialect, Session, Settings, Start, TlsOffer};
+use smtp_gateway::session::{Dialect, Session, Settings, Sizes, Start, TlsOffer};
 use smtp_gateway::smtp::domains::DomainSet;
 use smtp_gateway::smtp::ehlo::{Keywords, Offer};
 use smtp_gateway::smtp::reply::{ReplyParse, parse_reply};
@@ -70,7 +71,7 @@ fn dialect(offers: &str, config: &Config, verified: bool) -> Result<Dialect, Str
         return Err(format!("`{offers}` is no EHLO reply"));
     };
     let (offer, keywords) = (Offer::from_reply(&reply), Keywords::from_reply(&reply));
-    Ok(Dialect::new(&config.server.hostname, &config.limits, &offer, &keywords, verified))
+    Ok(Dialect::new(&config.server.hostname, Sizes::new(config), &offer, &keywords, verified))
 }
 
 const CONFIG: &str = r#"
@@ -133,9 +134,19 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         }
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {
-            let networks = value.split_whitespace().map(str::parse).collect::<Result<_, _>>();
-            config.relay.allowed_networks = networks.map_err(|_| "bad network")?;
+            config.relay.allowed_networks = networks(value)?;
         }
+        "service" => {
+            let named = Service::ALL.into_iter().find(|service| service.as_str() == value);
+            config.listeners[0].service = named.ok_or_else(|| format!("no service {value}"))?;
+        }
+        "xclient_login" => config.backends[0].xclient_login = value == "true",
+        "relay_without_auth" => config.listeners[0].relay_without_auth = value == "true",
+        "clear_text_networks" => config.submission.clear_text_networks = networks(value)?,
+        "senders" => config.submission.senders = value.split_whitespace().map(str::to_owned).collect(),
+        "submission_size" => config.submission.message_size = Some(number()?.into()),
+        "submission_recipients" => config.submission.recipients = Some(number()?),
+        "auth_failures" => config.limits.auth_failures = number()?,
         "early_talk" => {
             config.server.early_talk = match value {
                 "log" => EarlyTalk::Log,
@@ -168,6 +179,10 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
 
 fn size(number: u32) -> Result<usize, String> {
     usize::try_from(number).map_err(|error| error.to_string())
+}
+
+fn networks<N: FromStr>(list: &str) -> Result<Vec<N>, String> {
+    list.split_whitespace().map(str::parse).collect::<Result<_, _>>().map_err(|_| "bad network".to_owned())
 }
 
 fn domains(list: &str) -> Result<DomainSet, String> {

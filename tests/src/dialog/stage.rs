@@ -381,6 +381,10 @@ impl Stage {
                 Action::Refused(Refused::TlsUnasked) => self.events.push_back("TLS in clear text".to_owned()),
                 Action::Refused(Refused::TooManyHandshakes) => self.events.push_back("too many handshakes".to_owned()),
                 Action::Refused(Refused::ProxyHeader) => self.events.push_back("PROXY header".to_owned()),
+                Action::Login(report) => {
+                    let name = report.login.as_ref().map_or("", |login| login.name());
+                    self.events.push_back(format!("login {:?} {name}", report.outcome).trim_end().to_owned());
+                }
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

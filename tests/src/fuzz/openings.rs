@@ -93,6 +93,7 @@ pub(super) fn xclient(data: &[u8]) {
         name: &name,
         helo: &helo,
         esmtp: bytes.coin(),
+        login: None,
         destination: SocketAddr::from(([192, 0, 2, 1], 25)),
         ipv6_form: bytes.pick(&[Ipv6Form::Prefixed, Ipv6Form::Bare]),
     };
@@ -132,7 +133,7 @@ pub(super) fn opening(data: &[u8]) {
         hostname: "mx.example.com",
         tls,
         identity: Identity::by(mode, client, destination, None, Ipv6Form::Prefixed),
-        hello: Hello { name: &hello_name, esmtp, address: client.told().map(|address| address.ip()) },
+        hello: Hello { name: &hello_name, esmtp, login: None, address: client.told().map(|address| address.ip()) },
     };
     let (mut opening, mut sent) = (Opening::new(), Vec::new());
     let mut progress = opening.connected(&script, &mut sent);

@@ -14,6 +14,7 @@ pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
 pub mod dns;
+pub mod dovecot;
 pub mod exim;
 pub mod forwarder;
 pub mod gateway;

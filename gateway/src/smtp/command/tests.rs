@@ -80,7 +80,7 @@ fn commands() {
         ("VRFY üser", "553 5.6.7"),
         ("HELP", "Help"),
         ("STARTTLS", "StartTls"),
-        ("AUTH PLAIN AGEAYg==", "Auth"),
+        ("AUTH PLAIN AGEAYg==", "Auth(…)"),
         ("xclient ADDR=127.0.0.1", "IdentityClaim"),
         ("XFORWARD NAME=x", "IdentityClaim"),
         ("PROXY TCP4 127.0.0.1 127.0.0.1 1 25", "IdentityClaim"),
