@@ -98,3 +98,26 @@ fn swaks_logs_in_by_every_mechanism_it_has() {
     assert!(!clear.status.success(), "{}", said(&clear));
     assert!(!setting.gateway.log().text().contains(PASSWORD), "a password in the log");
 }
+
+#[test]
+fn smtplib_and_curl_log_in() {
+    let Some(setting) = Submission::new("submission by smtplib and curl", "plain login scram-sha-256", &[]) else {
+        return;
+    };
+    let stage = Stage::plain();
+    let script = "import smtplib, ssl, sys\n\
+                  server = smtplib.SMTP(sys.argv[1], 587, 'client.test')\n\
+                  server.starttls(context=ssl._create_unverified_context())\n\
+                  server.login(sys.argv[2], sys.argv[3])\n\
+                  server.sendmail(sys.argv[2], ['box@local.test'], 'Subject: smtplib\\r\\n\\r\\nText.\\r\\n')\n\
+                  server.quit()\n";
+    succeeded(&stage.run(&setting.trio.client, &["python3", "-c", script, FRONT[0], USER, PASSWORD]));
+    setting.sent("PLAIN", 1);
+    stage.etc("message", "Subject: curl\r\n\r\nText.\r\n");
+    let server = format!("smtps://{}/client.test", FRONT[0]);
+    let (user, login) = (format!("{USER}:{PASSWORD}"), "AUTH=LOGIN");
+    let program = ["curl", "--silent", "--show-error", "--insecure", "--url", &server, "--user", &user];
+    let mail = ["--login-options", login, "--mail-from", USER, "--mail-rcpt", "box@local.test", "--upload-file"];
+    succeeded(&stage.run(&setting.trio.client, &[&program[..], &mail[..], &["/etc/message"]].concat()));
+    setting.sent("LOGIN", 2);
+}

@@ -146,12 +146,12 @@ fn ban_length(seconds: u64) -> Result<u64, RequestFault> {
     }
 }
 
-/// The reason as it may be shown.
+/// The reason as it may be shown, which is longer where signs are escaped.
 fn ban_reason(reason: &str) -> Result<String, RequestFault> {
-    match reason.trim() {
-        "" => Err(RequestFault::NoReason),
+    match printable(reason.trim()) {
+        reason if reason.is_empty() => Err(RequestFault::NoReason),
         reason if reason.len() > REASON_MAX => Err(RequestFault::LongReason),
-        reason => Ok(printable(reason).into_owned()),
+        reason => Ok(reason.into_owned()),
     }
 }
 
@@ -182,6 +182,7 @@ mod tests {
             assert_eq!(ban_length(seconds).is_ok(), good, "{seconds}");
         }
         assert!(ban_reason(" ").is_err() && ban_reason(&"x".repeat(REASON_MAX + 1)).is_err());
+        assert!(ban_reason(&"\u{7f}".repeat(REASON_MAX / 2)).is_err(), "as it is shown");
         assert!(!ban_reason(" a\u{1b}b ").unwrap().contains(char::is_control));
     }
 }

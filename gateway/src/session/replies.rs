@@ -358,7 +358,6 @@ impl Session {
             if now >= self.backend.deadline && !self.give_up_name(now, out) && !self.give_up_tls(now, out) {
                 self.backend_failed(now, SILENT, out);
                 self.after_backend(now, out);
-                return;
             }
         } else if now >= self.client.deadline && self.is_securing() {
             return self.client_not_secured_in_time(out);

@@ -153,7 +153,13 @@ pub struct Keywords(Vec<String>);
 impl Keywords {
     /// From an EHLO reply; the first line (the server's name) is left out.
     pub fn from_reply(reply: &Reply<'_>) -> Self {
-        Self(reply.lines().skip(1).map(|line| String::from_utf8_lossy(line).trim().to_owned()).collect())
+        Self(
+            reply
+                .lines()
+                .skip(1)
+                .map(|line| String::from_utf8_lossy(line).trim_matches([' ', '\t']).to_owned())
+                .collect(),
+        )
     }
 
     /// The keyword lines as sent, in order.
@@ -177,7 +183,7 @@ impl Keywords {
             told |= extension;
             lines.push(match extension {
                 Extensions::SIZE => size_line(line, size_max),
-                _ => line.split_whitespace().next().unwrap_or_default().to_ascii_uppercase(),
+                _ => line.split([' ', '\t']).next().unwrap_or_default().to_ascii_uppercase(),
             });
         }
         encode_reply(250, None, &lines.join("\n"), out);
@@ -190,7 +196,8 @@ impl Keywords {
 
 /// The smaller of the backend's limit and ours, either of which may be absent (0).
 fn size_line(line: &str, size_max: u64) -> String {
-    let backend: u64 = line.split_whitespace().nth(1).and_then(|digits| digits.parse().ok()).unwrap_or(0);
+    let backend: u64 =
+        words(line.as_bytes()).nth(1).and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok()).unwrap_or(0);
     match (backend, size_max) {
         (0, 0) => "SIZE".to_owned(),
         (0, size) | (size, 0) => format!("SIZE {size}"),
@@ -211,6 +218,24 @@ mod tests {
         match parse_reply(bytes) {
             ReplyParse::Complete { reply, .. } => reply,
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn only_spaces_and_tabs_part_words() {
+        for (line, offered) in [
+            ("size 1000", true),
+            ("SIZE\t1000", true),
+            ("size\u{c} 1000", false),
+            ("\u{c}SIZE", false),
+            ("size\u{a0}1", false),
+        ] {
+            let raw = format!("250-b\r\n250 {line}\r\n");
+            let reply = reply(raw.as_bytes());
+            assert_eq!(Offer::from_reply(&reply).extensions.contains(Extensions::SIZE), offered, "{line:?}");
+            let mut told = Vec::new();
+            Keywords::from_reply(&reply).encode_for_client("mx", Extensions::SIZE, 0, &mut told);
+            assert_eq!(String::from_utf8(told).unwrap().contains("SIZE 1000"), offered, "{line:?}");
         }
     }
 
