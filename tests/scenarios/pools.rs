@@ -113,3 +113,47 @@ fn who_comes_when_all_places_are_taken_waits_for_one() {
     assert_eq!(third.command("MAIL FROM:<c@client.test>").code, 451, "nobody leaves");
     assert!(started.elapsed() >= Duration::from_secs(1), "it was waited for");
 }
+
+/// A gateway whose mail for `second.test` goes to the second of these, and the rest to the first.
+fn routed(first: SocketAddr, second: SocketAddr) -> LocalGateway {
+    let front: SocketAddr = (address(), 2525).into();
+    let more = format!(
+        "[timeouts]\nconnect = \"2s\"\n[[backend]]\nname = \"second\"\naddress = \"{second}\"\n[[route]]\n\
+         recipients = [\"second.test\"]\nbackend = \"second\"\n"
+    );
+    let config = configuration(front, "", first, "xclient", &more);
+    LocalGateway::start(front, &config.replace("[\"example.com\"]", "[\"example.com\", \"second.test\"]"))
+}
+
+#[test]
+fn mixed_recipients_arrive_once_each() {
+    let (first, second) = (sink(None), sink(None));
+    let gateway = routed(first.address, second.address);
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    // What a sender does with 452: the others in a message of their own, in the same session.
+    let mut left = vec!["a@example.com", "b@second.test", "c@example.com", "d@second.test"];
+    for round in 0..2 {
+        client.must("MAIL FROM:<a@client.test>");
+        left.retain(|recipient| match client.command(&format!("RCPT TO:<{recipient}>")).code {
+            250 => false,
+            code => {
+                assert_eq!(code, 452, "{recipient}");
+                true
+            }
+        });
+        client.must("DATA");
+        client.send(format!("Subject: {round}\r\n\r\none\r\n.\r\n").as_bytes());
+        assert_eq!(client.reply().code, 250);
+    }
+    assert!(left.is_empty(), "{left:?}");
+    client.quit();
+    assert_eq!(first.message().recipients, ["a@example.com", "c@example.com"]);
+    assert_eq!(second.message().recipients, ["b@second.test", "d@second.test"]);
+    assert_eq!(gateway.status()["messages"]["accepted_total"], 2);
+
+    let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@SECOND.test"]);
+    assert!(said(&told).contains("backend second, by the route in line"), "{}", said(&told));
+    let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@example.com"]);
+    assert!(said(&told).contains("backend backend, its own"), "{}", said(&told));
+}

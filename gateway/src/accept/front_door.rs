@@ -17,6 +17,8 @@ use crate::backend::Pool;
 use crate::config::SMTP_PORT;
 use crate::identity::{ClientAddr, PeerAddr, proxy_out};
 
+use crate::session::Settings;
+
 use super::gate::{Entry, Gate, Parts};
 
 /// A listener's door, for connections of the proof.
@@ -30,11 +32,18 @@ pub struct FrontDoor {
 }
 
 impl FrontDoor {
-    /// The door of the listener with this index in the configuration, which leads to `pool`. Of `parts`, the counters'
+    /// The door of the listener with this index in the configuration, which leads to the server with that
+    /// index among `Config::backends`, alone in its `pool`, whatever routes there are. Of `parts`, the counters'
     /// first set is used. Sessions that come through it do not heed a hold: whether it is still needed is what they ask.
-    pub fn new(parts: &Parts<'_>, listener: usize, pool: Arc<Pool>) -> Self {
+    pub fn new(parts: &Parts<'_>, listener: usize, server: usize, pool: Arc<Pool>) -> Self {
         let configured = &parts.config.listeners[listener];
-        let entry = Entry::new(parts, listener, configured.address, pool);
+        let entry = Entry::new(
+            parts,
+            listener,
+            configured.address,
+            Settings::toward(parts.config, listener, server),
+            [pool].into(),
+        );
         Self {
             gate: Gate::new(parts, &entry, 0, false),
             address: configured.address,

@@ -66,18 +66,25 @@ pub struct Parts<'a> {
 #[derive(Debug)]
 pub struct Entry {
     settings: Arc<Settings>,
-    pool: Arc<Pool>,
+    pools: Box<[Arc<Pool>]>,
     tls: Option<ClientTls>,
     address: SocketAddr,
     proxy_protocol_from: Arc<[IpNet]>,
 }
 
 impl Entry {
-    /// For the listener with this index in the configuration, which really listens on `address`.
-    pub fn new(parts: &Parts<'_>, listener: usize, address: SocketAddr, pool: Arc<Pool>) -> Self {
+    /// For the listener with this index in the configuration, which really listens on `address`. `pools` are the backends that
+    /// it leads to by these settings.
+    pub fn new(
+        parts: &Parts<'_>,
+        listener: usize,
+        address: SocketAddr,
+        settings: Settings,
+        pools: Box<[Arc<Pool>]>,
+    ) -> Self {
         Self {
-            settings: Arc::new(Settings::new(parts.config, listener, parts.record_messages)),
-            pool,
+            settings: Arc::new(settings),
+            pools,
             tls: parts.acceptor.and_then(|acceptor| client_tls(parts, listener, acceptor)),
             address,
             proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
@@ -105,12 +112,12 @@ impl Gate {
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
         let Parts { config, names, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
-        let Entry { settings, pool, tls, address, proxy_protocol_from } = entry;
+        let Entry { settings, pools, tls, address, proxy_protocol_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 listener: *address,
                 settings: settings.clone(),
-                pool: pool.clone(),
+                pools: pools.clone(),
                 tls: tls.clone(),
                 names: (*names).clone(),
                 verdicts: (*verdicts).clone(),

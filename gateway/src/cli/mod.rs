@@ -16,6 +16,7 @@ mod network;
 mod notify;
 mod privileges;
 mod reload;
+mod route;
 mod run;
 mod selftest;
 mod sessions;
@@ -68,6 +69,8 @@ enum Verb {
     ///
     /// Exit codes: 0 done, 78 the configuration is faulty, 1 it could not be done; unless 0, nothing was changed.
     Reload(reload::ReloadArguments),
+    /// Say which backend gets mail for a recipient, and by which route
+    Route(route::RouteArguments),
     /// Show the busiest sources; on a terminal again every second, until interrupted
     Top(top::TopArguments),
     /// Show what happened lately: bans, refusals, verdicts of the relay proof, backends that come and go
@@ -108,6 +111,7 @@ pub fn main() -> ExitCode {
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
         Verb::Reload(arguments) => reload::reload(&arguments),
+        Verb::Route(arguments) => route::route(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Events(arguments) => events::events(&arguments),
         Verb::Sessions(arguments) => sessions::sessions(&arguments),

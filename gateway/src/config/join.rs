@@ -8,6 +8,7 @@ use super::diagnostics::{Report, Span, quoted};
 use super::endpoints::{Backend, Listener, ReadListener, Service};
 use super::pool::{Pool, ReadPool};
 use super::read::Located;
+use super::route::{self, ReadRoute, Route};
 use super::suggest::nearest;
 use super::tls::ListenerTls;
 use super::values::choice;
@@ -27,9 +28,10 @@ pub(super) struct Facts {
 pub(super) fn join(
     listeners: Vec<ReadListener>,
     read: Vec<ReadPool>,
+    routes: Vec<ReadRoute>,
     facts: Facts,
     report: &mut Report<'_>,
-) -> (Vec<Listener>, Vec<Pool>, Vec<Backend>) {
+) -> (Vec<Listener>, Vec<Pool>, Vec<Backend>, Vec<Route>) {
     if listeners.is_empty() {
         let help = "write `[[listener]]`, and under it `address = \"0.0.0.0:25\"`";
         report.missing(("", "listener"), None, "there is no `[[listener]]`", help);
@@ -41,13 +43,14 @@ pub(super) fn join(
     let indices = pool_indices(&read, report);
     between::check(&listeners, &read, &indices, facts.names_domains, report);
     let listeners = resolve(listeners, &indices, facts, report);
+    let routes = route::join(routes, &listeners, &indices, report);
     let (mut pools, mut backends) = (Vec::new(), Vec::new());
     for (index, ReadPool { name, servers, .. }) in read.into_iter().enumerate() {
         let first = backends.len();
         backends.extend(servers.into_iter().map(|read| Backend { pool: index, ..read.backend }));
         pools.push(Pool { name, servers: first..backends.len() });
     }
-    (listeners, pools, backends)
+    (listeners, pools, backends, routes)
 }
 
 fn pool_indices(pools: &[ReadPool], report: &mut Report<'_>) -> HashMap<String, usize> {

@@ -21,6 +21,7 @@ mod pool;
 mod proof;
 mod read;
 mod relay;
+mod route;
 mod sections;
 mod submission;
 mod suggest;
@@ -38,6 +39,7 @@ pub use self::parse::{LoadError, load, parse};
 pub use self::pool::{Pool, SERVERS_MAX};
 pub use self::proof::Proof;
 pub use self::relay::{OnOpen, Relay};
+pub use self::route::{Line, Route, recipient_keys};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
 pub use self::submission::Submission;
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};
@@ -54,6 +56,8 @@ pub struct Config {
     pub pools: Vec<Pool>,
     /// The servers of all of them, one pool's behind the other's.
     pub backends: Vec<Backend>,
+    /// `[[route]]`, in the file's order.
+    pub routes: Vec<Route>,
     /// `[relay]`
     pub relay: Relay,
     /// `[proof]`

@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, sections,
-    submission, syntax, tls,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, route,
+    sections, submission, syntax, tls,
 };
 
 /// Bytes of a configuration.
@@ -84,6 +84,7 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let server = sections::server(top.table("[server]"));
     let listeners = top.tables("[[listener]]", |section, _| endpoints::listener(section));
     let backends = top.tables("[[backend]]", |section, index| pool::backend(section, index, directory));
+    let routes = top.tables("[[route]]", |section, _| route::route(section));
     let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
     let proof = proof::proof(top.table("[proof]"), &relay);
     let submission = submission::submission(top.table("[submission]"));
@@ -101,13 +102,14 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         has_certificates: !tls.certificates.is_empty(),
         has_clear_text_networks: !submission.clear_text_networks.is_empty(),
     };
-    let (listeners, pools, backends) = join::join(listeners, backends, facts, top.report());
+    let (listeners, pools, backends, routes) = join::join(listeners, backends, routes, facts, top.report());
     top.finish();
     Config {
         server,
         listeners,
         pools,
         backends,
+        routes,
         relay,
         proof,
         submission,

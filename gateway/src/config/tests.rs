@@ -81,6 +81,7 @@ fn defaults() -> Config {
             priority: 1,
         }],
         pools: vec![Pool { name: "backend".to_owned(), servers: 0..1 }],
+        routes: Vec::new(),
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
         submission: Submission::default(),
@@ -183,6 +184,15 @@ fn values_mean_what_they_say() {
         [(3, 1, 1, 50), (3, 2, 1, 20), (3, 1, 2, 50)]
     );
     assert_eq!(config.pools[3], Pool { name: "pool".to_owned(), servers: 3..6 });
+    let route = Route {
+        recipients: ["example.net", ".example.net", "boss@example.org"].map(str::to_owned).into(),
+        clients: vec!["192.0.2.0/24".parse().unwrap()],
+        senders: domains(&["partner.example"]),
+        listeners: vec![0],
+        backend: 3,
+        line: Line(0),
+    };
+    assert_eq!(config.routes, [route]);
     assert_eq!(config.backends[0].kind, Some(ServerKind::Exchange));
     assert_eq!(config.relay.local_domains, domains(&["example.net", ".example.net", "[192.0.2.1]"]));
     assert_eq!(config.proof.foreign_domain, "example.org");
@@ -241,6 +251,7 @@ fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
 fn every_key_is_documented() {
     // A backend has one address, or several servers.
     let all = uncommented(DOCUMENTED, &["# ", "# example: "]).replacen("\nservers = ", "\n[[backend]]\nservers = ", 1);
+    let all = all.replace("# example: [[route]]", "[[route]]");
     let (config, keys) = walk(&all, "gateway.toml");
     assert!(config.is_ok(), "{}", shown(config));
     let (tree, _) = DeTable::parse_recoverable(&all);

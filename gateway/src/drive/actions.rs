@@ -1,22 +1,15 @@
 //! What the core asks for besides bytes: connections, names, counters, the log, verdicts.
 
-use std::io;
-use std::sync::Arc;
-
 use tracing::Span;
 
-use crate::backend::{BackendState, Seat};
 use crate::observe::counters;
 use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
 use crate::policy::offences::Offence;
-use crate::policy::relay_guard::Hold;
-use crate::session::{Action, End, MessageOutcome, MessageReport, Output, Refused};
-use crate::time::Millis;
+use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
 use crate::time::clock::now;
 
-use super::backend_side::{BackendSide, Dialed};
 use super::closing::Closing;
 use super::task::SessionTask;
 use super::worker::Worker;
@@ -74,69 +67,6 @@ impl SessionTask {
                 }
             }
             Action::DialectStale => self.server().ask_refresh(),
-        }
-    }
-
-    /// Connects to a server that was not tried since the last [`Action::Dial`].
-    fn dial(&mut self) {
-        let (pool, client, now) = (self.worker.pool.clone(), self.session.client_addr(), now());
-        let mut attempts = self.attempts.take().map_or_else(|| pool.attempts(now), |attempts| *attempts);
-        self.seat = None;
-        let dialing = async move {
-            let (stream, seat) = pool.connect_for(client, &mut attempts).await?;
-            Ok(Dialed { stream, seat, attempts })
-        };
-        self.backend = BackendSide::dial(dialing, now);
-    }
-
-    /// Connects to the server that the session has, once more; its place stays taken.
-    fn dial_again(&mut self) {
-        let Some(seat) = self.seat.take() else { return self.dial() };
-        let (server, client, now) = (seat.server().clone(), self.session.client_addr(), now());
-        let attempts = self.attempts.take().map_or_else(|| self.worker.pool.attempts(now), |attempts| *attempts);
-        let dialing = async move {
-            let stream = server.connect_for(client).await?;
-            Ok(Dialed { stream, seat, attempts })
-        };
-        self.backend = BackendSide::dial(dialing, now);
-    }
-
-    /// TLS with the server stands, or does not come about.
-    pub(super) fn secured(&mut self, now: Millis, secured: io::Result<()>, out: &mut Output) {
-        match secured {
-            Ok(()) => {
-                self.backend_tls = self.backend.tls_facts().map(Box::new);
-                let verified = self.backend_tls.as_ref().is_some_and(|facts| facts.verified);
-                self.session.backend_secured(now, verified, out);
-            }
-            Err(error) => self.session.backend_not_secured(now, error.to_string(), out),
-        }
-    }
-
-    /// Lets go of the connection, and of the place at its server.
-    pub(super) fn close_backend(&mut self) {
-        self.backend = BackendSide::None;
-        if let Some(seat) = &mut self.seat {
-            seat.leave();
-        }
-    }
-
-    /// The server that the session has, or had last; before it has one, any.
-    pub(super) fn server(&self) -> &Arc<BackendState> {
-        self.seat.as_ref().map_or_else(|| self.worker.pool.first(), Seat::server)
-    }
-
-    /// Whom the log names: the server, or who is to choose one.
-    pub(super) fn server_name(&self) -> &str {
-        self.seat.as_ref().map_or(&self.worker.pool.name, |seat| &seat.server().name)
-    }
-
-    /// What the relay proof made of the server that the session has, or will get.
-    pub(super) fn hold(&self) -> Hold {
-        match (&self.seat, &self.backend) {
-            _ if !self.worker.heeds_hold => Hold::None,
-            (None, _) | (_, BackendSide::None) => self.worker.pool.hold(),
-            (Some(seat), _) => seat.server().hold(),
         }
     }
 

@@ -13,6 +13,7 @@ mod buffers;
 mod client_side;
 mod client_tls;
 mod closing;
+mod dialing;
 mod encrypted;
 mod heed;
 mod holding;

@@ -18,7 +18,7 @@ use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session, Start};
 use crate::time::Millis;
-use crate::time::clock::{now, wall_clock};
+use crate::time::clock::now;
 
 use crate::tls::TlsFacts;
 
@@ -41,7 +41,7 @@ pub(crate) struct SessionTask {
     pub(super) session: Session,
     pub(super) peer: PeerAddr,
     /// The client's view of the gateway, where it is not the socket's.
-    destination: Option<SocketAddr>,
+    pub(super) destination: Option<SocketAddr>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
     /// What was last agreed upon with it, over TLS.
@@ -73,10 +73,10 @@ impl SessionTask {
         let started = now();
         let start = Start {
             settings: worker.settings.clone(),
-            dialect: worker.pool.dialect(),
+            dialect: worker.dialect(),
             client_addr,
             tls: worker.tls_offer(client_addr),
-            ipv6_form: worker.pool.first().ipv6_form(),
+            ipv6_form: worker.pools[0].first().ipv6_form(),
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
@@ -187,39 +187,6 @@ impl SessionTask {
         true
     }
 
-    /// `dialed`: with whom, and how long it took, in milliseconds.
-    fn dialed(&mut self, now: Millis, dialed: io::Result<(Seat, Attempts, u64)>, out: &mut Output) {
-        let destination = match self.destination {
-            Some(destination) => Ok(destination),
-            None => self.client.stream.local_addr(),
-        };
-        match dialed.and_then(|dialed| Ok((dialed, destination?))) {
-            Ok(((seat, attempts, took), destination)) => {
-                self.worker.counters.connect_seconds.observe(took);
-                let seat = self.seat.insert(seat);
-                let several = self.worker.pool.has_several().then(|| {
-                    let until = self.worker.pool.has_another(&attempts, now).then(|| attempts.patience(now));
-                    (seat.server().ipv6_form(), until)
-                });
-                if let Some((ipv6_form, _)) = several {
-                    self.attempts = Some(Box::new(attempts));
-                    self.session.set_ipv6_form(ipv6_form);
-                }
-                self.session.backend_connected(wall_clock(now), destination, out);
-                if let Some((_, Some(until))) = several {
-                    self.session.open_by(until);
-                }
-            }
-            Err(error) => {
-                debug!(session = self.id, %error, "dial failed");
-                self.close_backend();
-                self.worker.counters.dials_failed_total.increment();
-                self.server().ask_refresh();
-                self.session.backend_unreachable(now, out);
-            }
-        }
-    }
-
     fn backend_lost(&mut self, cx: &mut Context<'_>, now: Millis, error: &io::Error, scratch: &mut Scratch) {
         debug!(session = self.id, %error, "backend lost");
         self.note("the backend's connection was lost");
@@ -290,6 +257,7 @@ impl SessionTask {
         let mut used = 0;
         let followed = trace::follows(self.session.client_addr().ip());
         let hold = self.hold();
+        self.tell_holds();
         while used < length && self.session.wants_client() && self.backend.is_flushed() && self.closing == Closing::No {
             let input = &mut read[used..length];
             out.heard = followed.then(Vec::new);

@@ -15,7 +15,7 @@ use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
 use crate::policy::handshakes::HandshakeLimit;
-use crate::session::{Settings, TlsOffer};
+use crate::session::{Dialect, Settings, TlsOffer};
 use crate::time::clock::now;
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
@@ -27,8 +27,8 @@ pub struct Worker {
     pub listener: SocketAddr,
     /// The listener's settings.
     pub settings: Arc<Settings>,
-    /// The listener's backend.
-    pub pool: Arc<Pool>,
+    /// The backends that the listener leads to, its own first; at least one.
+    pub pools: Box<[Arc<Pool>]>,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
     /// Looks names of clients up (reverse DNS).
@@ -61,6 +61,15 @@ pub struct ClientTls {
 }
 
 impl Worker {
+    /// What clients are told: what all backends offer.
+    pub(super) fn dialect(&self) -> Arc<Dialect> {
+        if let [only] = &*self.pools {
+            return only.dialect();
+        }
+        let parts: Vec<_> = self.pools.iter().map(|pool| pool.dialect()).collect();
+        self.settings.dialect(Dialect::common(&parts))
+    }
+
     /// How this client may come to TLS.
     pub(super) fn tls_offer(&self, client: ClientAddr) -> TlsOffer {
         match &self.tls {

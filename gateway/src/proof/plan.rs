@@ -5,8 +5,9 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Config, IdentityMode};
+use crate::config::{Config, IdentityMode, Listener};
 use crate::identity::host::{Forwarder, HostNetworks};
+use crate::route::Routes;
 
 use super::cases::{Case, cases, is_telling};
 use super::probe::{Family, ProbeKind};
@@ -99,10 +100,16 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
     LegPlan { family, identity, probes }
 }
 
+/// The listeners that lead to this backend, by a route or of themselves.
+fn listeners(config: &Config, backend: usize) -> impl Iterator<Item = (usize, &Listener)> {
+    let pool = config.backends[backend].pool;
+    config.listeners.iter().enumerate().filter(move |(index, _)| Routes::new(config, *index).pools().contains(&pool))
+}
+
 /// Families of clients that can come through this backend's listeners.
 fn client_families(config: &Config, backend: usize) -> Vec<Family> {
     let mut families = Vec::new();
-    for listener in config.listeners.iter().filter(|listener| listener.backend == config.backends[backend].pool) {
+    for listener in listeners(config, backend).map(|(_, listener)| listener) {
         let ip = listener.address.ip();
         // A load balancer may bring either, and `[::]` takes both.
         let both = !listener.proxy_protocol_from.is_empty() || (ip.is_ipv6() && ip.is_unspecified());
@@ -130,9 +137,7 @@ fn stranger(config: &Config, family: Family) -> Option<IpAddr> {
 /// The listener that a client of this family would come to.
 fn front_door(config: &Config, backend: usize, family: Family, outsider: IpAddr) -> Option<Probe> {
     let serves = |address: SocketAddr| Family::of(address.ip()) == family || address.ip().is_unspecified();
-    let own = || {
-        config.listeners.iter().enumerate().filter(|(_, listener)| listener.backend == config.backends[backend].pool)
-    };
+    let own = || listeners(config, backend);
     let (index, listener) = own()
         .find(|(_, listener)| serves(listener.address))
         .or_else(|| own().find(|(_, listener)| !listener.proxy_protocol_from.is_empty()))?;
@@ -160,7 +165,7 @@ fn hidden(config: &Config, host: &HostNetworks, backend: usize, family: Family) 
 
 /// The same over a real socket; load balancers' listeners take nobody else.
 fn outside(config: &Config, backend: usize, bind: IpAddr) -> Option<Probe> {
-    let own = config.listeners.iter().filter(|listener| listener.backend == config.backends[backend].pool);
+    let own = listeners(config, backend).map(|(_, listener)| listener);
     let fits = |address: &SocketAddr| {
         let ip = address.ip();
         ip.is_ipv4() == bind.is_ipv4() || (ip.is_unspecified() && ip.is_ipv6())

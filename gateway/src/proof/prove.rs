@@ -57,11 +57,11 @@ impl Prover {
             drain: &Arc::default(),
             record_messages: false,
         };
-        let doors = |state: &Arc<BackendState>| {
+        let doors = |(server, state): (usize, &Arc<BackendState>)| {
             let pool = Arc::new(Pool::alone(state.clone(), config.timeouts.connect));
-            (0..config.listeners.len()).map(|index| FrontDoor::new(&parts, index, pool.clone())).collect()
+            (0..config.listeners.len()).map(|index| FrontDoor::new(&parts, index, server, pool.clone())).collect()
         };
-        let doors = backends.iter().map(doors).collect();
+        let doors = backends.iter().enumerate().map(doors).collect();
         Self { config, backends, doors }
     }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use crate::config::{self, Config};
 use crate::control::{ConfigStatus, ListenerStatus};
 use crate::identity::names::Names;
+use crate::route::Routes;
 use crate::time::clock::since_1970;
 
 use super::backends::Backends;
@@ -96,13 +97,18 @@ pub(super) fn listener_statuses(
     config: &Config,
     addresses: impl IntoIterator<Item = SocketAddr>,
 ) -> Vec<ListenerStatus> {
-    let status = |(listener, address): (&config::Listener, _)| ListenerStatus {
+    let status = |(index, (listener, address)): (usize, (&config::Listener, _))| ListenerStatus {
         address,
-        backend: config.pools[listener.backend].name.clone(),
+        backend: Routes::new(config, index)
+            .pools()
+            .iter()
+            .map(|pool| &*config.pools[*pool].name)
+            .collect::<Vec<_>>()
+            .join(", "),
         proxy_protocol: !listener.proxy_protocol_from.is_empty(),
         tls: listener.tls.as_str().to_owned(),
     };
-    config.listeners.iter().zip(addresses).map(status).collect()
+    config.listeners.iter().zip(addresses).enumerate().map(status).collect()
 }
 
 #[cfg(test)]

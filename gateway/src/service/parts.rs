@@ -12,6 +12,8 @@ use crate::observe::counters::Counters;
 use crate::observe::log;
 use crate::policy::forwarders::risky_grants;
 use crate::proof::{Prover, Schedule};
+use crate::route::Routes;
+use crate::session::Settings;
 
 use super::backends::Backends;
 use super::view::View;
@@ -68,7 +70,11 @@ pub(super) fn place(
     };
     let mut listeners = Vec::new();
     for (index, configured) in config.listeners.iter().enumerate() {
-        let entry = |address| Entry::new(&parts, index, address, backends.pool(configured.backend));
+        let entry = |address| {
+            let settings = Settings::new(config, index, parts.record_messages);
+            let pools = Routes::new(config, index).pools().iter().map(|pool| backends.pool(*pool)).collect();
+            Entry::new(&parts, index, address, settings, pools)
+        };
         if let Some(at) = old.iter().position(|listener| listener.configured == configured.address) {
             let listener = old.swap_remove(at);
             let entry = entry(listener.address);

@@ -324,7 +324,7 @@ impl Session {
 
     /// A user's session whose login went with the backend's. True if it ends.
     pub(super) fn ends_for_lost_login(&mut self, out: &mut Output) -> bool {
-        let can_be_told = |user: &User| self.settings.xclient_login && user.told().is_some();
+        let can_be_told = |user: &User| self.target().xclient_login && user.told().is_some();
         let lost =
             matches!(self.backend.state, Backend::None) && self.login.as_ref().is_some_and(|user| !can_be_told(user));
         if lost {

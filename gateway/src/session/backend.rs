@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::opening::Opening;
+use crate::policy::relay_guard::Hold;
 use crate::smtp::ehlo::Extensions;
 use crate::time::{Millis, WallClock};
 
@@ -22,6 +23,10 @@ pub(super) struct BackendHalf {
     pub(super) clock: Option<WallClock>,
     /// How it wants IPv6 addresses written in XCLIENT.
     pub(super) ipv6_form: Ipv6Form,
+    /// Which of the listener's backends it is.
+    pub(super) place: usize,
+    /// Where there are several: what each may be given.
+    pub(super) holds: Box<[Hold]>,
     /// When it must have answered; meaningful while it owes something.
     pub(super) deadline: Millis,
 }
@@ -68,7 +73,16 @@ pub(super) enum Name {
 
 impl BackendHalf {
     pub(super) fn new(ipv6_form: Ipv6Form, now: Millis) -> Self {
-        Self { state: Backend::None, name: Name::Unasked, destination: None, clock: None, ipv6_form, deadline: now }
+        Self {
+            state: Backend::None,
+            name: Name::Unasked,
+            destination: None,
+            clock: None,
+            ipv6_form,
+            place: 0,
+            holds: Box::default(),
+            deadline: now,
+        }
     }
 }
 

@@ -202,7 +202,7 @@ impl Session {
 
     /// For a message that begins now and uses these extensions; `None` for backends that are told otherwise.
     pub(super) fn trace(&self, now: Millis, used: Extensions) -> Option<TraceHeader> {
-        if !self.settings.identity.is_trace_header() {
+        if !self.target().identity.is_trace_header() {
             return None;
         }
         let hello = self.client.hello.as_ref()?;

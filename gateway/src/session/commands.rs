@@ -41,7 +41,11 @@ impl Session {
             return 0;
         }
         let in_step = self.pipelines() || !self.pipeline.awaits_backend();
-        if !in_step || self.pipeline.is_full() || self.backend.state.held() > HELD_MAX {
+        if !in_step
+            || self.pipeline.awaits_routed_mail()
+            || self.pipeline.is_full()
+            || self.backend.state.held() > HELD_MAX
+        {
             self.client.wait = Wait::Backend;
             return 0;
         }

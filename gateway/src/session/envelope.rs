@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
-use crate::smtp::address::{ForwardPath, ReversePath};
+use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::command::{Params, encode_mail, encode_rcpt};
 use crate::smtp::domains::Membership;
 use crate::smtp::ehlo::Extensions;
@@ -25,8 +25,8 @@ use super::machine::Session;
 use super::pipeline::Expect;
 use super::question::{Question, RecipientVerdict};
 use super::report::MessageReport;
-use super::transaction::{Open, Transaction};
-use super::words::{NO_IDENTITY, NO_MAIL, TOO_LARGE, TRANSACTION_LOST, Words};
+use super::transaction::{Open, Routed, Transaction};
+use super::words::{HELD, NO_IDENTITY, NO_MAIL, TOO_LARGE, TRANSACTION_LOST, Words};
 
 /// Recipients named in the log for one message.
 const RECIPIENTS_REPORTED: usize = 10;
@@ -36,7 +36,8 @@ const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
 const NO_HELLO: Words = Words(503, EnhancedCode(5, 5, 1), "EHLO or HELO first");
 const NESTED: Words = Words(503, EnhancedCode(5, 5, 1), "Nested MAIL");
-const HELD: Words = Words(451, EnhancedCode(4, 3, 5), "The mail server must be mended first; try again later");
+/// Takes no responsibility: what it is for, RCPT's reply decides, and that is the backend's.
+const SENDER_OK: Words = Words(250, EnhancedCode(2, 1, 0), "Ok");
 const TOO_MANY_MESSAGES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many messages");
 const TOO_MANY_RECIPIENTS: Words = Words(452, EnhancedCode(4, 5, 3), "Too many recipients");
 const UNKNOWN_PARAMETER: Words =
@@ -87,12 +88,8 @@ impl Session {
         }
         self.may_send_as(path)?;
         let needs = self.mail_needs(esmtp, path, params)?;
-        if self.client.hold == Hold::Defer {
-            self.reply(HELD, out);
-            return Ok(());
-        }
-        if !self.can_be_told() {
-            self.reply(NO_IDENTITY, out);
+        let is_routed = self.settings.routes.is_some();
+        if !is_routed && !self.may_begin(self.client.hold, out) {
             return Ok(());
         }
         if self.conduct.message_begins(&self.settings.limits) == Spent::Exhausted {
@@ -109,16 +106,32 @@ impl Session {
             forwarded: 0,
             accepted: 0,
             relay_denied: false,
+            routed: is_routed.then(|| routed(path, params)),
             binary: needs.contains(Extensions::BINARYMIME),
             chunks: Chunks::None,
             report,
         }));
+        if is_routed {
+            self.reply(SENDER_OK, out);
+            return Ok(());
+        }
         if matches!(self.backend.state, Backend::None) {
             self.dial(now, out);
         }
         encode_mail(path, params.iter(), self.toward_backend(out));
         self.expect(Expect::Mail, now);
         Ok(())
+    }
+
+    /// Whether a transaction may begin with the backend that the session has, or is to have. If not, that was answered.
+    fn may_begin(&mut self, hold: Hold, out: &mut Output) -> bool {
+        let refusal = match hold {
+            Hold::Defer => HELD,
+            _ if !self.can_be_told() => NO_IDENTITY,
+            _ => return true,
+        };
+        self.reply(refusal, out);
+        false
     }
 
     /// Which extensions MAIL uses, all of which were offered; or what to answer.
@@ -182,7 +195,11 @@ impl Session {
             Transaction::Lost => return self.idle(TRANSACTION_LOST, out),
             Transaction::Open(_) => {}
         }
-        if let Err(words) = self.rcpt_allowed(path, params) {
+        let (place, hold) = match self.route(path) {
+            Some(place) => (Some(place), self.backend.holds.get(place).copied().unwrap_or_default()),
+            None => (None, self.client.hold),
+        };
+        if let Err(words) = self.rcpt_allowed(path, params, hold) {
             if matches!(words, RELAY_DENIED | ROUTED) {
                 self.count_relay_denied(path, out);
             }
@@ -200,6 +217,11 @@ impl Session {
         }
         if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
             open.report.recipients.push(path.as_str().into());
+        }
+        if let Some(place) = place {
+            let mut command = Vec::new();
+            encode_rcpt(path, params.iter(), &mut command);
+            return self.rcpt_routed(now, (place, hold), command, out);
         }
         if self.settings.asks_recipients {
             let mut command = Vec::new();
@@ -252,13 +274,13 @@ impl Session {
         }
     }
 
-    fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>) -> Result<(), Words> {
+    fn rcpt_allowed(&self, path: &ForwardPath<'_>, params: Params<'_>, hold: Hold) -> Result<(), Words> {
         let utf8 = self.utf8();
         if path.needs_utf8() && !utf8 {
             return Err(NEEDS_UTF8);
         }
         let guard = &self.settings.relay;
-        let verdict = match self.client.hold {
+        let verdict = match hold {
             Hold::None => guard.judge(self.client_addr, path),
             Hold::Plain | Hold::Defer => guard.judge_plain(self.client_addr, path),
         };
@@ -286,6 +308,17 @@ impl Session {
         }
         Ok(())
     }
+}
+
+/// What of MAIL is kept until its backend is known.
+fn routed(path: &ReversePath<'_>, params: Params<'_>) -> Box<Routed> {
+    let mut mail = Vec::new();
+    encode_mail(path, params.iter(), &mut mail);
+    let sender = match path {
+        ReversePath::Mailbox(Mailbox { domain: Domain::Name(name), .. }) => Some((*name).into()),
+        _ => None,
+    };
+    Box::new(Routed { mail: mail.into(), sender, place: None })
 }
 
 /// Parameters seen so far: two servers may differ in which of two equal ones counts. Only known ones are put in, so there

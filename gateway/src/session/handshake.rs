@@ -32,7 +32,7 @@ impl Session {
         self.backend.state = Backend::Opening(Box::new(Held::new()));
         self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.push(Action::Dial);
-        if self.settings.identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
+        if self.target().identity.tells_name() && matches!(self.backend.name, Name::Unasked) {
             let ticket = self.tickets.next();
             self.backend.name = Name::Asked(ticket);
             out.actions.push(Action::Ask(ticket, Question::ClientName));
@@ -41,7 +41,7 @@ impl Session {
 
     /// Whether this client can be told of at all, the way this backend is told.
     pub(super) fn can_be_told(&self) -> bool {
-        self.client_addr.told().is_some() || !self.settings.identity.needs_address()
+        self.client_addr.told().is_some() || !self.target().identity.needs_address()
     }
 
     /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
@@ -79,8 +79,9 @@ impl Session {
 
     /// The session does not open. Where the backend has several servers, another is tried before anybody hears of it.
     pub(super) fn opening_failed(&mut self, now: Millis, refusal: Refusal, blame: Blame, out: &mut Output) {
+        let has_several = self.target().has_several;
         match &mut self.backend.state {
-            Backend::Opening(held) if self.settings.has_several => {
+            Backend::Opening(held) if has_several => {
                 held.opening = Opening::new();
                 held.connected = false;
                 held.verified = false;
@@ -126,10 +127,10 @@ impl Session {
 
     /// Where TLS is not demanded, the connection on which it failed is given up for one without. False where it is.
     fn dial_in_clear_text(&mut self, now: Millis, why: &str, out: &mut Output) -> bool {
-        let Backend::Opening(held) = &mut self.backend.state else { return false };
-        if self.settings.backend_tls != BackendTls::Opportunistic {
+        if self.target().tls != BackendTls::Opportunistic {
             return false;
         }
+        let Backend::Opening(held) = &mut self.backend.state else { return false };
         held.opening = Opening::in_clear_text();
         held.connected = false;
         out.to_backend.clear();
@@ -180,6 +181,7 @@ impl Session {
         out: &mut Output,
         step: impl FnOnce(&mut Opening, &Script<'_>, &mut Vec<u8>) -> Progress,
     ) {
+        let target = *self.target();
         let Self { client, backend, settings, client_addr, login, .. } = self;
         let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
             backend
@@ -193,12 +195,12 @@ impl Session {
         };
         let script = Script {
             hostname: &settings.hostname,
-            tls: settings.backend_tls,
-            identity: Identity::by(settings.identity, *client_addr, *destination, name, *ipv6_form),
+            tls: target.tls,
+            identity: Identity::by(target.identity, *client_addr, *destination, name, *ipv6_form),
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
-                login: login.as_ref().and_then(|user| user.told()).filter(|_| settings.xclient_login),
+                login: login.as_ref().and_then(|user| user.told()).filter(|_| target.xclient_login),
                 address: client_addr.told().map(|address| address.ip()),
             },
         };
@@ -224,7 +226,7 @@ impl Session {
         if self.pipeline.len() > 1 {
             needs = needs.union(Extensions::PIPELINING);
         }
-        if self.settings.identity.is_xclient() && offered.contains(Extensions::XCLIENT) && !self.may_be_a_proxy() {
+        if self.target().identity.is_xclient() && offered.contains(Extensions::XCLIENT) && !self.may_be_a_proxy() {
             // Whoever believed who the client is would not let it name another.
             out.actions.push(Action::IdentityDoubted);
         }

@@ -21,7 +21,7 @@ use super::exchange::User;
 use super::pipeline::Pipeline;
 use super::question::{Answer, Ticket, Tickets};
 use super::report::SessionTotals;
-use super::settings::{Dialect, Settings};
+use super::settings::{Dialect, Settings, Target};
 use super::transaction::Transaction;
 
 /// How soon at the latest what was said before the greeting is handed in.
@@ -227,6 +227,25 @@ impl Session {
             deadline = deadline.min(check);
         }
         deadline
+    }
+
+    /// Which of the listener's backends it has, or is to have.
+    pub fn place(&self) -> usize {
+        self.backend.place
+    }
+
+    /// What each of the listener's backends may be given, where there are several.
+    pub fn set_holds(&mut self, holds: impl Iterator<Item = Hold>) {
+        if self.backend.holds.is_empty() {
+            self.backend.holds = holds.collect();
+        } else {
+            self.backend.holds.iter_mut().zip(holds).for_each(|(known, hold)| *known = hold);
+        }
+    }
+
+    /// The backend that it has, or is to have.
+    pub(super) fn target(&self) -> &Target {
+        &self.settings.targets[self.backend.place]
     }
 
     /// Whether the session is over, and why. The connections close once what is left has been written.

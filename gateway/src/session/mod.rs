@@ -4,7 +4,7 @@
 //! The room knows SMTP and nothing else: no socket, no clock, no executor, so a whole session with a dying backend is a
 //! text fixture that runs in microseconds. Two halves, joined by a queue of owed replies:
 //!
-//! - the **client half** (`client`; `commands`, `envelope`, `body`, `chunk`, `starttls`, `auth`) reads commands and bodies, answers what is
+//! - the **client half** (`client`; `commands`, `envelope`, `routed`, `body`, `chunk`, `starttls`, `auth`) reads commands and bodies, answers what is
 //!   the gateway's to answer, and sends on what is the backend's;
 //! - the **backend half** (`backend`; `handshake`, `replies`) opens the backend's session with the client's identity and
 //!   reads its replies;
@@ -13,7 +13,8 @@
 //! `machine` puts them together. The files that are named second do things with the session, those named first are what it
 //! is made of and know nothing of it.
 //!
-//! Invariant: a positive reply for mail exists only as the encoding of a reply that was read from the backend.
+//! Invariant: no positive reply of our own takes responsibility; those to recipients and messages exist only as the encoding of
+//! a reply that was read from the backend.
 //! Invariant: nothing of the client's reaches the backend before the identity was delivered and accepted.
 
 mod action;
@@ -36,6 +37,7 @@ mod pipeline;
 mod question;
 mod replies;
 mod report;
+mod routed;
 mod settings;
 mod starttls;
 mod trace_header;

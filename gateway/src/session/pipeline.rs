@@ -14,6 +14,9 @@ const OWED_MAX: usize = 128;
 #[derive(Debug)]
 pub(super) enum Expect {
     Mail,
+    /// MAIL, which the gateway has answered itself; and the RCPT that is to follow if the backend takes it. A refusal is the
+    /// RCPT's.
+    RoutedMail(Box<[u8]>),
     Rcpt,
     Data,
     /// A BDAT chunk that is not the last.
@@ -96,6 +99,11 @@ impl Pipeline {
     /// Whether the backend's next reply is the verdict on a message.
     pub(super) fn awaits_message(&self) -> bool {
         matches!(self.queue.front(), Some(Owed::Backend(Expect::Message(_))))
+    }
+
+    /// Whether the backend's next reply decides whether a RCPT is sent.
+    pub(super) fn awaits_routed_mail(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Backend(Expect::RoutedMail(_))))
     }
 
     /// Whether a verdict on a message is owed at all.

@@ -117,9 +117,11 @@ impl Session {
             self.pipeline.unsettle(expect);
             return self.backend_failed(now, CONFUSED, out);
         }
-        if let Expect::Part = expect {
-            return self.part_answered(now, reply, out);
-        }
+        let expect = match expect {
+            Expect::Part => return self.part_answered(now, reply, out),
+            Expect::RoutedMail(rcpt) => return self.routed_mail_answered(now, reply, &rcpt, out),
+            expect => expect,
+        };
         if matches!(expect, Expect::Hello) && class == 2 {
             self.answer_hello(out);
             self.pipeline.release(&mut out.to_client);
@@ -149,6 +151,7 @@ impl Session {
             }
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
             Expect::Mail
+            | Expect::RoutedMail(_)
             | Expect::Rcpt
             | Expect::Chunk
             | Expect::Part
@@ -171,7 +174,7 @@ impl Session {
     }
 
     /// Gives the backend its time for the next reply it owes.
-    fn await_next(&mut self, now: Millis) {
+    pub(super) fn await_next(&mut self, now: Millis) {
         if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
@@ -242,7 +245,7 @@ impl Session {
     /// The backend can no longer be spoken to. What it owes is answered 4xx; a body still coming is read to its end and
     /// answered 4xx; a client that waits for nothing is told 421.
     pub(super) fn backend_failed(&mut self, now: Millis, words: Words, out: &mut Output) {
-        if self.backend.state.is_opening() && self.settings.has_several {
+        if self.backend.state.is_opening() && self.target().has_several {
             return self.opening_failed(now, words.into(), self.blame(), out);
         }
         let idle = !self.backend_owes();
@@ -298,7 +301,7 @@ impl Session {
                 }
             }
         }
-        if !self.transaction.is_none() {
+        if !self.transaction.is_none() && !self.may_be_routed_again() {
             if let Some(report) = self.break_chunks() {
                 self.lose_started(now, report, refusal, out);
             }

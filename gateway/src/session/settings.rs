@@ -5,14 +5,39 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use crate::config::{self, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Service, Timeouts};
+use crate::config::{
+    self, Backend, BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Limits, Service, Timeouts,
+};
 use crate::policy::header::Keeps;
 use crate::policy::relay_guard::RelayGuard;
+use crate::route::Routes;
 use crate::smtp::auth::Mechanisms;
 use crate::smtp::body::{BareNewlineRule, BodyRules};
 use crate::smtp::domains::DomainSet;
 use crate::smtp::ehlo::{Extensions, Keywords, Offer};
 use crate::smtp::reply::encode_reply;
+
+/// One backend, as far as a session must know.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Target {
+    /// How it is told who the client is.
+    pub(super) identity: IdentityMode,
+    /// Whether XCLIENT says who has logged in.
+    pub(super) xclient_login: bool,
+    /// Whether the connection to it is encrypted.
+    pub(super) tls: BackendTls,
+    /// Whether it has several servers, of which another may do what one does not.
+    pub(super) has_several: bool,
+}
+
+impl Target {
+    fn new(config: &Config, pool: usize) -> Self {
+        let servers = &config.backends[config.pools[pool].servers.clone()];
+        // What is read of it here, all servers of a pool have in common.
+        let Backend { identity, xclient_login, tls, .. } = servers[0];
+        Self { identity, xclient_login: xclient_login && identity.is_xclient(), tls, has_several: servers.len() > 1 }
+    }
+}
 
 /// The configuration of one listener's sessions, shared by all of them.
 #[derive(Debug)]
@@ -21,14 +46,10 @@ pub struct Settings {
     pub hostname: Box<str>,
     /// The greeting, encoded.
     pub(super) greeting: Box<[u8]>,
-    /// How the backend is told who the client is.
-    pub identity: IdentityMode,
-    /// Whether XCLIENT says who has logged in.
-    pub(super) xclient_login: bool,
-    /// Whether the connection to the backend is encrypted.
-    pub backend_tls: BackendTls,
-    /// Whether the backend has several servers, of which another may do what one does not.
-    pub has_several: bool,
+    /// The backends that it leads to, the listener's own first.
+    pub(super) targets: Box<[Target]>,
+    /// Which of them a recipient's mail goes to, where there are several.
+    pub(super) routes: Option<Routes>,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -85,10 +106,26 @@ fn submission_limits(limits: &Limits, submission: &config::Submission) -> Limits
 impl Settings {
     /// For the listener with this index in `config`.
     pub fn new(config: &Config, listener: usize, record_messages: bool) -> Self {
+        let routes = Routes::new(config, listener);
+        let targets = routes.pools().iter().map(|pool| Target::new(config, *pool)).collect();
+        let routes = Some(routes).filter(|routes| routes.pools().len() > 1);
+        Self::of(config, listener, targets, routes, record_messages)
+    }
+
+    /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
+    pub fn toward(config: &Config, listener: usize, server: usize) -> Self {
+        let target = Target { has_several: false, ..Target::new(config, config.backends[server].pool) };
+        Self::of(config, listener, [target].into(), None, false)
+    }
+
+    fn of(
+        config: &Config,
+        listener: usize,
+        targets: Box<[Target]>,
+        routes: Option<Routes>,
+        record_messages: bool,
+    ) -> Self {
         let listener = &config.listeners[listener];
-        let servers = &config.backends[config.pools[listener.backend].servers.clone()];
-        // What is read of it here, all servers of a pool have in common.
-        let backend = &servers[0];
         let (limits, submission) = match listener.service {
             Service::Mx => (config.limits.clone(), None),
             Service::Submission => (
@@ -99,10 +136,8 @@ impl Settings {
         Self {
             hostname: config.server.hostname.as_str().into(),
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
-            identity: backend.identity,
-            xclient_login: backend.xclient_login && backend.identity.is_xclient(),
-            backend_tls: backend.tls,
-            has_several: servers.len() > 1,
+            targets,
+            routes,
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
@@ -122,6 +157,15 @@ impl Settings {
 }
 
 impl Settings {
+    /// What is offered beside what the backends offer (RFC 9422): recipients in several domains may part.
+    pub fn dialect(&self, common: Arc<Dialect>) -> Arc<Dialect> {
+        if self.routes.as_ref().is_some_and(Routes::are_by_domain) {
+            let mx = common.mx.saying("LIMITS RCPTDOMAINMAX=1");
+            return Arc::new(Dialect { mx, ..(*common).clone() });
+        }
+        common
+    }
+
     /// What of a message's header is kept.
     pub(super) fn header_keeps(&self) -> Keeps {
         if self.record_messages { Keeps::Names } else { Keeps::Nothing }
@@ -254,6 +298,14 @@ impl Told {
         let mut ehlo_reply = Vec::new();
         encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
         Self { size_max, ehlo_reply: ehlo_reply.into() }
+    }
+
+    /// The same with one keyword more.
+    fn saying(&self, line: &str) -> Self {
+        let lines: Vec<_> = self.lines().chain([line]).collect();
+        let mut ehlo_reply = Vec::new();
+        encode_reply(250, None, &lines.join("\n"), &mut ehlo_reply);
+        Self { ehlo_reply: ehlo_reply.into(), ..self.clone() }
     }
 
     /// The lines of the reply, without their codes.

@@ -29,12 +29,25 @@ pub(super) struct Open {
     pub(super) accepted: u32,
     /// The relay guard refused one.
     pub(super) relay_denied: bool,
+    /// Where the listener leads to several backends.
+    pub(super) routed: Option<Box<Routed>>,
     /// BODY=BINARYMIME: only BDAT may carry it (RFC 3030 section 3).
     pub(super) binary: bool,
     /// How far BDAT has come.
     pub(super) chunks: Chunks,
     /// For the log; gathers until the message is over.
     pub(super) report: Box<MessageReport>,
+}
+
+/// A transaction whose backend its first recipient decides.
+#[derive(Debug)]
+pub(super) struct Routed {
+    /// MAIL, encoded, which the gateway has answered.
+    pub(super) mail: Box<[u8]>,
+    /// The domain of its reverse-path, if it has one by name.
+    pub(super) sender: Option<Box<str>>,
+    /// Which of the listener's backends it is, once a recipient was sent there.
+    pub(super) place: Option<usize>,
 }
 
 impl Open {
@@ -49,6 +62,13 @@ impl Open {
 impl Transaction {
     pub(super) fn is_none(&self) -> bool {
         matches!(self, Self::None)
+    }
+
+    pub(super) fn open(&self) -> Option<&Open> {
+        match self {
+            Self::Open(open) => Some(open),
+            Self::None | Self::Lost => None,
+        }
     }
 
     pub(super) fn open_mut(&mut self) -> Option<&mut Open> {

@@ -12,6 +12,8 @@ pub(super) const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No va
 pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");
 pub(super) const NO_IDENTITY: Words =
     Words(451, EnhancedCode(4, 3, 5), "The mail server cannot be told who you are; try again later");
+pub(super) const HELD: Words =
+    Words(451, EnhancedCode(4, 3, 5), "The mail server must be mended first; try again later");
 pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 pub(super) const STALE: Words =

@@ -9,7 +9,7 @@ use std::borrow::Cow;
 use icu_normalizer::ComposingNormalizerBorrowed;
 
 /// The name's form for comparison, borrowed where it is written so already; `None` if it is no domain name.
-pub(super) fn a_labels(name: &str) -> Option<Cow<'_, str>> {
+pub fn a_labels(name: &str) -> Option<Cow<'_, str>> {
     if name.split('.').any(str::is_empty) {
         return None;
     }

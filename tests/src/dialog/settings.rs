@@ -44,9 +44,10 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
     let client = if settings.contains_key("unnamed") { ClientAddr::unnamed(peer) } else { ClientAddr::direct(peer) };
     let mut session_settings = Settings::new(&config, 0, true);
     session_settings.asks_recipients = settings.contains_key("asks_recipients");
+    let dialect = session_settings.dialect(Arc::new(dialect));
     let start = Start {
         settings: Arc::new(session_settings),
-        dialect: Arc::new(dialect),
+        dialect,
         client_addr: client,
         tls: match &*value("starttls", "") {
             "" => TlsOffer::None,
@@ -85,13 +86,28 @@ identity = "none"
 local_domains = ["local.test"]
 "#;
 
+/// A second backend, and a route to it.
+const SECOND: &str = r#"
+[[backend]]
+name = "second"
+address = "second"
+identity = "none"
+[[route]]
+backend = "second"
+"#;
+
+fn parsed(text: &str) -> Result<Config, String> {
+    smtp_gateway::config::parse(text, "dialog")
+        .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())
+}
+
 fn config(settings: &Map) -> Result<Config, String> {
     // Thousands of sessions begin from it.
-    static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| {
-        smtp_gateway::config::parse(CONFIG, "dialog")
-            .map_err(|faults| faults.iter().map(ToString::to_string).collect::<String>())
-    });
-    let mut config = PARSED.clone()?;
+    static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| parsed(CONFIG));
+    let mut config = match settings.get("route") {
+        Some(recipient) => parsed(&format!("{CONFIG}{SECOND}recipients = [\"{recipient}\"]\n"))?,
+        None => PARSED.clone()?,
+    };
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
     }
@@ -105,6 +121,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
+        // Stands in the text.
+        "route" => {}
         "servers" => {
             let servers = usize::try_from(number()?).map_err(|_| "too many")?;
             config.backends.resize(servers, config.backends[0].clone());

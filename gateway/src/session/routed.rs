@@ -1,0 +1,125 @@
+//! Transactions of a listener that leads to several backends: the first recipient decides which it is.
+//!
+//! The gateway answers MAIL itself, which takes no responsibility, and says it to the backend when that is known. A refusal is
+//! then the recipient's. A recipient for another backend is to come again: one message goes to one backend, so that its one
+//! reply is one server's word.
+
+use crate::policy::relay_guard::Hold;
+use crate::route::Envelope;
+use crate::smtp::address::ForwardPath;
+use crate::smtp::reply::{EnhancedCode, Reply};
+use crate::time::Millis;
+
+use super::action::Output;
+use super::backend::Backend;
+use super::chunks::Chunks;
+use super::end::End;
+use super::machine::Session;
+use super::pipeline::Expect;
+use super::words::{HELD, NO_IDENTITY, Words};
+
+/// MTAs send the others again at once, or soon (RFC 5321 section 4.5.3.1.10).
+const ANOTHER_ROUTE: Words =
+    Words(452, EnhancedCode(4, 5, 3), "This recipient is on another server; send to it in a message of its own");
+
+impl Session {
+    /// Which of the listener's backends this recipient's mail goes to; `None` where there is one.
+    pub(super) fn route(&self, recipient: &ForwardPath<'_>) -> Option<usize> {
+        let routes = self.settings.routes.as_ref()?;
+        let routed = self.transaction.open()?.routed.as_ref()?;
+        let envelope = Envelope { client: self.client_addr.ip(), sender: routed.sender.as_deref(), recipient };
+        Some(routes.decide(&envelope).place)
+    }
+
+    /// RCPT for a recipient that passes, encoded, on its way to this backend.
+    pub(super) fn rcpt_routed(
+        &mut self,
+        now: Millis,
+        (place, hold): (usize, Hold),
+        command: Vec<u8>,
+        out: &mut Output,
+    ) {
+        let is_settled = !self.pipeline.is_empty();
+        let Some(open) = self.transaction.open_mut() else { return };
+        let is_settled = is_settled || open.accepted > 0 || !matches!(open.chunks, Chunks::None);
+        let Some(routed) = &mut open.routed else { return };
+        match routed.place {
+            Some(chosen) if chosen == place => {
+                open.forwarded += 1;
+                self.toward_backend(out).extend_from_slice(&command);
+                return self.expect(Expect::Rcpt, now);
+            }
+            Some(_) if is_settled => return self.reply(ANOTHER_ROUTE, out),
+            // Nobody was accepted there, so nothing is lost there.
+            Some(_) | None => {}
+        }
+        let mail = routed.mail.clone();
+        if place != self.backend.place || routed.place.is_some() {
+            self.change_backend(place, out);
+        }
+        if hold == Hold::Defer {
+            return self.reply(HELD, out);
+        }
+        if !self.can_be_told() {
+            return self.reply(NO_IDENTITY, out);
+        }
+        if let Some(routed) = self.transaction.open_mut().and_then(|open| open.routed.as_mut()) {
+            routed.place = Some(place);
+        }
+        if matches!(self.backend.state, Backend::None) {
+            self.dial(now, out);
+        }
+        self.toward_backend(out).extend_from_slice(&mail);
+        self.expect(Expect::RoutedMail(command.into()), now);
+    }
+
+    /// Leaves the backend that the session has, between commands.
+    fn change_backend(&mut self, place: usize, out: &mut Output) {
+        if matches!(self.backend.state, Backend::Ready(_)) {
+            out.to_backend.extend_from_slice(b"QUIT\r\n");
+        }
+        self.drop_backend(out);
+        self.backend.place = place;
+        if let Some(routed) = self.transaction.open_mut().and_then(|open| open.routed.as_mut()) {
+            routed.place = None;
+        }
+    }
+
+    /// The backend's word on a MAIL that the client has its answer to.
+    pub(super) fn routed_mail_answered(&mut self, now: Millis, reply: &Reply<'_>, rcpt: &[u8], out: &mut Output) {
+        let Some(open) = self.transaction.open_mut() else { return };
+        if reply.class() == 2 {
+            open.forwarded += 1;
+            out.to_backend.extend_from_slice(rcpt);
+            self.pipeline.unsettle(Expect::Rcpt);
+            return self.await_next(now);
+        }
+        if let Some(routed) = &mut open.routed {
+            routed.place = None;
+        }
+        reply.encode_into(self.utf8(), &mut out.to_client);
+        if reply.code == 421 {
+            self.drop_backend(out);
+            return self.finish(End::BackendClosing, out);
+        }
+        self.pipeline.release(&mut out.to_client);
+        if reply.class() == 5 {
+            self.charge_error(out);
+        }
+        self.await_next(now);
+    }
+
+    /// Whether a transaction whose backend is gone can still be another's: nobody was accepted, so nothing is lost.
+    pub(super) fn may_be_routed_again(&mut self) -> bool {
+        let Some(open) = self.transaction.open_mut() else { return false };
+        let is_fresh = open.accepted == 0 && matches!(open.chunks, Chunks::None);
+        match &mut open.routed {
+            Some(routed) if is_fresh => {
+                routed.place = None;
+                open.forwarded = 0;
+                true
+            }
+            _ => false,
+        }
+    }
+}
