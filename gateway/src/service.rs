@@ -5,7 +5,9 @@
 
 mod backends;
 pub mod certificates;
+mod departure;
 mod generation;
+mod handover;
 mod journal;
 mod kernel_side;
 mod log_levels;
@@ -14,10 +16,13 @@ mod parts;
 mod reload;
 mod secured;
 mod sessions;
+mod takeover;
+mod upgrades;
 mod view;
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -33,8 +38,7 @@ use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
 use crate::identity::host::HostNetworks;
-use crate::kernel::Attachment;
-use crate::metrics::MetricsSocket;
+use crate::metrics::{MetricsServer, MetricsSocket};
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::events::{self, EventKind};
 use crate::observe::{log, refusals, trace};
@@ -43,13 +47,19 @@ use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
 
 pub(crate) use backends::Backends;
+pub use departure::{Departure, HandoverError};
 use generation::{Generation, Origin};
+use handover::Serving;
 use journal::Journal;
-use kernel_side::{KernelSide, attach};
+use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
+pub use takeover::{Inheritance, TakeoverError};
+use takeover::{Inherited, inherit};
+pub use upgrades::Candidate;
+use upgrades::Upgrades;
 use view::View;
 
 /// Between two rounds of housekeeping.
@@ -69,9 +79,11 @@ pub struct Bound {
     /// For what outlives the gateway.
     state: Option<PathBuf>,
     warnings: Vec<String>,
-    kernel: (Option<Attachment>, Option<String>),
+    kernel: KernelStage,
     acceptor: Option<Acceptor>,
     connectors: Connectors,
+    /// From a process that this one is to take over from.
+    inheritance: Option<Inheritance>,
 }
 
 /// A gateway that runs.
@@ -81,8 +93,24 @@ pub struct Gateway {
     listeners: Vec<Listener>,
     workers: Workers,
     /// Reloads that are asked for through the control socket.
-    asked: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
-    _control: ControlSocket,
+    reloads: mpsc::Receiver<oneshot::Sender<ReloadAnswer>>,
+    /// Processes that want to take over.
+    candidates: mpsc::Receiver<Candidate>,
+    control: ControlSocket,
+    metrics: Option<MetricsServer>,
+    /// Closes when the process has ended that this one took over from.
+    predecessor: Option<oneshot::Receiver<()>>,
+    /// That process's standard output and error.
+    output: Option<[OwnedFd; 2]>,
+}
+
+/// What the gateway is asked for through the control socket.
+#[derive(Debug)]
+pub enum Asked {
+    /// To read its configuration again, and to answer here.
+    Reload(oneshot::Sender<ReloadAnswer>),
+    /// To hand over to another process.
+    Upgrade(Candidate),
 }
 
 /// Why a gateway cannot start, in one sentence.
@@ -100,6 +128,9 @@ pub enum StartError {
     /// TLS cannot be set up.
     #[error("{0}")]
     Certificates(certificates::Faults),
+    /// The process that runs does not hand over, or not all.
+    #[error(transparent)]
+    Takeover(#[from] TakeoverError),
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
@@ -117,18 +148,24 @@ impl StartError {
 }
 
 impl Bound {
-    /// Takes the control socket and every listener's port, and puts the kernel side on its cards.
+    /// Takes the control socket and every listener's port, and puts the kernel side on its cards. What another process of this
+    /// gateway hands over is taken as it is, and its cards are left to it for the time being.
     ///
     /// # Errors
     /// Certificates cannot be used, or a socket cannot be had; what was taken is given back. Without a kernel side, or a
     /// directory for bans, the gateway works: those are warnings.
-    pub fn new(config: Config) -> Result<Self, StartError> {
+    pub fn new(config: Config, mut inheritance: Option<Inheritance>) -> Result<Self, StartError> {
         // Before privileges go: only root may be able to read keys.
-        let acceptor = certificates::acceptor(&config, None).map_err(StartError::Certificates)?;
+        let tickets = inheritance.as_ref().and_then(Inheritance::tickets);
+        let acceptor = certificates::acceptor(&config, None, tickets).map_err(StartError::Certificates)?;
         let connectors = certificates::connectors(&config, None).map_err(StartError::Certificates)?;
-        let control = ControlSocket::bind(&config.control)?;
+        let control = match inheritance.as_mut().and_then(|inheritance| inheritance.control(&config)) {
+            Some(socket) => ControlSocket::adopt(socket, &config.control)?,
+            None => ControlSocket::bind(&config.control)?,
+        };
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
-        let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers)?;
+        let adopted = inheritance.as_mut().map(Inheritance::listeners).unwrap_or_default();
+        let (listeners, warnings) = bind(&config.listeners, &all, config.server.workers, adopted)?;
         for warning in &warnings {
             warn!("{warning}");
         }
@@ -142,10 +179,26 @@ impl Bound {
                 (None, warnings.into_iter().chain([told]).collect())
             }
         };
-        let metrics = MetricsSocket::bind(&config.metrics, &config.server.hostname)?;
+        let hostname = &config.server.hostname;
+        let metrics = match inheritance.as_mut().and_then(|inheritance| inheritance.metrics(&config)) {
+            Some(socket) => Some(MetricsSocket::adopt(socket, &config.metrics, hostname)?),
+            None => MetricsSocket::bind(&config.metrics, hostname)?,
+        };
         let ports: Vec<_> = listeners.iter().map(|listener| listener.address.port()).collect();
-        let kernel = attach(&config, &ports);
-        Ok(Self { config, file: None, control, listeners, metrics, state, warnings, kernel, acceptor, connectors })
+        let kernel = KernelStage::new(&config, &ports, inheritance.as_ref())?;
+        Ok(Self {
+            config,
+            file: None,
+            control,
+            listeners,
+            metrics,
+            state,
+            warnings,
+            kernel,
+            acceptor,
+            connectors,
+            inheritance,
+        })
     }
 
     /// Where its configuration came from, for `status`.
@@ -180,41 +233,64 @@ impl Bound {
     }
 
     /// Starts on the current runtime, which must live as long as the gateway. Backends are asked first, briefly, so that
-    /// the first client already hears what they offer.
+    /// the first client already hears what they offer. A process that this one takes over from serves until then, and if this
+    /// fails, goes on.
     ///
     /// # Errors
-    /// The system has no more threads or files. A backend that does not answer is no error.
+    /// The system has no more threads or files, or the process that serves does not hand over. A backend that does not answer
+    /// is no error.
     pub async fn start(self) -> Result<Gateway, StartError> {
         let addresses = self.addresses();
-        let Self { config, file, mut control, listeners, metrics, state, mut warnings, kernel, acceptor, connectors } =
-            self;
+        let Self {
+            config,
+            file,
+            mut control,
+            listeners,
+            metrics,
+            state,
+            mut warnings,
+            kernel,
+            acceptor,
+            connectors,
+            inheritance,
+        } = self;
         let mut told = risks(&config);
         let names = spawn_names(&config, &mut told);
         for problem in &told {
             warn!("{problem}");
         }
         let mut backends = Backends::watch(&config, &connectors).await;
+        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
         let verdicts = Arc::new(Verdicts::new(&config, &HostNetworks::read()));
-        let (kernel, kernel_problem) = steer(kernel, &config, &verdicts);
-        let journal = state.map(|directory| Journal::new(&directory));
-        // Behind the kernel side, which then hears of them.
-        let unusable = journal.as_ref().and_then(|journal| journal.restore(&verdicts, (now(), since_1970())));
-        warnings.extend(unusable);
         // The last set is this thread's own.
         let counters = CounterSet::new(config.server.workers + 1);
-        if config.proof.enabled {
-            backends.prove(&schedule(&config, &addresses, &backends, &names, counters.of(config.server.workers)));
+        let own_counters = counters.of(config.server.workers);
+
+        let mut inherited = inherit(inheritance, (&verdicts, &own_counters), &backends, config.relay.on_open)?;
+        let (kernel, kernel_problem) = steer(kernel, (&config, &addresses), &verdicts, inherited.as_ref());
+        let journal = state.map(|directory| Journal::new(&directory));
+        match &mut inherited {
+            // The journal is as old as the book that was handed over, or older.
+            Some(inherited) => inherited.inheritance.taken()?,
+            // Behind the kernel side, which then hears of them.
+            None => {
+                let unusable = journal.as_ref().and_then(|journal| journal.restore(&verdicts, (now(), since_1970())));
+                warnings.extend(unusable);
+            }
         }
-        let workers = Workers::start(config.server.workers).map_err(StartError::Threads)?;
+        if config.proof.enabled {
+            backends.prove(&schedule(&config, &addresses, &backends, &names, own_counters.clone()));
+        }
         let admission = Arc::new(Admission::new(&config.limits, workers.shortage().clone()));
         let origin = Origin::new(&config, file);
         let log_levels = LogLevels::new(config.log.level.clone());
-        let (reloads, asked) = mpsc::channel(1);
+        let (reload, reloads) = mpsc::channel(1);
+        let (upgrades, candidates) = Upgrades::new();
         let view = Arc::new(View {
             started: Instant::now(),
             warnings,
             generation: ArcSwap::from_pointee(Generation::first((config, origin), names, backends, addresses, told)),
-            reloads,
+            reloads: reload,
             counters,
             verdicts,
             acceptor: Mutex::new(acceptor.map(view::watched)),
@@ -225,16 +301,23 @@ impl Bound {
             log_levels,
             draining: AtomicBool::new(false),
             journal: Mutex::new(journal),
+            upgrades,
+            handing_over: AtomicBool::new(false),
         });
         let Generation { config, names, backends, .. } = &*view.generation();
         let listeners = place(config, &view, names, backends, &workers, (Vec::new(), listeners));
-        tokio::spawn(keep(view.clone()));
         control.serve(view.clone()).map_err(StartError::Threads)?;
-        if let Some(metrics) = metrics {
-            metrics.serve(view.clone()).map_err(StartError::Threads)?;
+        let metrics = metrics.map(|metrics| metrics.serve(view.clone())).transpose().map_err(StartError::Threads)?;
+        let (mut predecessor, mut output) = (None, None);
+        if let Some(Inherited { inheritance, output: inherited, counts, .. }) = inherited {
+            let serving = Serving { control: true, kernel: kernel_side::is_wanted(config) };
+            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), (own_counters, counts))?);
+            output = Some(inherited);
         }
+        control.own_file();
+        tokio::spawn(keep(view.clone()));
         events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
-        Ok(Gateway { view, listeners, workers, asked, _control: control })
+        Ok(Gateway { view, listeners, workers, reloads, candidates, control, metrics, predecessor, output })
     }
 }
 
@@ -250,9 +333,17 @@ impl Gateway {
         move || pulse.all_beat()
     }
 
-    /// The next reload that is asked for through the control socket, and where to answer.
-    pub async fn reload_asked(&mut self) -> Option<oneshot::Sender<ReloadAnswer>> {
-        self.asked.recv().await
+    /// What it is asked for next through the control socket.
+    pub async fn asked(&mut self) -> Option<Asked> {
+        tokio::select! {
+            reload = self.reloads.recv() => reload.map(Asked::Reload),
+            candidate = self.candidates.recv() => candidate.map(Asked::Upgrade),
+        }
+    }
+
+    /// Standard output and error of the process that this one took over from; once.
+    pub fn inherited_output(&mut self) -> Option<[OwnedFd; 2]> {
+        self.output.take()
     }
 
     /// Stops accepting, lets transactions finish until the configured time or `hasten` is over, and ends.
@@ -260,16 +351,8 @@ impl Gateway {
         info!(sessions = self.view.admission.sessions(), "draining");
         self.view.draining.store(true, Ordering::Relaxed);
         events::emit(EventKind::Gateway, "gateway", "draining");
-        let drain_timeout = self.view.generation().config.timeouts.drain;
         self.listeners.clear();
-        self.workers.drain(Drain::Gently);
-        tokio::select! {
-            () = self.workers.ended() => {}
-            () = hasten => {}
-            () = tokio::time::sleep(drain_timeout) => {}
-        }
-        self.workers.drain(Drain::Now);
-        self.workers.ended().await;
+        self.see_out(hasten).await;
         self.view.keep_bans(true);
         self.view.tell_lost_bans();
         let totals = self.view.counters.totals();
@@ -279,21 +362,18 @@ impl Gateway {
             "stopped"
         );
     }
-}
 
-/// The kernel side that was attached begins to follow verdicts; a gateway without one works too.
-fn steer(
-    (attachment, problem): (Option<Attachment>, Option<String>),
-    config: &Config,
-    verdicts: &Arc<Verdicts>,
-) -> (Option<KernelSide>, Option<String>) {
-    match attachment.map(|attachment| KernelSide::start(attachment, config, verdicts)) {
-        None => (None, problem),
-        Some(Ok(kernel)) => (Some(kernel), problem),
-        Some(Err(error)) => {
-            warn!("{error}");
-            (None, Some(error.to_string()))
+    /// Lets transactions finish until the configured time or `hasten` is over, and ends every session.
+    async fn see_out(&mut self, hasten: impl Future<Output = ()>) {
+        let drain_timeout = self.view.generation().config.timeouts.drain;
+        self.workers.drain(Drain::Gently);
+        tokio::select! {
+            () = self.workers.ended() => {}
+            () = hasten => {}
+            () = tokio::time::sleep(drain_timeout) => {}
         }
+        self.workers.drain(Drain::Now);
+        self.workers.ended().await;
     }
 }
 

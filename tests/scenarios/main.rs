@@ -40,3 +40,5 @@ mod tls;
 mod tls_servers;
 mod trace_header;
 mod transparent;
+mod upgrade;
+mod upgrade_kernel;

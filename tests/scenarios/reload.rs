@@ -130,7 +130,10 @@ fn what_a_reload_cannot_change_is_said_and_stays() {
         &config.replace("workers = 2", "workers = 3").replace("[control]", "[limits]\nsessions = 77\n[control]"),
     );
     let told = reloaded(&gateway);
-    assert!(told.contains("`server.workers` is still as it was") && told.contains("takes a restart"), "{told}");
+    assert!(
+        told.contains("`server.workers` is still as it was") && told.contains("run `smtp-gateway upgrade`"),
+        "{told}"
+    );
     let status = gateway.status();
     assert_eq!(status["sessions"]["limit"], 77);
     assert!(status["warnings"].to_string().contains("`server.workers`"), "{status}");

@@ -18,7 +18,7 @@ use super::gate::{Alive, EXHAUSTED_PAUSE, Gate};
 pub(super) struct Accepting {
     pub(super) socket: std::net::TcpListener,
     pub(super) gate: Arc<ArcSwap<Gate>>,
-    /// Closes when the listener is dropped.
+    /// Closes when the listener is dropped; changes when it is handed over.
     pub(super) open: watch::Receiver<()>,
 }
 
@@ -32,8 +32,11 @@ impl Accepting {
         };
         tokio::select! {
             () = accept(&listener, &gate, &alive) => {}
-            // Nothing is ever sent: it ends when the listener is dropped.
-            _ = open.changed() => {}
+            changed = open.changed() => {
+                if changed.is_ok() {
+                    return;
+                }
+            }
         }
         // Who has connected already would be reset. The kernel refuses whoever comes later.
         let Ok(listener) = listener.into_std() else { return };

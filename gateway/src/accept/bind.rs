@@ -17,7 +17,59 @@ pub struct BoundListener {
     pub configured: SocketAddr,
     /// Where it listens; the port is the kernel's choice where the configuration has 0.
     pub address: SocketAddr,
-    pub(super) sockets: Vec<TcpListener>,
+    pub(super) sockets: Vec<Queue>,
+}
+
+/// One socket of a listener: a queue of connections that wait to be accepted.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// For the worker.
+    pub(super) socket: TcpListener,
+    /// The same once more, for a process that takes over.
+    pub(super) spare: TcpListener,
+}
+
+impl Queue {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        Ok(Self { spare: socket.try_clone()?, socket })
+    }
+
+    /// The same queue for one more worker.
+    fn share(&self) -> io::Result<Self> {
+        Self::new(self.spare.try_clone()?)
+    }
+}
+
+impl BoundListener {
+    /// Of sockets that another process of this gateway has handed over: all queues that it has.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn adopted(
+        configured: SocketAddr,
+        address: SocketAddr,
+        sockets: impl IntoIterator<Item = TcpListener>,
+    ) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(Queue::new).collect::<io::Result<_>>()?;
+        Ok(Self { configured, address, sockets })
+    }
+
+    /// As many queues as there are workers, at least. A new one takes a privilege that this process may not have any more, or
+    /// the user that the others were made by; without, two workers share one.
+    fn widen(&mut self, all: &[SocketAddr], workers: usize) -> io::Result<()> {
+        let adopted = self.sockets.len();
+        for index in adopted..workers {
+            let another = match queue(self.address, all) {
+                Err(_) if adopted > 0 => self.sockets[index % adopted].share(),
+                another => another,
+            };
+            let another = another?;
+            // The kernel's choice, where the port was 0.
+            self.address = another.socket.local_addr()?;
+            self.sockets.push(another);
+        }
+        Ok(())
+    }
 }
 
 /// A listener that cannot listen, in one sentence with its mend.
@@ -61,8 +113,9 @@ fn no_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Binds each of these listeners `workers` times; `all` are the addresses of the whole configuration. Nothing stays bound after an error. Where `[::]` asks for every address of a host
-/// without IPv6, its IPv4 addresses are taken, and a sentence for the administrator comes back.
+/// Binds each of these listeners `workers` times; `all` are the addresses of the whole configuration. Those that are `adopted`
+/// are taken as they are, with queues for further workers. Nothing stays bound after an error. Where `[::]` asks for every
+/// address of a host without IPv6, its IPv4 addresses are taken, and a sentence for the administrator comes back.
 ///
 /// # Errors
 /// The first listener that cannot listen, and why.
@@ -70,10 +123,16 @@ pub fn bind(
     listeners: &[Listener],
     all: &[SocketAddr],
     workers: usize,
+    mut adopted: Vec<BoundListener>,
 ) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
     let error = |address| move |source| BindError { address, source };
     let (mut addresses, mut told) = (Vec::new(), Vec::new());
     for address in listeners.iter().map(|listener| listener.address) {
+        // Who was handed its sockets is no second gateway.
+        if adopted.iter().any(|adopted| adopted.configured == address) {
+            addresses.push((address, address));
+            continue;
+        }
         // A socket that shares its port would be given one that another gateway shares too; this one would not.
         let probed = socket(address, all).and_then(|probe| probe.bind(&address.into()));
         let bound = match probed {
@@ -91,8 +150,12 @@ pub fn bind(
         addresses.push((address, bound));
     }
     let bound = addresses.into_iter().map(|(configured, address)| {
-        let bound = bind_one(address, all, workers).map_err(error(address))?;
-        Ok(BoundListener { configured, ..bound })
+        let mut bound = match adopted.iter().position(|adopted| adopted.configured == configured) {
+            Some(at) => adopted.swap_remove(at),
+            None => BoundListener { configured, address, sockets: Vec::with_capacity(workers) },
+        };
+        bound.widen(all, workers).map_err(error(address))?;
+        Ok(bound)
     });
     Ok((bound.collect::<Result<_, _>>()?, told))
 }
@@ -108,21 +171,16 @@ fn without_ipv6(address: SocketAddr, error: &io::Error, all: &[SocketAddr]) -> O
     })
 }
 
-fn bind_one(address: SocketAddr, all: &[SocketAddr], workers: usize) -> io::Result<BoundListener> {
-    let mut bound = BoundListener { configured: address, address, sockets: Vec::with_capacity(workers) };
-    for _ in 0..workers {
-        let socket = socket(address, all)?;
-        socket.set_reuse_port(true)?;
-        // What a listener has, accepted connections inherit: this saves a system call each.
-        socket.set_tcp_nodelay(true)?;
-        socket.bind(&bound.address.into())?;
-        socket.listen(BACKLOG)?;
-        socket.set_nonblocking(true)?;
-        let listener = TcpListener::from(socket);
-        bound.address = listener.local_addr()?;
-        bound.sockets.push(listener);
-    }
-    Ok(bound)
+/// One more socket that listens there, beside those that do.
+fn queue(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Queue> {
+    let socket = socket(address, all)?;
+    socket.set_reuse_port(true)?;
+    // What a listener has, accepted connections inherit: this saves a system call each.
+    socket.set_tcp_nodelay(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Queue::new(socket.into())
 }
 
 fn socket(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
@@ -153,14 +211,14 @@ mod tests {
 
     fn bound(listeners: &[Listener], workers: usize) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
         let all: Vec<_> = listeners.iter().map(|listener| listener.address).collect();
-        bind(listeners, &all, workers)
+        bind(listeners, &all, workers, Vec::new())
     }
 
     #[test]
     fn workers_share_one_port() {
         let bound = bound(&[listener("127.0.0.1:0")], 2).unwrap().0;
         assert_ne!(bound[0].address.port(), 0);
-        assert!(bound[0].sockets.iter().all(|socket| socket.local_addr().unwrap() == bound[0].address));
+        assert!(bound[0].sockets.iter().all(|queue| queue.socket.local_addr().unwrap() == bound[0].address));
     }
 
     #[test]
@@ -169,6 +227,21 @@ mod tests {
         let address = other[0].address;
         let error = bound(&[listener(&address.to_string())], 1).unwrap_err().to_string();
         assert!(error.starts_with(&format!("cannot listen on {address}: the port is in use; ")), "{error}");
+    }
+
+    #[test]
+    fn what_is_handed_over_is_let_in_and_every_queue_is_kept() {
+        let other = bound(&[listener("127.0.0.1:0")], 2).unwrap().0.remove(0);
+        let address = other.address;
+        let configured = [listener(&address.to_string())];
+        for workers in [1, 2, 5] {
+            let sockets = other.sockets.iter().map(|queue| queue.spare.try_clone().unwrap());
+            let adopted = BoundListener::adopted(address, address, sockets).unwrap();
+            let bound = bind(&configured, &[address], workers, vec![adopted]).unwrap().0;
+            assert_eq!((bound[0].address, bound[0].sockets.len()), (address, workers.max(2)));
+            assert!(bound[0].sockets.iter().all(|queue| queue.socket.local_addr().unwrap() == address));
+        }
+        assert!(bind(&configured, &[address], 1, Vec::new()).is_err(), "a stranger's gateway stays out");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! One listener of the running gateway: its sockets, one a worker, and the gate that their connections pass.
 //!
 //! The gate can be changed while connections come in; who came through the old one keeps what it began with. Dropped, a
-//! listener serves what its queues hold, and closes.
+//! listener serves what its queues hold, and closes. Handed over to another process, it leaves them to that one.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::accepting::Accepting;
-use super::bind::BoundListener;
+use super::bind::{BoundListener, Queue};
 use super::gate::Gate;
 use super::workers::Workers;
 
@@ -23,8 +23,10 @@ pub struct Listener {
     pub address: SocketAddr,
     /// One a worker.
     gates: Vec<Arc<ArcSwap<Gate>>>,
+    /// All its queues once more, for a process that takes over.
+    spares: Vec<std::net::TcpListener>,
     /// Dropped with the listener: then every worker stops accepting on it.
-    _open: watch::Sender<()>,
+    open: watch::Sender<()>,
 }
 
 impl Listener {
@@ -33,13 +35,27 @@ impl Listener {
         let BoundListener { configured, address, sockets } = bound;
         let (open, is_open) = watch::channel(());
         let gates: Vec<_> = (0..workers.count()).map(|worker| Arc::new(ArcSwap::from_pointee(gate(worker)))).collect();
-        let accepting = sockets.into_iter().zip(&gates);
+        let (sockets, spares): (Vec<_>, Vec<_>) =
+            sockets.into_iter().map(|Queue { socket, spare }| (socket, spare)).unzip();
+        // There may be more queues than workers, of a gateway that had more. A queue that nobody serves would reset who
+        // waits in it.
+        let accepting = sockets.into_iter().zip(gates.iter().cycle());
         workers.hand_out(accepting.map(|(socket, gate)| Accepting {
             socket,
             gate: gate.clone(),
             open: is_open.clone(),
         }));
-        Self { configured, address, gates, _open: open }
+        Self { configured, address, gates, spares, open }
+    }
+
+    /// Its queues, for a process that takes over.
+    pub fn queues(&self) -> &[std::net::TcpListener] {
+        &self.spares
+    }
+
+    /// Stops accepting; what waits is for the process that has its queues.
+    pub fn hand_over(self) {
+        self.open.send_replace(());
     }
 
     /// Connections that are accepted from now on pass these gates; made as by [`open`](Self::open).

@@ -99,9 +99,9 @@ impl Workers {
         Caller(self.calls.clone())
     }
 
-    /// Hands one socket to each worker, the first to the first.
+    /// Hands sockets to the workers, the first to the first, and round again where there are more.
     pub(super) fn hand_out(&self, accepting: impl IntoIterator<Item = Accepting>) {
-        for (inbox, accepting) in self.inboxes.iter().zip(accepting) {
+        for (inbox, accepting) in self.inboxes.iter().cycle().zip(accepting) {
             // A worker that is on its way down accepts nothing more.
             let _ = inbox.send(accepting);
         }

@@ -25,6 +25,7 @@ mod socket;
 mod status;
 mod top;
 mod trace;
+mod upgrade;
 mod watch;
 mod watchdog;
 
@@ -48,7 +49,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Verb {
     /// Run in the foreground; prints `ready` once every listener accepts
-    Run(ConfigArgument),
+    Run(run::RunArguments),
     /// Read the configuration and list every fault in it
     Check(ConfigArgument),
     /// Show what the running gateway is doing
@@ -69,6 +70,11 @@ enum Verb {
     ///
     /// Exit codes: 0 done, 78 the configuration is faulty, 1 it could not be done; unless 0, nothing was changed.
     Reload(reload::ReloadArguments),
+    /// Have another process take over: of the program that is installed now, and by the configuration as it is now
+    ///
+    /// Nobody notices: it serves before the other one stops accepting, and that one ends the sessions that it has. Exit codes:
+    /// 0 done, 78 the configuration is faulty, 1 it could not be done; unless 0, the gateway that ran goes on.
+    Upgrade(upgrade::UpgradeArguments),
     /// Say which backend gets mail for a recipient, and by which route
     Route(route::RouteArguments),
     /// Show the busiest sources; on a terminal again every second, until interrupted
@@ -103,7 +109,7 @@ pub fn command() -> clap::Command {
 /// Does what the arguments say.
 pub fn main() -> ExitCode {
     let done = match Arguments::parse().verb {
-        Verb::Run(ConfigArgument { config }) => run::run(&config),
+        Verb::Run(arguments) => run::run(&arguments),
         Verb::Check(ConfigArgument { config }) => check(&config),
         Verb::Status(arguments) => return exit_code(status::status(&arguments)),
         Verb::Selftest(arguments) => return exit_code(selftest::selftest(&arguments)),
@@ -111,6 +117,7 @@ pub fn main() -> ExitCode {
         Verb::Unban(arguments) => bans::unban(&arguments),
         Verb::Bans(arguments) => bans::bans(&arguments),
         Verb::Reload(arguments) => reload::reload(&arguments),
+        Verb::Upgrade(arguments) => upgrade::upgrade(&arguments),
         Verb::Route(arguments) => route::route(&arguments),
         Verb::Top(arguments) => top::top(&arguments),
         Verb::Events(arguments) => events::events(&arguments),

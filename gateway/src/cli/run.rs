@@ -1,8 +1,10 @@
 //! `run`: the gateway in the foreground, from its configuration to its drain.
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
+use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{info, warn};
@@ -11,16 +13,42 @@ use crate::config::{self, Config};
 use crate::control::ReloadAnswer;
 use crate::observe::events::{self, EventKind};
 use crate::observe::log;
-use crate::service::{Bound, Gateway, Reloaded};
+use crate::service::{Asked, Bound, Gateway, Inheritance, Reloaded};
 
-use super::failure::{BAD_CONFIG, Failure, load};
-use super::{notify, privileges, watchdog};
+use super::failure::{BAD_CONFIG, ConfigArgument, Failure, load};
+use super::{notify, privileges, upgrade, watchdog};
 
-pub(super) fn run(path: &Path) -> Result<(), Failure> {
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Take the place of the gateway behind this control socket; `upgrade` starts a successor so
+    #[arg(long, value_name = "SOCKET", hide = true)]
+    take_over: Option<PathBuf>,
+    /// Only start the process that does it
+    #[arg(long, hide = true, requires = "take_over")]
+    begin: bool,
+}
+
+pub(super) fn run(arguments: &RunArguments) -> Result<(), Failure> {
+    let RunArguments { config: ConfigArgument { config }, take_over, begin } = arguments;
+    match take_over {
+        None => run_by(config, None),
+        Some(socket) if *begin => upgrade::begin(socket, config),
+        Some(socket) => run_by(config, Some(socket)).inspect_err(upgrade::tell_failure),
+    }
+}
+
+fn run_by(path: &Path, take_over: Option<&Path>) -> Result<(), Failure> {
+    if take_over.is_some() {
+        // Whoever ends the session that an upgrade was asked for in must not end the gateway.
+        rustix::process::setsid().map_err(Failure::new)?;
+    }
     let config = load(path)?;
     let log = log::init(&config.log).map_err(Failure::new)?;
     privileges::raise_open_files(config.limits.sessions);
-    let bound = Bound::new(config).map_err(|error| match error.is_of_the_configuration() {
+    let inheritance = take_over.map(Inheritance::ask).transpose().map_err(Failure::new)?;
+    let bound = Bound::new(config, inheritance).map_err(|error| match error.is_of_the_configuration() {
         true => Failure { code: BAD_CONFIG, message: error.to_string() },
         false => Failure::new(error),
     })?;
@@ -41,24 +69,54 @@ async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
         info!(%address, "listening");
     }
     say_ready();
-    notify::service_manager("READY=1");
-    tokio::spawn(watchdog::watch(gateway.all_beat()));
+    match gateway.inherited_output() {
+        // The service manager knows that it is ready; that it has another process, that one tells.
+        Some(output) => speak_where_the_other_did(&output),
+        None => notify::service_manager("READY=1"),
+    }
+    let watchdog = tokio::spawn(watchdog::watch(gateway.all_beat()));
     loop {
         tokio::select! {
             end = signals.any() => match end {
                 true => break,
                 false => log_reload(&reload(&mut gateway, path).await),
             },
-            Some(asked) = gateway.reload_asked() => {
-                // Whoever asked may have gone.
-                let _ = asked.send(reload(&mut gateway, path).await);
-            }
+            Some(asked) = gateway.asked() => match asked {
+                Asked::Reload(answer) => {
+                    // Whoever asked may have gone.
+                    let _ = answer.send(reload(&mut gateway, path).await);
+                }
+                Asked::Upgrade(candidate) => {
+                    let handed_over = tokio::select! {
+                        done = gateway.hand_over(candidate) => done,
+                        // Whoever wants it to end wants no successor.
+                        () = signals.next() => break,
+                    };
+                    match handed_over {
+                        Ok(departure) => {
+                            watchdog.abort();
+                            notify::service_manager(&format!("MAINPID={}", departure.process()));
+                            gateway.leave(departure, async || signals.next().await).await;
+                            return Ok(());
+                        }
+                        Err(error) => warn!(%error, "nobody took over; this process goes on"),
+                    }
+                }
+            },
         }
     }
     notify::service_manager("STOPPING=1");
     // Asked twice, the administrator is in a hurry.
     gateway.drain(signals.next()).await;
     Ok(())
+}
+
+/// The log goes on where that of the process before went, and not where the upgrade was asked for.
+fn speak_where_the_other_did([output, error]: &[OwnedFd; 2]) {
+    let taken = rustix::stdio::dup2_stdout(output).and_then(|()| rustix::stdio::dup2_stderr(error));
+    if let Err(error) = taken {
+        warn!(%error, "standard output and error of the process before cannot be taken over");
+    }
 }
 
 /// Reads the file again, and puts what it says in force: all of it or nothing.
@@ -82,7 +140,7 @@ async fn reload(gateway: &mut Gateway, path: &Path) -> ReloadAnswer {
 async fn put_in_force(gateway: &mut Gateway, config: Config) -> ReloadAnswer {
     if let Err(error) = privileges::check(&config) {
         return ReloadAnswer::Failed {
-            why: format!("{error}; a running gateway cannot get it back, so this takes a restart"),
+            why: format!("{error}; a running gateway cannot get it back, so this takes `smtp-gateway upgrade`"),
         };
     }
     privileges::raise_open_files(config.limits.sessions);

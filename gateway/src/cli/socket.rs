@@ -29,6 +29,11 @@ impl SocketArguments {
             _ => Ok(Control::default().socket),
         }
     }
+
+    /// The configuration that is meant.
+    pub(super) fn config(&self) -> &Path {
+        self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG))
+    }
 }
 
 impl From<AskError> for Failure {

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 
 use super::request::Request;
 use super::{
-    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer, Renewal,
-    SessionList, SessionStatus, Status, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, ProgramId, RELOAD_TIMEOUT, ReloadAnswer, RenewAnswer,
+    Renewal, SessionList, SessionStatus, Status, TopList, TraceList, UpgradeAnswer,
 };
 
 /// How long an answer may take.
@@ -93,12 +93,21 @@ pub fn ask_top(socket: &Path, limit: usize) -> Result<TopList, AskError> {
     ask(socket, &Request::Top { limit })
 }
 
-/// Has the configuration read again; waits for what comes of it.
+/// Has the configuration read again; waits for what comes of it. With `program`, another one than the gateway runs by hears
+/// that it is to be an upgrade.
 ///
 /// # Errors
 /// If the gateway cannot be asked. That nothing came of the reload is an answer.
-pub fn ask_reload(socket: &Path) -> Result<ReloadAnswer, AskError> {
-    ask(socket, &Request::Reload)
+pub fn ask_reload(socket: &Path, program: Option<ProgramId>) -> Result<ReloadAnswer, AskError> {
+    ask(socket, &Request::Reload { program })
+}
+
+/// Asks how a successor is to be started.
+///
+/// # Errors
+/// If the gateway cannot be asked, or not by us.
+pub fn ask_upgrade(socket: &Path) -> Result<UpgradeAnswer, AskError> {
+    ask(socket, &Request::Upgrade)
 }
 
 /// Asks for events behind the one with this number.
@@ -159,26 +168,36 @@ pub fn ask_renew(socket: &Path, renewal: Renewal) -> Result<RenewAnswer, AskErro
 }
 
 fn ask<T: DeserializeOwned>(socket: &Path, request: &Request) -> Result<T, AskError> {
-    let line = converse(socket, request).map_err(|error| match error.kind() {
+    let mut line = String::new();
+    let heard = BufReader::new(begin(socket, request)?).read_line(&mut line);
+    heard.map_err(|error| AskError::System(socket.to_owned(), error))?;
+    understood(&line)
+}
+
+/// Sends a request.
+pub(super) fn begin(socket: &Path, request: &Request) -> Result<UnixStream, AskError> {
+    let send = || {
+        let mut stream = UnixStream::connect(socket)?;
+        let patience = if matches!(request, Request::Reload { .. }) { RELOAD_TIMEOUT } else { TIMEOUT };
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
+        let mut request = serde_json::to_vec(request)?;
+        request.push(b'\n');
+        stream.write_all(&request)?;
+        Ok(stream)
+    };
+    send().map_err(|error: io::Error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => AskError::NotRunning(socket.to_owned()),
         io::ErrorKind::PermissionDenied => AskError::NoPermission(socket.to_owned()),
         _ => AskError::System(socket.to_owned(), error),
-    })?;
-    match serde_json::from_str(&line).map_err(AskError::Garbled)? {
+    })
+}
+
+/// What an answer says.
+pub(super) fn understood<T: DeserializeOwned>(line: &str) -> Result<T, AskError> {
+    match serde_json::from_str(line).map_err(AskError::Garbled)? {
         Answer::Done(answer) => Ok(answer),
         Answer::Refused { refused } => Err(AskError::Refused(refused)),
         Answer::Error { error } => Err(AskError::NotAnswered(error)),
     }
-}
-
-fn converse(socket: &Path, request: &Request) -> io::Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(if *request == Request::Reload { RELOAD_TIMEOUT } else { TIMEOUT }))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
-    let mut request = serde_json::to_vec(request)?;
-    request.push(b'\n');
-    stream.write_all(&request)?;
-    let mut line = String::new();
-    BufReader::new(stream).read_line(&mut line)?;
-    Ok(line)
 }

@@ -2,10 +2,12 @@
 //!
 //! One unix socket; a request is one line of JSON (`{"verb":"status"}`), the answer is one line of JSON, then the gateway
 //! closes. Whoever asks is judged by the uid the kernel vouches for, not by the permissions of the file alone. This room
-//! knows nothing of sessions: what it shows is a snapshot that it is given.
+//! knows nothing of sessions: what it shows is a snapshot that it is given. One request is no question but the beginning of a
+//! handover, by which another process takes this one's place; it is root's, and that of the gateway's own user.
 
 mod certificates;
 mod client;
+mod handover;
 mod live;
 mod not_done;
 mod problems;
@@ -15,6 +17,7 @@ mod status;
 mod status_page;
 mod tables;
 mod tls;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -23,8 +26,9 @@ pub use certificates::{
 };
 pub use client::{
     AskError, ask_ban, ask_bans, ask_drain, ask_events, ask_kill, ask_log, ask_reload, ask_renew, ask_sessions,
-    ask_status, ask_top, ask_trace, ask_unban,
+    ask_status, ask_top, ask_trace, ask_unban, ask_upgrade,
 };
+pub use handover::{Predecessor, Successor};
 pub(crate) use live::render_event_short;
 pub use live::{DrainStatus, EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
 pub use not_done::NotDone;
@@ -41,6 +45,7 @@ pub use status_page::render;
 pub(crate) use status_page::tests::status as sample_status;
 pub use tables::{render_bans, render_sessions, render_top};
 pub use tls::{BackendTlsStatus, TlsStatus, TlsTotals};
+pub use upgrade::{ProgramId, UpgradeAnswer, own_unit};
 
 /// Sources that `top` may ask for.
 pub const TOP_MAX: usize = 1000;

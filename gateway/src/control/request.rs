@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::observe::show::printable;
 
+use super::upgrade::ProgramId;
 use super::{BAN_MAX, REASON_MAX, Renewal, SESSIONS_MAX, TOP_MAX};
 
 /// A request.
@@ -34,8 +35,19 @@ pub enum Request {
         /// Sources.
         limit: usize,
     },
-    /// For a `ReloadAnswer`.
-    Reload,
+    /// For a `ReloadAnswer`. Who would rather upgrade where another program is installed says which one asks.
+    Reload {
+        /// Which asks.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        program: Option<ProgramId>,
+    },
+    /// For an `UpgradeAnswer`; the next reload that says which program asks is an upgrade.
+    Upgrade,
+    /// To take this process's place.
+    TakeOver {
+        /// Of the words of a handover.
+        version: u32,
+    },
     /// For an `EventList` of what has higher numbers.
     Events {
         /// The last number that is known.

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
 use std::path::{Path, PathBuf};
@@ -25,8 +26,9 @@ use crate::observe::{events, trace};
 use super::not_done::NotDone;
 use super::request::{Request, RequestError};
 use super::{
-    BanList, BanStatus, DrainStatus, EventList, LogStatus, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX, ReloadAnswer,
-    RenewAnswer, Renewal, SessionList, SessionStatus, Status, TopList, TraceList,
+    BanList, BanStatus, DrainStatus, EventList, LogStatus, ProgramId, RELOAD_TIMEOUT, RENEWAL_MAX, REQUEST_MAX,
+    ReloadAnswer, RenewAnswer, Renewal, SessionList, SessionStatus, Status, Successor, TopList, TraceList,
+    UpgradeAnswer,
 };
 
 /// Conversations that may wait for their request; when more come, the oldest is given up.
@@ -56,8 +58,16 @@ pub trait Answers: Send + Sync + 'static {
     fn bans(&self) -> BanList;
     /// The busiest sources.
     fn top(&self, limit: usize) -> TopList;
-    /// Reads the configuration again, and waits for what comes of it.
-    fn reload(&self) -> ReloadAnswer;
+    /// Reads the configuration again, and waits for what comes of it. `program` asks, if it would rather upgrade where it is
+    /// another one than runs.
+    fn reload(&self, program: Option<ProgramId>) -> ReloadAnswer;
+    /// How a successor is to be started.
+    fn upgrade(&self) -> UpgradeAnswer;
+    /// Hands over to a process that speaks this version.
+    ///
+    /// # Errors
+    /// Another upgrade is under way, or the versions differ: the same process back, and a sentence that says why not.
+    fn hand_over(&self, to: Successor, version: u32) -> Result<(), (Successor, String)>;
     /// Who is connected.
     fn sessions(&self, limit: usize) -> SessionList;
     /// Ends a session; what it was doing.
@@ -85,8 +95,12 @@ pub trait Answers: Send + Sync + 'static {
 /// The socket; its file goes with it.
 #[derive(Debug)]
 pub struct ControlSocket {
-    listener: Option<StdListener>,
+    listener: StdListener,
+    /// What answers on it.
+    serving: Option<AbortHandle>,
     path: PathBuf,
+    /// Whether the file goes with this process, and stays for no other.
+    owns_file: bool,
     /// The folder that was made for it.
     made: Option<PathBuf>,
     allowed_uids: Vec<u32>,
@@ -126,16 +140,60 @@ impl ControlSocket {
             fs::create_dir_all(directory).map_err(system)?;
         }
         let listener = StdListener::bind(path).map_err(system)?;
+        let mut socket = Self::new(listener, control, missing.map(Path::to_owned)).map_err(system)?;
+        socket.own_file();
+        Ok(socket)
+    }
+
+    /// The one that another process of this gateway hands over, whose file it stays until [`own_file`](Self::own_file).
+    ///
+    /// # Errors
+    /// It cannot be made what the configuration says.
+    pub fn adopt(listener: StdListener, control: &Control) -> Result<Self, SocketError> {
+        let system = |error| SocketError::System(control.socket.clone(), error);
+        Self::new(listener, control, None).map_err(system)
+    }
+
+    fn new(listener: StdListener, control: &Control, made: Option<PathBuf>) -> io::Result<Self> {
         // Whoever may connect is still asked for a uid.
         let mode = if control.allowed_uids.is_empty() { 0o600 } else { 0o666 };
-        fs::set_permissions(path, fs::Permissions::from_mode(mode)).map_err(system)?;
-        listener.set_nonblocking(true).map_err(system)?;
+        fs::set_permissions(&control.socket, fs::Permissions::from_mode(mode))?;
+        listener.set_nonblocking(true)?;
         Ok(Self {
-            listener: Some(listener),
-            path: path.clone(),
-            made: missing.map(Path::to_owned),
+            listener,
+            serving: None,
+            path: std::path::absolute(&control.socket)?,
+            owns_file: false,
+            made,
             allowed_uids: control.allowed_uids.clone(),
         })
+    }
+
+    /// Where it is, from the root.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The socket itself, for a process that takes over.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// The file is this process's from now on.
+    pub fn own_file(&mut self) {
+        self.owns_file = true;
+    }
+
+    /// The file is another process's from now on.
+    pub fn leave_file(&mut self) {
+        self.owns_file = false;
+    }
+
+    /// Answers nobody any more; conversations that have begun go on.
+    pub fn stop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.abort();
+        }
     }
 
     /// What was made for it: the socket, and perhaps its folder.
@@ -148,17 +206,18 @@ impl ControlSocket {
     /// # Errors
     /// The runtime does not take the socket.
     pub fn serve(&mut self, answers: Arc<impl Answers>) -> io::Result<()> {
-        let Some(listener) = self.listener.take() else { return Ok(()) };
-        let listener = UnixListener::from_std(listener)?;
-        let mut allowed_uids = self.allowed_uids.clone();
-        allowed_uids.extend([0, rustix::process::geteuid().as_raw()]);
-        tokio::spawn(accept(listener, allowed_uids, answers));
+        let listener = UnixListener::from_std(self.listener.try_clone()?)?;
+        let allowed = Allowed { own: [0, rustix::process::geteuid().as_raw()], others: self.allowed_uids.clone() };
+        self.serving = Some(tokio::spawn(accept(listener, allowed.into(), answers)).abort_handle());
         Ok(())
     }
 }
 
 impl Drop for ControlSocket {
     fn drop(&mut self) {
+        if !self.owns_file {
+            return;
+        }
         // A user that root became may not be allowed to; whoever comes next takes a dead socket away.
         if let Err(error) = fs::remove_file(&self.path)
             && error.kind() != io::ErrorKind::PermissionDenied
@@ -184,8 +243,16 @@ fn clear(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answers>) {
-    let uids: Arc<[u32]> = uids.into();
+/// Who may ask.
+#[derive(Debug)]
+struct Allowed {
+    /// Root, and the gateway's own user: they may take its place, too.
+    own: [u32; 2],
+    /// `control.allowed_uids`
+    others: Vec<u32>,
+}
+
+async fn accept(listener: UnixListener, allowed: Arc<Allowed>, answers: Arc<impl Answers>) {
     let answering = Arc::new(Semaphore::new(ANSWERS_MAX));
     // Those whose request has not come yet.
     let mut silent: VecDeque<(AbortHandle, Weak<()>)> = VecDeque::new();
@@ -201,7 +268,7 @@ async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answer
                 }
                 let unasked = Arc::new(());
                 let is_unasked = Arc::downgrade(&unasked);
-                let conversation = converse(stream, unasked, uids.clone(), answering.clone(), answers.clone());
+                let conversation = converse(stream, unasked, allowed.clone(), answering.clone(), answers.clone());
                 let conversation = tokio::spawn(async move {
                     match timeout(CONVERSATION_TIMEOUT, conversation).await {
                         Ok(Ok(())) => {}
@@ -223,20 +290,30 @@ async fn accept(listener: UnixListener, uids: Vec<u32>, answers: Arc<impl Answer
 async fn converse(
     mut stream: UnixStream,
     unasked: Arc<()>,
-    uids: Arc<[u32]>,
+    allowed: Arc<Allowed>,
     answering: Arc<Semaphore>,
     answers: Arc<impl Answers>,
 ) -> io::Result<()> {
-    let uid = stream.peer_cred()?.uid();
-    let answer = if uids.contains(&uid) {
+    let peer = stream.peer_cred()?;
+    let uid = peer.uid();
+    let is_own = allowed.own.contains(&uid);
+    let answer = if is_own || allowed.others.contains(&uid) {
         let mut line = String::new();
         // Who may ask may not for that say which key the gateway uses.
-        let may_renew = uid == 0 || uid == rustix::process::geteuid().as_raw();
-        let limit = u64::try_from(if may_renew { RENEWAL_MAX } else { REQUEST_MAX }).unwrap_or(u64::MAX);
+        let limit = u64::try_from(if is_own { RENEWAL_MAX } else { REQUEST_MAX }).unwrap_or(u64::MAX);
         timeout(REQUEST_TIMEOUT, BufReader::new((&mut stream).take(limit)).read_line(&mut line)).await??;
         drop(unasked);
         match Request::read(&line) {
-            Ok(Request::Renew(_)) if !may_renew => {
+            Ok(Request::Upgrade | Request::TakeOver { .. }) if !is_own => {
+                let why = format!("uid {uid} may not upgrade the gateway; be root, or the gateway's own user");
+                json!({ "error": why }).to_string()
+            }
+            Ok(Request::TakeOver { version }) => {
+                let successor = Successor::new(stream, peer.pid().unwrap_or_default());
+                let Err((mut successor, why)) = answers.hand_over(successor, version) else { return Ok(()) };
+                return successor.say(&json!({ "refused": why })).await;
+            }
+            Ok(Request::Renew(_)) if !is_own => {
                 json!({ "refused": "only root and the gateway's own user hand certificates over" }).to_string()
             }
             // The kernel's tables may be large, and the log and the health checks live on this thread.
@@ -264,7 +341,9 @@ fn answer(request: Request, answers: &impl Answers) -> serde_json::Result<String
         }
         Request::Unban { network } => or_refusal(answers.unban(network)),
         Request::Bans => serde_json::to_string(&answers.bans()),
-        Request::Reload => serde_json::to_string(&answers.reload()),
+        Request::Reload { program } => serde_json::to_string(&answers.reload(program)),
+        Request::Upgrade => serde_json::to_string(&answers.upgrade()),
+        Request::TakeOver { .. } => Ok(json!({ "error": "a handover is no question" }).to_string()),
         Request::Top { limit } => serde_json::to_string(&answers.top(limit)),
         Request::Events { after } => {
             serde_json::to_string(&EventList { events: events::recent().since(after, events::KEPT_MAX) })

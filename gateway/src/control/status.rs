@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::kernel::Mode;
 
+use super::upgrade::UpgradeAnswer;
+
 pub use crate::proof::State as ProofState;
 
 use super::{BackendTlsStatus, CertificateStatus, TlsTotals};
@@ -16,6 +18,9 @@ use super::{BackendTlsStatus, CertificateStatus, TlsTotals};
 pub struct Status {
     /// Of the program.
     pub version: String,
+    /// Its process; another one after an upgrade.
+    #[serde(default)]
+    pub process: u32,
     /// Since start.
     pub uptime_seconds: u64,
     /// What needs the administrator, the worst first.
@@ -132,6 +137,8 @@ pub enum ReloadAnswer {
         /// A sentence.
         why: String,
     },
+    /// Nothing was done: whoever asked is another program, or an upgrade was asked for, and it is to be one.
+    Upgrade(UpgradeAnswer),
 }
 
 /// One listener.

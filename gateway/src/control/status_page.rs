@@ -224,6 +224,7 @@ pub(super) mod tests {
     pub(crate) fn status() -> Status {
         Status {
             version: "1.2.3".into(),
+            process: 1,
             uptime_seconds: 3 * 3600 + 12 * 60,
             problems: Vec::new(),
             warnings: Vec::new(),

@@ -30,6 +30,8 @@ struct Covered {
     /// Which cards, and how.
     xdp: Xdp,
     shortfalls: Shortfalls,
+    /// Whether the cards are another process's now.
+    left: bool,
 }
 
 impl fmt::Debug for Attachment {
@@ -47,7 +49,7 @@ impl Attachment {
     pub fn new(mut program: Program, xdp: &Xdp) -> Result<Self, KernelError> {
         let shortfalls = program.cover(xdp, Occasion::Start)?;
         shortfalls.values().for_each(|why| warn!("{why}"));
-        Ok(Self(Arc::new(Mutex::new(Covered { program, xdp: xdp.clone(), shortfalls }))))
+        Ok(Self(Arc::new(Mutex::new(Covered { program, xdp: xdp.clone(), shortfalls, left: false }))))
     }
 
     /// From now on other cards are wanted, or in another way.
@@ -61,12 +63,42 @@ impl Attachment {
         Ok(())
     }
 
+    /// Leaves the cards to another process of this gateway, which puts its own program behind the pins. What has no pin is
+    /// taken off, for nobody could take it over.
+    pub fn leave(&self) {
+        let mut covered = self.covered();
+        covered.left = true;
+        covered.program.held.clear();
+    }
+
+    /// Takes the cards back, where the other process did not come to serve.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn come_back(&self) -> Result<(), KernelError> {
+        let xdp = {
+            let mut covered = self.covered();
+            covered.left = false;
+            covered.xdp.clone()
+        };
+        self.set_cards(&xdp)
+    }
+
+    /// Takes the program off every card, for the process that has taken over wants it on none.
+    ///
+    /// # Errors
+    /// The kernel does not say which cards there are, or the pin folder cannot be read.
+    pub fn clear(&self) -> Result<(), KernelError> {
+        let xdp = Xdp { interfaces: Vec::new(), ..self.covered().xdp.clone() };
+        self.set_cards(&xdp)
+    }
+
     /// What the kernel has now: every wanted card, and any other that the program is on.
     ///
     /// # Errors
     /// The kernel does not say.
     pub fn cards(&self) -> Result<Vec<Card>, KernelError> {
-        let Covered { program, xdp, shortfalls } = &mut *self.covered();
+        let Covered { program, xdp, shortfalls, .. } = &mut *self.covered();
         program.cards(xdp, shortfalls)
     }
 
@@ -105,7 +137,7 @@ fn follow(news: &News, covered: &Weak<Mutex<Covered>>) {
         });
         let Some(covered) = covered.upgrade() else { return };
         let mut covered = locked(&covered);
-        if is_news || covered.lacks_something() {
+        if !covered.left && (is_news || covered.lacks_something()) {
             covered.look_again();
             drop(covered);
             sleep(PAUSE);

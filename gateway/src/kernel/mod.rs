@@ -26,6 +26,8 @@ mod netlink;
 #[cfg(target_os = "linux")]
 mod object;
 #[cfg(target_os = "linux")]
+mod pen;
+#[cfg(target_os = "linux")]
 mod pins;
 #[cfg(target_os = "linux")]
 mod reader;
@@ -63,9 +65,9 @@ pub use self::pins::Pins;
 pub use self::reader::Reader;
 pub use self::settings::{Rate, Settings};
 #[cfg(target_os = "linux")]
-pub use self::steer::Steering;
+pub use self::steer::{Steering, Truth};
 #[cfg(not(target_os = "linux"))]
-pub use self::stub::{Attachment, Pins, Program, Reader, Steering};
+pub use self::stub::{Attachment, Pins, Program, Reader, Steering, Truth};
 pub use self::totals::{SourceAccount, Totals};
 
 /// How the program is attached, really: what is shown, while `config::XdpMode` is what is wanted.

@@ -4,6 +4,9 @@
 //! must hold up nobody. It keeps up with [`Verdicts`] by a queue; if that was too short, it compares everything. A second
 //! thread takes sources out that have not been seen for long: that means walking a large map, which no ban may wait for.
 //!
+//! Another process of this gateway may take over: then this one writes nothing any more, and reads nothing out that is gone
+//! when it is read. If that one does not come to serve, the maps are what it left, and are gone through again.
+//!
 //! A failed write is logged and counted, never fatal: the gateway refuses banned sources itself too.
 
 use std::collections::HashSet;
@@ -25,6 +28,7 @@ use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 
 use super::events::log_events;
 use super::impossible::impossible;
+use super::pen::Pen;
 use super::reader::Reader;
 use super::sources::Sources;
 use super::tables::{KernelTables, Tables, typed};
@@ -53,11 +57,21 @@ pub struct Steering {
     /// What the kernel side counted.
     pub reader: Reader,
     failures: Arc<AtomicU64>,
+    pen: Pen,
+}
+
+/// Whose word counts where the maps and the book of verdicts differ at the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// The maps': an earlier run left bans there, and has ended.
+    Maps,
+    /// The book's: the process that this one takes over from has handed it over.
+    Book,
 }
 
 impl Steering {
     /// Takes the maps over: the allow list becomes what it is to be, bans that another run left go into the book of
-    /// verdicts, and from now on every verdict goes into the maps.
+    /// verdicts, or the book into the maps, and from now on every verdict goes into the maps.
     ///
     /// Besides those that are never banned, the kernel side neither limits nor drops `xdp.allow`; where a card is outside,
     /// nobody comes from the networks that are `trusted`.
@@ -69,6 +83,7 @@ impl Steering {
         verdicts: &Arc<Verdicts>,
         xdp: &Xdp,
         trusted: &[IpNet],
+        truth: Truth,
     ) -> Result<Self, KernelError> {
         let impossible = if xdp.outside.is_empty() { Vec::new() } else { impossible(trusted) };
         let failed = |error: StartError| KernelError::Other {
@@ -79,30 +94,49 @@ impl Steering {
                 StartError::Followed => "something else does already".to_owned(),
             },
         };
-        Self::over(|name| program.map(name), verdicts, &xdp.allow, &impossible).map_err(failed)
+        Self::over(|name| program.map(name), verdicts, (&xdp.allow, &impossible), truth).map_err(failed)
     }
 
     /// `open` gives handles of maps by their name.
     fn over(
         open: impl Fn(&str) -> Result<MapData, MapError>,
         verdicts: &Arc<Verdicts>,
-        allow: &[IpNet],
-        impossible: &[(IpNet, Deny)],
+        (allow, impossible): (&[IpNet], &[(IpNet, Deny)]),
+        truth: Truth,
     ) -> Result<Self, StartError> {
-        let allow = allow_list(verdicts, allow);
-        let writer = Writer::new(KernelTables::open(&open)?, &allow, impossible, now_ns())?;
+        let lists = Lists { allow: allow.to_vec(), impossible: impossible.to_vec() };
+        let writer = lists.writer(KernelTables::open(&open)?, verdicts)?;
         let events: RingBuf<MapData> = typed(&open, maps::EVENTS)?;
         let changes = verdicts.follow().ok_or(StartError::Followed)?;
-        let restored = restore(&writer, verdicts)?;
+        let restored = match truth {
+            Truth::Maps => restore(&writer, verdicts)?,
+            Truth::Book => 0,
+        };
         if restored > 0 {
             info!(bans = restored, "bans of another run are still in force");
         }
-        let failures = Arc::new(AtomicU64::new(0));
-        let steward = Steward { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
-        Builder::new().name("kernel-writer".to_owned()).spawn(move || steward.work(&changes, events))?;
-        let (sources, alive) = (Sources::open(&open)?, Arc::downgrade(verdicts));
-        Builder::new().name("kernel-sources".to_owned()).spawn(move || forget_sources(sources, &alive))?;
-        Ok(Self { reader: Reader::open(&open)?, failures })
+        let (failures, pen) = (Arc::new(AtomicU64::new(0)), Pen::default());
+        let mut steward = Steward { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
+        let own_pen = pen.clone();
+        Builder::new().name("kernel-writer".to_owned()).spawn(move || {
+            if truth == Truth::Book {
+                steward.compare_all();
+            }
+            steward.work(&changes, events, &lists, &own_pen);
+        })?;
+        let (sources, alive, own_pen) = (Sources::open(&open)?, Arc::downgrade(verdicts), pen.clone());
+        Builder::new().name("kernel-sources".to_owned()).spawn(move || forget_sources(sources, &alive, &own_pen))?;
+        Ok(Self { reader: Reader::open(&open)?, failures, pen })
+    }
+
+    /// From now on this process writes no map: another one does.
+    pub fn lay_down(&self) {
+        self.pen.lay_down();
+    }
+
+    /// It writes them again.
+    pub fn take_up(&self) {
+        self.pen.take_up();
     }
 
     /// Writes that failed.
@@ -120,6 +154,20 @@ impl From<MapError> for StartError {
 impl From<io::Error> for StartError {
     fn from(error: io::Error) -> Self {
         Self::Thread(error)
+    }
+}
+
+/// What the maps hold beside the book of verdicts.
+struct Lists {
+    /// `xdp.allow`
+    allow: Vec<IpNet>,
+    impossible: Vec<(IpNet, Deny)>,
+}
+
+impl Lists {
+    /// Takes the maps over as they are.
+    fn writer<T: Tables>(&self, tables: T, verdicts: &Verdicts) -> Result<Writer<T>, T::Error> {
+        Writer::new(tables, &allow_list(verdicts, &self.allow), &self.impossible, now_ns())
     }
 }
 
@@ -158,18 +206,36 @@ struct Steward<T> {
 }
 
 impl<T: Tables> Steward<T> {
-    fn work(mut self, changes: &Changes, mut events: RingBuf<MapData>) {
+    fn work(mut self, changes: &Changes, mut events: RingBuf<MapData>, lists: &Lists, pen: &Pen) {
+        let mut seen = 0;
         loop {
-            match changes.next(PATIENCE) {
-                Ok(change) => self.follow(change),
-                Err(RecvTimeoutError::Timeout) => {}
+            let change = match changes.next(PATIENCE) {
+                Ok(change) => Some(change),
+                Err(RecvTimeoutError::Timeout) => None,
                 Err(RecvTimeoutError::Disconnected) => return,
+            };
+            // While another process writes, changes are let go of: afterwards everything is compared.
+            let Some(in_hand) = pen.take() else { continue };
+            if in_hand.was_down(&mut seen) {
+                self.take_over_again(lists);
+            } else if let Some(change) = change {
+                self.follow(change);
             }
             if changes.were_lost() {
                 self.compare_all();
             }
             log_events(&mut events);
         }
+    }
+
+    /// Another process has written meanwhile, and is gone.
+    fn take_over_again(&mut self, lists: &Lists) {
+        let Some(verdicts) = self.verdicts.upgrade() else { return };
+        let allow = allow_list(&verdicts, &lists.allow);
+        if let Err(error) = self.writer.take_over(&allow, &lists.impossible, now_ns()) {
+            warn!(%error, "the kernel side's maps cannot be read again");
+        }
+        self.compare_all();
     }
 
     fn follow(&mut self, change: Change) {
@@ -225,7 +291,7 @@ impl<T: Tables> Steward<T> {
 }
 
 /// Walks through the sources now and then, for as long as the gateway is there.
-fn forget_sources(mut sources: Sources, alive: &Weak<Verdicts>) {
+fn forget_sources(mut sources: Sources, alive: &Weak<Verdicts>, pen: &Pen) {
     let ticks = SOURCES_INTERVAL.as_secs() / TICK.as_secs();
     for tick in 1_u64.. {
         sleep(TICK);
@@ -233,6 +299,7 @@ fn forget_sources(mut sources: Sources, alive: &Weak<Verdicts>) {
             return;
         }
         if tick.is_multiple_of(ticks)
+            && let Some(_in_hand) = pen.take()
             && let Err(error) = sources.forget_idle(now_ns())
         {
             warn!(%error, "cannot walk through the kernel's sources");

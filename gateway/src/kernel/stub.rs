@@ -11,6 +11,15 @@ use crate::verdicts::Verdicts;
 
 use super::{Card, KernelError, Settings, SourceAccount, Totals};
 
+/// See the Linux side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Truth {
+    /// See the Linux side.
+    Maps,
+    /// See the Linux side.
+    Book,
+}
+
 /// A folder that was named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pins {
@@ -94,6 +103,27 @@ impl Attachment {
     }
 
     /// See the Linux side.
+    pub fn leave(&self) {
+        match self.0.nobody {}
+    }
+
+    /// See the Linux side.
+    ///
+    /// # Errors
+    /// None.
+    pub fn come_back(&self) -> Result<(), KernelError> {
+        match self.0.nobody {}
+    }
+
+    /// See the Linux side.
+    ///
+    /// # Errors
+    /// None.
+    pub fn clear(&self) -> Result<(), KernelError> {
+        match self.0.nobody {}
+    }
+
+    /// See the Linux side.
     pub fn watch(&self) -> Result<(), KernelError> {
         match self.0.nobody {}
     }
@@ -114,12 +144,22 @@ pub struct Reader {
 
 impl Steering {
     /// See the Linux side.
-    pub fn start(program: &Program, _: &Arc<Verdicts>, _: &Xdp, _: &[IpNet]) -> Result<Self, KernelError> {
+    pub fn start(program: &Program, _: &Arc<Verdicts>, _: &Xdp, _: &[IpNet], _: Truth) -> Result<Self, KernelError> {
         match program.nobody {}
     }
 
     /// See the Linux side.
     pub fn failures(&self) -> u64 {
+        match self.reader.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn lay_down(&self) {
+        match self.reader.nobody {}
+    }
+
+    /// See the Linux side.
+    pub fn take_up(&self) {
         match self.reader.nobody {}
     }
 }

@@ -55,56 +55,71 @@ enum Place {
 }
 
 impl<T: Tables> Writer<T> {
-    /// Takes over the maps as another run left them, and makes the allow list what it is to be, and what is denied without
-    /// being banned. Bans that are over by now are taken out.
+    /// Takes over the maps as another run left them, as by [`take_over`](Self::take_over).
     pub(super) fn new(
         tables: T,
         allow: &[(IpNet, u32)],
         faults: &[(IpNet, Deny)],
         now_ns: u64,
     ) -> Result<Self, T::Error> {
-        let (bans, denied, allowed) = (tables.bans()?, tables.denied()?, tables.allowed()?);
         let mut writer = Self {
             tables,
             bans: Bits::new(BitField::Bans),
             networks: Bits::new(BitField::Networks),
-            denied: denied.iter().map(|(network, _)| *network).collect(),
-            allowed: allowed.iter().map(|(network, _)| *network).collect(),
-            faults: faults.iter().copied().collect(),
+            denied: HashSet::new(),
+            allowed: HashSet::new(),
+            faults: HashMap::new(),
         };
+        writer.take_over(allow, faults, now_ns)?;
+        Ok(writer)
+    }
+
+    /// Reads from the maps who needs which bit, and makes the allow list what it is to be, and what is denied without being
+    /// banned. Bans that are over by now are taken out.
+    pub(super) fn take_over(
+        &mut self,
+        allow: &[(IpNet, u32)],
+        faults: &[(IpNet, Deny)],
+        now_ns: u64,
+    ) -> Result<(), T::Error> {
+        let (bans, denied, allowed) = (self.tables.bans()?, self.tables.denied()?, self.tables.allowed()?);
+        (self.bans, self.networks) = (Bits::new(BitField::Bans), Bits::new(BitField::Networks));
+        self.denied = denied.iter().map(|(network, _)| *network).collect();
+        self.allowed = allowed.iter().map(|(network, _)| *network).collect();
+        self.faults = faults.iter().copied().collect();
         for (source, _) in &bans {
-            writer.bans.note(ban_bit_number(*source));
+            self.bans.note(ban_bit_number(*source));
         }
         for (network, _) in &denied {
-            writer.networks.note_all(network_bits(*network, Kind::Deny));
+            self.networks.note_all(network_bits(*network, Kind::Deny));
         }
         for (network, _) in &allowed {
-            writer.networks.note_all(network_bits(*network, Kind::Allow));
+            self.networks.note_all(network_bits(*network, Kind::Allow));
         }
-        writer.bans.write_all(&mut writer.tables, gateway_common::maps::BAN_BITS_WORDS)?;
-        writer.networks.write_all(&mut writer.tables, NET_BITS_WORDS)?;
+        self.bans.write_all(&mut self.tables, gateway_common::maps::BAN_BITS_WORDS)?;
+        self.networks.write_all(&mut self.tables, NET_BITS_WORDS)?;
         for &(network, value) in allow {
-            writer.allow(network, value)?;
+            self.allow(network, value)?;
         }
         for (network, _) in allowed.into_iter().filter(|(network, _)| !allow.iter().any(|(other, _)| other == network))
         {
-            writer.disallow(network)?;
+            self.disallow(network)?;
         }
         for (source, _) in bans.iter().filter(|(_, deny)| deny.until_ns <= now_ns) {
-            writer.remove(IpNet::new(source.address(), source.prefix_length()).unwrap_or_default())?;
+            self.remove(IpNet::new(source.address(), source.prefix_length()).unwrap_or_default())?;
         }
         let is_ban = |deny: &Deny| deny.cause == outcome::DROP_BAN_NETWORK;
         for (network, deny) in &denied {
             if if is_ban(deny) { deny.until_ns <= now_ns } else { !faults.iter().any(|(other, _)| other == network) } {
-                writer.remove(*network)?;
+                self.remove(*network)?;
             }
         }
         for (network, deny) in faults {
             if !denied.iter().any(|(other, deny)| other == network && is_ban(deny) && now_ns < deny.until_ns) {
-                writer.put_denied(*network, *deny)?;
+                self.put_denied(*network, *deny)?;
             }
         }
-        Ok(writer)
+        Ok(())
     }
 
     /// Every ban in the maps.

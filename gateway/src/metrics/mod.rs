@@ -17,7 +17,7 @@ use crate::observe::counters::Totals;
 use crate::observe::gauges::Sample;
 
 pub use exposition::{Format, expose};
-pub use server::{BindError, MetricsSocket};
+pub use server::{BindError, MetricsServer, MetricsSocket};
 
 /// Why no mail is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

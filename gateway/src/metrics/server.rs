@@ -1,7 +1,8 @@
 //! The listener: connections that are bounded in number, in what they may send, and in time.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener as StdListener};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,6 +13,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tracing::{debug, warn};
 
 use crate::config::Metrics;
@@ -45,10 +47,10 @@ pub struct MetricsSocket {
 
 /// The metrics listener cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen for metrics on {address}: {reporter}; name a free address of this host in `metrics.address`")]
+#[error("cannot listen for metrics on {address}: {source}; name a free address of this host in `metrics.address`")]
 pub struct BindError {
     address: SocketAddr,
-    reporter: io::Error,
+    source: io::Error,
 }
 
 impl MetricsSocket {
@@ -58,14 +60,29 @@ impl MetricsSocket {
     /// If the address cannot be had.
     pub fn bind(config: &Metrics, hostname: &str) -> Result<Option<Self>, BindError> {
         let Some(address) = config.address else { return Ok(None) };
-        let failed = |reporter| BindError { address, reporter };
+        let failed = |source| BindError { address, source };
         let listener = StdListener::bind(address).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
+        Self::over(listener, config, hostname).map(Some).map_err(failed)
+    }
+
+    /// The one that another process of this gateway has handed over.
+    ///
+    /// # Errors
+    /// If it cannot be used.
+    pub fn adopt(listener: StdListener, config: &Metrics, hostname: &str) -> Result<Self, BindError> {
+        let address = listener.local_addr();
+        let failed = |source| BindError { address: address.unwrap_or((Ipv4Addr::UNSPECIFIED, 0).into()), source };
+        Self::over(listener, config, hostname).map_err(failed)
+    }
+
+    fn over(listener: StdListener, config: &Metrics, hostname: &str) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        let address = listener.local_addr()?;
         if !address.ip().is_loopback() {
             warn!(%address, "whoever reaches the metrics listener sees who the clients are; keep it from strangers");
         }
         let hosts = config.hosts.iter().cloned().chain([hostname.to_owned(), "localhost".to_owned()]).collect();
-        Ok(Some(Self { listener, hosts }))
+        Ok(Self { listener, hosts })
     }
 
     /// Where it listens.
@@ -76,14 +93,33 @@ impl MetricsSocket {
         self.listener.local_addr()
     }
 
-    /// Answers for ever, on the current runtime.
+    /// Answers on the current runtime until it is stopped.
     ///
     /// # Errors
     /// If the runtime does not take the socket.
-    pub fn serve(self, reporter: Arc<dyn Reporter>) -> io::Result<()> {
-        let listener = TcpListener::from_std(self.listener)?;
-        tokio::spawn(accept(listener, Arc::new(Answering::new(reporter, self.hosts))));
-        Ok(())
+    pub fn serve(self, reporter: Arc<dyn Reporter>) -> io::Result<MetricsServer> {
+        let listener = TcpListener::from_std(self.listener.try_clone()?)?;
+        let serving = tokio::spawn(accept(listener, Arc::new(Answering::new(reporter, self.hosts)))).abort_handle();
+        Ok(MetricsServer { listener: self.listener, serving })
+    }
+}
+
+/// Answers while the runtime lives.
+#[derive(Debug)]
+pub struct MetricsServer {
+    listener: StdListener,
+    serving: AbortHandle,
+}
+
+impl MetricsServer {
+    /// The socket itself, for a process that takes over.
+    pub fn handle(&self) -> BorrowedFd<'_> {
+        self.listener.as_fd()
+    }
+
+    /// Accepts nobody any more; connections that there are go on.
+    pub fn stop(self) {
+        self.serving.abort();
     }
 }
 

@@ -1,7 +1,9 @@
 //! What workers count, one set each, so that no two cores write one cache line; readers add them up.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::counts::Counts;
 use super::declare::{Declaration, Kind, Label, label};
 use super::handshakes::{AgreedCipher, AgreedGroup, AgreedVersion, HandshakeFault};
 use super::numbers::{Counter, Durations, Family, FamilyTotals, Histogram, HistogramTotals, Sizes};
@@ -77,6 +79,15 @@ macro_rules! counters {
             $($(#[doc = $histogram_help])+ pub $histogram: Histogram<$scale>,)+
         }
 
+        impl Counters {
+            /// Adds what another process counted; names that are not known are left out.
+            pub fn absorb(&self, counts: &Counts) {
+                $(self.$name.add(counts.of(stringify!($name)));)+
+                $(if let Some(counts) = counts.0.get(stringify!($family)) { self.$family.absorb(counts) })+
+                $(if let Some(counts) = counts.0.get(stringify!($histogram)) { self.$histogram.absorb(counts) })+
+            }
+        }
+
         /// The sum over all workers at one moment.
         #[derive(Debug, Default, Clone, Copy)]
         pub struct Totals {
@@ -105,6 +116,15 @@ macro_rules! counters {
                 $(self.$name += counters.$name.value();)+
                 $(self.$family.add(&counters.$family);)+
                 $(self.$histogram.add(&counters.$histogram);)+
+            }
+
+            /// All of them, for another process.
+            pub fn counts(&self) -> Counts {
+                Counts(BTreeMap::from([
+                    $((stringify!($name).to_owned(), BTreeMap::from([(String::new(), self.$name)])),)+
+                    $((stringify!($family).to_owned(), labelled(&self.$family)),)+
+                    $((stringify!($histogram).to_owned(), self.$histogram.counts()),)+
+                ]))
             }
 
             /// Every number, in the order of [`DECLARATIONS`].
@@ -194,6 +214,10 @@ fn by_label<L: Label>(totals: &FamilyTotals<L>) -> Vec<(&'static str, u64)> {
     L::ALL.iter().map(|label| (label.as_str(), totals.of(*label))).collect()
 }
 
+fn labelled<L: Label>(totals: &FamilyTotals<L>) -> BTreeMap<String, u64> {
+    L::ALL.iter().map(|label| (label.as_str().to_owned(), totals.of(*label))).collect()
+}
+
 impl Counters {
     /// Counts the replies in these bytes, which hold whole lines: the last line of each reply has a blank, or nothing,
     /// behind its code. Returns the code of the last one; 0 if there is none.
@@ -265,6 +289,34 @@ mod tests {
         assert_eq!((totals.relay_denied_total, totals.sessions_accepted_total), (2, 1));
         assert_eq!((totals.messages_total.of(MessageOutcome::Rejected), totals.messages_total.sum()), (2, 2));
         assert_eq!(totals.message_bytes.count(), 1);
+    }
+
+    #[test]
+    fn another_process_goes_on_counting() {
+        let (old, new) = (CounterSet::new(1), CounterSet::new(1));
+        let count = |set: &CounterSet| {
+            let counters = set.of(0);
+            counters.connections_total.increment();
+            counters.messages_total.increment(MessageOutcome::Deferred);
+            [0, 7, 70_000, u64::MAX >> 8].into_iter().for_each(|size| counters.message_bytes.observe(size));
+        };
+        count(&old);
+        let handed_over = old.totals().counts();
+        new.of(0).absorb(&handed_over);
+        assert_eq!(new.totals().values(), old.totals().values());
+        count(&old);
+        count(&new);
+        let more = old.totals().counts().since(&handed_over);
+        assert_eq!(more.of("connections_total"), 1);
+        new.of(0).absorb(&more);
+        let expected = CounterSet::new(1);
+        (0..3).for_each(|_| count(&expected));
+        assert_eq!(new.totals().values(), expected.totals().values());
+        assert!(old.totals().counts().since(&old.totals().counts()).is_empty());
+        // What another version counts is no trouble.
+        let unknown = r#"{"never_heard_of":{"":7},"messages_total":{"odd":7},"message_bytes":{"5":1,"x":9},"dials_failed_total":{}}"#;
+        new.of(0).absorb(&serde_json::from_str(unknown).unwrap());
+        assert_eq!(new.totals().message_bytes.count(), expected.totals().message_bytes.count() + 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@
 //! Invariant: no address, domain or mailbox is ever a label of a number.
 
 pub mod counters;
+pub mod counts;
 pub mod declare;
 pub mod events;
 pub mod gauges;

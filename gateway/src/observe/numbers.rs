@@ -1,8 +1,10 @@
 //! The kinds of numbers: each is written with relaxed atomics by one worker, and read by whoever asks.
 
+use std::collections::BTreeMap;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::counts::{ABOVE, SUM};
 use super::declare::Label;
 
 /// A number that only grows.
@@ -52,6 +54,13 @@ impl<L: Label> Family<L> {
     /// So many more of this.
     pub fn add(&self, label: L, count: u64) {
         self.counters[label.index()].add(count);
+    }
+
+    /// What another process counted; labels that are not known are left out.
+    pub(super) fn absorb(&self, counts: &BTreeMap<String, u64>) {
+        for label in L::ALL {
+            self.add(*label, counts.get(label.as_str()).copied().unwrap_or(0));
+        }
     }
 }
 
@@ -147,6 +156,18 @@ impl<S: Scale> Histogram<S> {
         self.buckets[S::BOUNDS.partition_point(|bound| *bound < size)].increment();
         self.sum.add(size);
     }
+
+    /// What another process counted. Where its bounds are others, each count goes where its bound belongs.
+    pub(super) fn absorb(&self, counts: &BTreeMap<String, u64>) {
+        for (label, count) in counts {
+            match (label.as_str(), label.parse::<u64>()) {
+                (SUM, _) => self.sum.add(*count),
+                (ABOVE, _) => self.buckets[S::BOUNDS.len()].add(*count),
+                (_, Ok(bound)) => self.buckets[S::BOUNDS.partition_point(|own| *own < bound)].add(*count),
+                (_, Err(_)) => {}
+            }
+        }
+    }
 }
 
 impl<S: Scale> HistogramTotals<S> {
@@ -155,6 +176,12 @@ impl<S: Scale> HistogramTotals<S> {
             *bucket += counter.value();
         }
         self.sum += histogram.sum.value();
+    }
+
+    /// For another process, by bounds.
+    pub(super) fn counts(&self) -> BTreeMap<String, u64> {
+        let bounds = S::BOUNDS.iter().map(u64::to_string).chain([ABOVE.to_owned()]);
+        bounds.zip(self.buckets).chain([(SUM.to_owned(), self.sum)]).collect()
     }
 
     /// How many there were.

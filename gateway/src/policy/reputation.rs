@@ -17,6 +17,8 @@
 //! The room knows neither who may never be banned nor what a ban does. It remembers a bounded number of networks; a new one
 //! takes the place of one that has nothing on it, or else of the least remarkable of a few.
 
+mod state;
+
 use std::collections::HashMap;
 use std::fmt::{self, Write as _};
 use std::time::Duration;
@@ -27,6 +29,8 @@ use crate::config::Bans;
 use crate::identity::Source;
 use crate::policy::offences::Offence;
 use crate::time::Millis;
+
+pub use state::ReputationState;
 
 /// Each ban lasts this many times as long as the last.
 const GROWTH: u32 = 4;
@@ -99,14 +103,19 @@ impl Reputation {
 
     /// Other rules from now on. What is on whom stays, in points.
     pub fn set_rules(&mut self, rules: &Bans) {
-        let (old, new) = (memory_ms(&self.rules).max(1), memory_ms(rules));
-        if old != new {
-            for account in &mut self.accounts {
-                let score = u128::from(account.score) * u128::from(new) / u128::from(old);
-                account.score = u64::try_from(score).unwrap_or(u64::MAX);
-            }
-        }
+        self.rescale(memory_ms(&self.rules), memory_ms(rules));
         self.rules = rules.clone();
+    }
+
+    /// Scores are points times a memory's time, and that is another one from now on.
+    fn rescale(&mut self, old_ms: u64, new_ms: u64) {
+        if old_ms == new_ms {
+            return;
+        }
+        for account in &mut self.accounts {
+            let score = u128::from(account.score) * u128::from(new_ms) / u128::from(old_ms.max(1));
+            account.score = u64::try_from(score).unwrap_or(u64::MAX);
+        }
     }
 
     /// Networks that are remembered.

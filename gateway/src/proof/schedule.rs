@@ -8,6 +8,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, error, info, warn};
@@ -28,7 +29,7 @@ const CHANGE_PAUSE: Duration = Duration::from_secs(15);
 const RETRY_PAUSE: Duration = Duration::from_secs(600);
 
 /// What the relay proof last found about one backend.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastProof {
     /// The last verdict.
     pub state: State,
@@ -59,6 +60,11 @@ impl LastProof {
     fn nothing() -> Self {
         Self { state: State::NeverRun, checked_at: None, findings: Vec::new(), relays: false }
     }
+
+    /// What the backend may be given.
+    pub fn hold(&self, on_open: OnOpen) -> Hold {
+        hold(on_open, self.relays)
+    }
 }
 
 impl Default for ProofRecord {
@@ -71,6 +77,11 @@ impl ProofRecord {
     /// As it stands.
     pub fn last(&self) -> LastProof {
         lock(&self.0).clone()
+    }
+
+    /// Goes on from what another process of this gateway knew.
+    pub fn adopt(&self, last: LastProof) {
+        *lock(&self.0) = last;
     }
 }
 

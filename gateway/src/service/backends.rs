@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use crate::backend::{BackendState, Connectors, Pool, watch};
-use crate::config::{self, Config};
+use crate::config::{self, Config, OnOpen};
 use crate::control::NotDone;
-use crate::proof::{ProofRecord, Schedule};
+use crate::proof::{LastProof, ProofRecord, Schedule};
 use crate::session::Sizes;
 
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
@@ -28,7 +28,25 @@ pub(crate) struct Backend {
     /// Health checks, which go on as long as any generation has this backend.
     watch: Arc<JoinSet<()>>,
     /// Proofs, which are one configuration's.
-    proving: JoinSet<()>,
+    proving: Proving,
+}
+
+/// The task that proves a backend, if one does; dropped, it ends.
+#[derive(Debug, Default)]
+struct Proving(Option<AbortHandle>);
+
+impl Proving {
+    fn stop(&self) {
+        if let Some(task) = &self.0 {
+            task.abort();
+        }
+    }
+}
+
+impl Drop for Proving {
+    fn drop(&mut self) {
+        self.stop();
+    }
 }
 
 /// All of one configuration, in its order: every server, and the pools that they make up.
@@ -121,7 +139,24 @@ impl Backends {
     /// Proves each of them on schedule, on the current runtime.
     pub(crate) fn prove(&mut self, schedule: &Schedule) {
         for (index, backend) in self.servers.iter_mut().enumerate() {
-            backend.proving.spawn(schedule.follow(index, backend.proof.clone()));
+            let task = tokio::spawn(schedule.follow(index, backend.proof.clone()));
+            backend.proving = Proving(Some(task.abort_handle()));
+        }
+    }
+
+    /// Proves none of them any more.
+    pub(crate) fn stop_proving(&self) {
+        self.servers.iter().for_each(|backend| backend.proving.stop());
+    }
+
+    /// What another process of this gateway found of those that have these names.
+    pub(crate) fn adopt_proofs(&self, proofs: Vec<(String, LastProof)>, on_open: OnOpen) {
+        for (name, last) in proofs {
+            if let Some(backend) = self.servers.iter().find(|backend| backend.config.name == name) {
+                // Whoever was found to relay is held until a proof has shown that it no longer does.
+                backend.state.set_hold(last.hold(on_open));
+                backend.proof.adopt(last);
+            }
         }
     }
 
@@ -149,7 +184,7 @@ impl Backend {
             state,
             proof: ProofRecord::default(),
             watch: Arc::new(tasks),
-            proving: JoinSet::new(),
+            proving: Proving::default(),
         }
     }
 
@@ -161,7 +196,7 @@ impl Backend {
             state: state.clone(),
             proof: proof.clone(),
             watch: watch.clone(),
-            proving: JoinSet::new(),
+            proving: Proving::default(),
         }
     }
 }

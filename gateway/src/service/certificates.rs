@@ -34,9 +34,15 @@ impl std::error::Error for Faults {}
 /// for most senders do not look, and mail that does not come helps nobody. What only somebody else may read stays as it is in
 /// `known`, or is to be handed over.
 ///
+/// `tickets` are the keys of session tickets that are known already; without, there are fresh ones.
+///
 /// # Errors
 /// Every pair that cannot be used.
-pub(super) fn acceptor(config: &Config, known: Option<&Certificates>) -> Result<Option<Acceptor>, Faults> {
+pub(super) fn acceptor(
+    config: &Config,
+    known: Option<&Certificates>,
+    tickets: Option<Arc<TicketKeys>>,
+) -> Result<Option<Acceptor>, Faults> {
     if config.tls.certificates.is_empty() {
         return Ok(None);
     }
@@ -56,8 +62,9 @@ pub(super) fn acceptor(config: &Config, known: Option<&Certificates>) -> Result<
         MinimumVersion::Tls12 => TlsVersion::Tls12,
         MinimumVersion::Tls13 => TlsVersion::Tls13,
     };
-    let tickets = TicketKeys::new().map_err(|fault| Faults(vec![fault.to_string()]))?;
-    let acceptor = Acceptor::new(Arc::new(certificates), Arc::new(tickets), minimum);
+    let fresh = || TicketKeys::new().map(Arc::new).map_err(|fault| Faults(vec![fault.to_string()]));
+    let tickets = tickets.map_or_else(fresh, Ok)?;
+    let acceptor = Acceptor::new(Arc::new(certificates), tickets, minimum);
     acceptor.map(Some).map_err(|fault| Faults(vec![fault.to_string()]))
 }
 

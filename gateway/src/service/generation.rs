@@ -82,7 +82,7 @@ pub(super) fn keep_unchangeable(old: &Config, new: &mut Config) -> Vec<String> {
             if new.$($part).+ != old.$($part).+ {
                 new.$($part).+ = old.$($part).+.clone();
                 let key = [$(stringify!($part)),+].join(".");
-                kept.push(format!("`{key}` is still as it was at the start: a change of it takes a restart"));
+                kept.push(format!("`{key}` is still as it was at the start: run `smtp-gateway upgrade` to change it"));
             }
         )+};
     }

@@ -56,7 +56,7 @@ struct Head {
 
 /// One ban; times in milliseconds since 1970, UTC.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Entry {
+pub(super) struct Entry {
     network: IpNet,
     /// The offence that weighed most; `None`: an administrator's word.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -189,12 +189,12 @@ impl Unusable {
     }
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Entry {
-    fn new(ban: &BanView, now: Millis, unix: u64) -> Self {
+    pub(super) fn new(ban: &BanView, now: Millis, unix: u64) -> Self {
         let at = |time: Millis| unix.saturating_add(time.since(now)).saturating_sub(now.since(time));
         Self {
             network: ban.network,
@@ -211,7 +211,7 @@ impl Entry {
     }
 
     /// In force now, if it has not ended. A clock that was set wrong makes no ban longer than one may be.
-    fn ban(self, now: Millis, unix: u64) -> Option<Ban> {
+    pub(super) fn ban(self, now: Millis, unix: u64) -> Option<Ban> {
         let left = Duration::from_millis(self.until.checked_sub(unix).filter(|left| *left > 0)?).min(BAN_MAX);
         let cause = match self.offence {
             None => Cause::Administrator,

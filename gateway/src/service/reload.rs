@@ -22,7 +22,9 @@ use super::parts::{place, risks, schedule, spawn_names};
 #[derive(Debug, thiserror::Error)]
 pub enum ReloadError {
     /// A new listener cannot listen.
-    #[error("{0}; a running gateway has given its privileges up, so a new port below 1024 takes a restart")]
+    #[error(
+        "{0}; a running gateway has given its privileges up, so a new port below 1024 takes `smtp-gateway upgrade`"
+    )]
     Listener(#[from] BindError),
     /// TLS with a backend cannot be set up.
     #[error("{0}")]
@@ -61,7 +63,7 @@ impl Gateway {
         let added: Vec<_> = config.listeners.iter().filter(is_new).cloned().collect();
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let connectors = certificates::connectors(&config, Some(&old.backends))?;
-        let (bound, told) = bind(&added, &all, self.workers.count())?;
+        let (bound, told) = bind(&added, &all, self.workers.count(), Vec::new())?;
         kept.extend(told);
         kept.extend(risks(&config));
         let names = if config.dns == old.config.dns { old.names.clone() } else { spawn_names(&config, &mut kept) };
@@ -86,7 +88,11 @@ impl Gateway {
         }
         if config.tls != old.config.tls {
             let known = self.view.acceptor();
-            match certificates::acceptor(&config, known.as_ref().map(|known| &**known.certificates())) {
+            let (certificates, tickets) = (
+                known.as_ref().map(|known| &**known.certificates()),
+                known.as_ref().map(|known| known.tickets().clone()),
+            );
+            match certificates::acceptor(&config, certificates, tickets) {
                 Ok(acceptor) => self.view.set_acceptor(acceptor),
                 Err(faults) => kept.push(format!("clients are shown the certificates that they were: {faults}")),
             }

@@ -17,8 +17,9 @@ use crate::backend::recognise::{Greeting, recognise};
 use crate::config::ServerKind;
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus,
-    MessageTotals, NotDone, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer, Renewal,
-    SessionList, SessionStatus, SessionTotals, Status, TopList, TopSource, XdpStatus, find_problems, recent_refusals,
+    MessageTotals, NotDone, ProgramId, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer,
+    Renewal, SessionList, SessionStatus, SessionTotals, Status, Successor, TopList, TopSource, UpgradeAnswer,
+    XdpStatus, find_problems, recent_refusals,
 };
 use crate::identity::Source;
 use crate::identity::xclient::Ipv6Form;
@@ -44,6 +45,7 @@ use super::journal::Journal;
 use super::kernel_side::KernelSide;
 use super::log_levels::LogLevels;
 use super::secured;
+use super::upgrades::Upgrades;
 
 /// Sources that `status` shows.
 const TOP_SOURCES: usize = 10;
@@ -80,6 +82,9 @@ pub(super) struct View {
     pub(super) draining: AtomicBool,
     /// What keeps bans, if there is a directory for it.
     pub(super) journal: Mutex<Option<Journal>>,
+    pub(super) upgrades: Upgrades,
+    /// Whether another process may write the journal now.
+    pub(super) handing_over: AtomicBool,
 }
 
 /// The core's time as the world's.
@@ -119,7 +124,10 @@ impl Answers for View {
         self.newest_bans(usize::MAX)
     }
 
-    fn reload(&self) -> ReloadAnswer {
+    fn reload(&self, program: Option<ProgramId>) -> ReloadAnswer {
+        if program.is_some_and(|program| self.upgrades.are_wanted_by(program)) {
+            return ReloadAnswer::Upgrade(UpgradeAnswer::own());
+        }
         let (answer, answered) = oneshot::channel();
         let failed = || ReloadAnswer::Failed { why: "the gateway is going down".to_owned() };
         // On a thread that may wait. Who reloads has one at a time.
@@ -127,6 +135,14 @@ impl Answers for View {
             Ok(()) => answered.blocking_recv().unwrap_or_else(|_| failed()),
             Err(_) => failed(),
         }
+    }
+
+    fn upgrade(&self) -> UpgradeAnswer {
+        self.upgrades.want()
+    }
+
+    fn hand_over(&self, to: Successor, version: u32) -> Result<(), (Successor, String)> {
+        self.upgrades.candidate(to, version)
     }
 
     fn top(&self, limit: usize) -> TopList {
@@ -183,6 +199,9 @@ impl View {
     /// Writes bans down, if they changed. For a thread that may wait.
     pub(super) fn keep_bans(&self, at_once: bool) {
         let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.handing_over.load(Ordering::Acquire) {
+            return;
+        }
         let times = (now(), since_1970());
         match &mut *journal {
             Some(journal) if at_once => journal.keep_now(&self.verdicts, times),
@@ -245,6 +264,7 @@ impl View {
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            process: std::process::id(),
             uptime_seconds: self.started.elapsed().as_secs(),
             problems: Vec::new(),
             warnings: self.warnings(&generation),

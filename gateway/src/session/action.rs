@@ -12,17 +12,17 @@ use super::report::{LoginReport, MessageReport};
 /// What the driver shall do, in order, after it has written what [`Output`] holds.
 #[derive(Debug)]
 pub enum Action {
-    /// Connect to the backend, then call [`Session::backend_connected`] or [`Session::backend_unreachable`].
+    /// Connect to the backend, then call [`Session::backend_connected`](super::Session::backend_connected) or [`Session::backend_unreachable`](super::Session::backend_unreachable).
     Dial,
     /// The backend's session did not open with the server that was connected to: connect to another, if there is one, then
     /// call the same.
     DialAnother(Blame),
     /// Give the connection up, and connect to the same server once more.
     DialAgain,
-    /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`] or
-    /// [`Session::client_not_secured`].
+    /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`](super::Session::client_secured) or
+    /// [`Session::client_not_secured`](super::Session::client_not_secured).
     SecureClient(NothingBuffered),
-    /// Find this out, then call [`Session::answer`] with the same ticket.
+    /// Find this out, then call [`Session::answer`](super::Session::answer) with the same ticket.
     Ask(Ticket, Question),
     /// Close the backend's connection; what was written before may still be delivered.
     CloseBackend,
@@ -36,8 +36,8 @@ pub enum Action {
     Refused(Refused),
     /// A client did something that speaks against it.
     Offence(Offence),
-    /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`] or
-    /// [`Session::backend_not_secured`].
+    /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`](super::Session::backend_secured) or
+    /// [`Session::backend_not_secured`](super::Session::backend_not_secured).
     SecureBackend(NothingBuffered),
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(IdentityFault),

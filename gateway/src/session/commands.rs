@@ -102,7 +102,10 @@ impl Session {
                     return 0;
                 }
                 if let Some(heard) = &mut out.heard {
-                    heard.extend_from_slice(if is_auth { b"AUTH (hidden)\r\n" } else { &input[..used] });
+                    match is_auth {
+                        true => heard.extend_from_slice(&without_secret(text)),
+                        false => heard.extend_from_slice(&input[..used]),
+                    }
                 }
                 if matches!(self.client.state, Client::Commands { .. }) {
                     self.client.deadline = self.command_deadline(now);
@@ -364,6 +367,17 @@ impl Session {
         }
         self.pipeline.expect(expect);
     }
+}
+
+/// AUTH as whoever follows the client is shown it: with its mechanism, and without what is behind that.
+fn without_secret(line: &[u8]) -> Vec<u8> {
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let mut shown = words.by_ref().take(2).collect::<Vec<_>>().join(&b' ');
+    if words.next().is_some() {
+        shown.extend_from_slice(b" (not shown)");
+    }
+    shown.extend_from_slice(b"\r\n");
+    shown
 }
 
 /// Whether the line is a MAIL, a RCPT or an AUTH, which may be longer.

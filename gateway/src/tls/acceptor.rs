@@ -40,6 +40,7 @@ impl TlsVersion {
 pub struct Acceptor {
     config: Arc<ServerConfig>,
     certificates: Arc<Certificates>,
+    tickets: Arc<TicketKeys>,
 }
 
 impl Acceptor {
@@ -57,10 +58,10 @@ impl Acceptor {
         let mut config = builder.with_no_client_auth().with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.ticketer = tickets;
+        config.ticketer = tickets.clone();
         // One is enough for a client that comes again, and each costs a packet's worth of bytes.
         config.send_tls13_tickets = 1;
-        Ok(Self { config: Arc::new(config), certificates })
+        Ok(Self { config: Arc::new(config), certificates, tickets })
     }
 
     /// TLS for a client that has just connected, or was told to begin.
@@ -69,6 +70,11 @@ impl Acceptor {
     /// The configuration is not usable, which [`Acceptor::new`] has ruled out.
     pub fn accept(&self) -> Result<Channel, TlsFault> {
         Ok(Channel::server(UnbufferedServerConnection::new(self.config.clone())?))
+    }
+
+    /// What opens the sessions of clients that come again.
+    pub fn tickets(&self) -> &Arc<TicketKeys> {
+        &self.tickets
     }
 
     /// What it shows to clients.

@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, Nonce, RandomizedNonceKey};
 use aws_lc_rs::rand;
 use rustls::server::ProducesTickets;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// How long a key seals, in seconds.
@@ -40,6 +41,7 @@ struct Key {
 }
 
 /// Keys on their way to another process of the same gateway: name, secret, and since when, newest first.
+#[derive(Serialize, Deserialize)]
 pub struct ExportedKeys(pub Vec<([u8; NAME_LENGTH], [u8; KEY_LENGTH], u64)>);
 
 impl fmt::Debug for TicketKeys {

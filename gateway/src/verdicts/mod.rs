@@ -31,7 +31,7 @@ use crate::observe::events::{self, EventKind};
 use crate::policy::bans::{Ban, BanBook, Cause, Full};
 use crate::policy::offences::Offence;
 use crate::policy::refused_domains::{RefusedDomain, RefusedDomains};
-use crate::policy::reputation::{BanDue, Reputation};
+use crate::policy::reputation::{BanDue, Reputation, ReputationState};
 use crate::time::Millis;
 
 pub use ban_error::BanError;
@@ -256,6 +256,16 @@ impl Verdicts {
     /// Everybody who is never banned, as of now.
     pub fn protected(&self) -> Vec<(IpNet, Protection)> {
         self.protected.all()
+    }
+
+    /// What is on whom, for another process of this gateway.
+    pub fn reputation_state(&self, now: Millis) -> ReputationState {
+        self.reputation().state(now)
+    }
+
+    /// Goes on from what another process of this gateway knew.
+    pub fn adopt_reputation(&self, state: ReputationState) {
+        self.reputation().adopt(state);
     }
 
     /// A ban that another run left in force.

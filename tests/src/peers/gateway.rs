@@ -112,6 +112,11 @@ impl Gateway {
         fs::write(&file, change(config)).expect("its configuration");
     }
 
+    /// Its control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.folder.path().join("control.sock")
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.process.pid()
@@ -121,6 +126,13 @@ impl Gateway {
     pub fn network(&self, trio: &Trio, verb: &str) -> Output {
         let mut command = trio.gateway.command("timeout");
         command.arg("60").arg(program()).args(["network", verb, "-c"]).arg(self.folder.path().join("gateway.toml"));
+        command.stdin(Stdio::null()).output().expect("the program")
+    }
+
+    /// `upgrade`, on its host and by its configuration as it is now.
+    pub fn upgrade(&self, trio: &Trio) -> Output {
+        let mut command = trio.gateway.command("timeout");
+        command.arg("60").arg(program()).args(["upgrade", "-c"]).arg(self.folder.path().join("gateway.toml"));
         command.stdin(Stdio::null()).output().expect("the program")
     }
 
@@ -141,6 +153,17 @@ impl Gateway {
     /// What it prints: `ready`, and its log.
     pub fn log(&self) -> &Log {
         self.process.log()
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        // A process that took over is nobody's child here.
+        let output = self.run(&["status", "--json"]);
+        let status = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+        if let Some(process) = status["process"].as_u64().filter(|process| *process != u64::from(self.pid())) {
+            let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        }
     }
 }
 

@@ -123,6 +123,16 @@ impl LocalGateway {
         self.process.pid()
     }
 
+    /// `upgrade`, by its configuration as it is now.
+    pub fn upgrade(&self) -> Output {
+        run(self.folder(), &["upgrade", "-c", "gateway.toml", "--socket", "control.sock"])
+    }
+
+    /// The process that serves now: after an upgrade it is another one.
+    pub fn serving(&self) -> u32 {
+        serde_json::from_value(self.status()["process"].clone()).expect("a process id")
+    }
+
     /// Its control socket.
     pub fn control_socket(&self) -> PathBuf {
         self.folder.path().join("control.sock")
@@ -161,6 +171,17 @@ impl LocalGateway {
     /// Waits for its end.
     pub fn wait(&mut self) -> ExitStatus {
         self.process.wait()
+    }
+}
+
+impl Drop for LocalGateway {
+    fn drop(&mut self) {
+        // Processes that took over are nobody's children here.
+        let output = run(self.folder(), &["status", "--socket", "control.sock", "--json"]);
+        let status = serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap_or_default();
+        if let Some(process) = status["process"].as_u64().filter(|process| *process != u64::from(self.pid())) {
+            let _ = Command::new("kill").args(["-KILL", &process.to_string()]).status();
+        }
     }
 }
 

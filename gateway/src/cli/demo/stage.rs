@@ -81,7 +81,7 @@ pub(super) fn start_sink(identity: SinkIdentity, trust: IpNet) -> Result<(Sink, 
 
 /// A gateway, and where it listens.
 pub(super) async fn start(config: Config) -> Result<(SocketAddr, Gateway), Failure> {
-    let bound = Bound::new(config).map_err(Failure::new)?;
+    let bound = Bound::new(config, None).map_err(Failure::new)?;
     let address = bound.addresses()[0];
     Ok((address, bound.start().await.map_err(Failure::new)?))
 }

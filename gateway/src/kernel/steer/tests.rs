@@ -77,7 +77,12 @@ fn verdicts() -> Arc<Verdicts> {
 }
 
 fn steer(maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
-    Steering::over(|name| maps.open(name), verdicts, &["203.0.113.0/24".parse().unwrap()], &[]).unwrap()
+    steer_by(Truth::Maps, maps, verdicts)
+}
+
+fn steer_by(truth: Truth, maps: &Maps, verdicts: &Arc<Verdicts>) -> Steering {
+    let allow = ["203.0.113.0/24".parse().unwrap()];
+    Steering::over(|name| maps.open(name), verdicts, (&allow, &[]), truth).unwrap()
 }
 
 fn network(text: &str) -> IpNet {
@@ -226,4 +231,38 @@ fn the_writer_ends_with_the_verdicts() {
     let steering = steer(&maps, &verdicts);
     drop((verdicts, steering));
     assert!(weak.upgrade().is_none());
+}
+
+/// One process hands over to another, which dies, and takes the maps up again.
+#[test]
+fn one_process_writes_and_the_other_takes_up_what_it_left() {
+    let Some(maps) = Maps::new() else { return };
+    let minute = Duration::from_secs(60);
+    let (old, new) = (verdicts(), verdicts());
+    let (before, handed, meanwhile) = (network("192.0.2.1/32"), network("192.0.2.2/32"), network("192.0.2.3/32"));
+    let tables = maps.tables();
+    let banned = |network: IpNet| tables.ban(SourceKey::of(network.addr()).unwrap()).unwrap().is_some();
+    let steering = steer(&maps, &old);
+    old.ban(before, minute, "x", now()).unwrap();
+    old.ban(handed, minute, "x", now()).unwrap();
+    soon(|| banned(before) && banned(handed));
+
+    steering.lay_down();
+    old.ban(meanwhile, minute, "x", now()).unwrap();
+    // The book that is handed over is the truth: one ban is not in it.
+    new.ban(handed, minute, "x", now()).unwrap();
+    let successor = steer_by(Truth::Book, &maps, &new);
+    soon(|| !banned(before) && banned(handed));
+    assert_eq!(new.count(now()), 1, "nothing comes from the maps");
+    assert!(!banned(meanwhile), "who has laid the pen down writes nothing");
+    successor.lay_down();
+
+    steering.take_up();
+    soon(|| banned(before) && banned(handed) && banned(meanwhile));
+    old.unban(handed, now()).unwrap();
+    soon(|| !banned(handed));
+    for (network, set) in [(before, true), (handed, false), (meanwhile, true)] {
+        let (word, mask) = ban_bit(SourceKey::of(network.addr()).unwrap());
+        assert_eq!(tables.bits(super::super::tables::BitField::Bans, word).unwrap() & mask != 0, set, "{network}");
+    }
 }

@@ -350,3 +350,25 @@ proptest! {
         }
     }
 }
+
+/// Handed over to another process in between, also one that remembers for another time, offences come to the same.
+#[test]
+fn what_is_on_whom_goes_over_to_another_process() {
+    let (mut old, client, clean) = (Reputation::new(&Bans::default()), source("192.0.2.1"), source("192.0.2.2"));
+    assert_eq!(old.charge(client, Offence::Flood, Millis(MINUTE)), None);
+    assert_eq!(old.charge(client, Offence::RelayAttempt, Millis(MINUTE)), None);
+    old.credit(clean, false, Millis(MINUTE));
+    let sentenced = offend(&mut old, source("2001:db8::1"), MINUTE);
+    assert_eq!(sentenced.count, 1);
+    let text = serde_json::to_string(&old.state(Millis(MINUTE))).unwrap();
+    for memory in [30, 60] {
+        let rules = Bans { memory: minutes(memory), ..Bans::default() };
+        let mut new = Reputation::new(&rules);
+        new.adopt(serde_json::from_str(&text).unwrap());
+        let sentence = new.charge(client, Offence::Flood, Millis(MINUTE)).unwrap();
+        assert_eq!(sentence.reason, "1 × relay attempt, 2 × flood");
+        let later = Millis(MINUTE).after(Bans::default().first);
+        assert_eq!(offend(&mut new, source("2001:db8::1"), later.0).count, 2, "its first ban is remembered");
+        assert_eq!(new.networks(), old.state(Millis(MINUTE)).accounts.len());
+    }
+}
