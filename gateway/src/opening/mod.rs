@@ -182,7 +182,7 @@ impl Opening {
                 let progress = match NothingBuffered::check(rest) {
                     Some(nothing) => self.take(script, &reply, raw, nothing, out),
                     // A refusal and a farewell are no answer too many.
-                    None if self.step == Step::ClientHello && reply.class() >= 4 && !rest.starts_with(b"2") => {
+                    None if self.step == Step::ClientHello && reply.class() >= 4 && is_farewell(rest) => {
                         self.fail(Failure::Refused(raw.into()))
                     }
                     None => self.fail(self.out_of_step(script)),
@@ -341,6 +341,11 @@ fn put_hello(esmtp: bool, name: &str, out: &mut Vec<u8>) {
 }
 
 /// Codes for "what was that?": the PROXY header read as a command.
+/// Whether what was read of a reply can be of 421, the only one that comes unasked (RFC 5321 section 3.8).
+fn is_farewell(rest: &[u8]) -> bool {
+    b"421".starts_with(&rest[..rest.len().min(3)])
+}
+
 fn is_syntax_error(code: u16) -> bool {
     matches!(code, 500..=503 | 521 | 555)
 }

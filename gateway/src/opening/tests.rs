@@ -103,6 +103,9 @@ fn a_clients_name_is_no_fault_of_the_backend() {
         // Off by one: the header had an answer of its own.
         (vec!["500 what\r\n", HELLO, HELLO], fault(IdentityFault::ProxyAnswered)),
         (vec!["500 what\r\n250 backend\r\n"], fault(IdentityFault::ProxyAnswered)),
+        (vec!["500 what\r\n500 what\r\n"], fault(IdentityFault::ProxyAnswered)),
+        (vec!["500 what\r\n5"], fault(IdentityFault::ProxyAnswered)),
+        (vec!["501 5.5.2 no\r\n4"], refused.clone()),
         (vec!["500 what\r\n", "221 bye\r\n"], fault(IdentityFault::ProxyAnswered)),
         (vec!["501 5.5.2 no\r\n"], None),
     ];
