@@ -13,5 +13,5 @@ mod state;
 
 pub use connector::{Connectors, connector};
 pub use health::watch;
-pub use pool::{Attempts, Pool, Seat};
+pub use pool::{Attempts, ChosenServer, Pool};
 pub use state::{BackendState, Health};

@@ -53,7 +53,7 @@ struct Member {
 
 /// The server that a session has, or had.
 #[derive(Debug)]
-pub struct Seat {
+pub struct ChosenServer {
     pool: Arc<Pool>,
     member: u8,
     counted: bool,
@@ -159,24 +159,24 @@ impl Pool {
         self: &Arc<Self>,
         client: ClientAddr,
         attempts: &mut Attempts,
-    ) -> io::Result<(TcpStream, Seat)> {
+    ) -> io::Result<(TcpStream, ChosenServer)> {
         if let [Member { server, max_sessions: 0, .. }] = &*self.members {
             if server.load.is_draining() {
                 return Err(io::Error::other("it is drained"));
             }
             let stream = server.connect_for(client).await?;
-            return Ok((stream, Seat { pool: self.clone(), member: 0, counted: false }));
+            return Ok((stream, ChosenServer { pool: self.clone(), member: 0, counted: false }));
         }
         let mut last = io::Error::other("every server is drained");
-        while let Some(seat) = self.take_seat(attempts).await? {
-            let server = seat.server();
+        while let Some(chosen) = self.take_server(attempts).await? {
+            let server = chosen.server();
             let left = Duration::from_millis(attempts.until.since(now()));
             // Whoever is tried last has all that is left; the others leave half of it to those behind them.
             let patience = if self.has_another(attempts, now()) { left / 2 } else { left };
             let connecting = timeout(patience, server.connect_for(client));
             match connecting.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
             {
-                Ok(stream) => return Ok((stream, seat)),
+                Ok(stream) => return Ok((stream, chosen)),
                 Err(error) => {
                     tracing::debug!(backend = server.name, %error, "dial failed");
                     if is_its_fault(server, &error) {
@@ -192,7 +192,7 @@ impl Pool {
 
     /// A place at a server that was not tried; `None` if there is none. Where all have as many sessions as they may, a place is
     /// waited for.
-    async fn take_seat(self: &Arc<Self>, attempts: &mut Attempts) -> io::Result<Option<Seat>> {
+    async fn take_server(self: &Arc<Self>, attempts: &mut Attempts) -> io::Result<Option<ChosenServer>> {
         let mut place = None;
         loop {
             let freed = self.freed.notified();
@@ -210,7 +210,7 @@ impl Pool {
                     server.load.is_tried(now);
                     attempts.tried |= 1 << index;
                     let member = u8::try_from(index).unwrap_or(u8::MAX);
-                    return Ok(Some(Seat { pool: self.clone(), member, counted: true }));
+                    return Ok(Some(ChosenServer { pool: self.clone(), member, counted: true }));
                 }
                 candidates.retain(|candidate| candidate.index != index);
             }
@@ -266,7 +266,7 @@ impl Attempts {
     }
 }
 
-impl Seat {
+impl ChosenServer {
     /// The server.
     pub fn server(&self) -> &Arc<BackendState> {
         &self.pool.members[usize::from(self.member)].server
@@ -281,7 +281,7 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ChosenServer {
     fn drop(&mut self) {
         self.leave();
     }

@@ -10,7 +10,7 @@ use super::addresses::{HostPort, hostname, listen_address, network};
 use super::declare::{Each, Maybe, Required, table, words};
 use super::diagnostics::quoted;
 use super::read::{Complaint, Located, Read, Section};
-use super::tls::{CertificateFiles, ListenerTls, Place, TlsVerify, path, pin};
+use super::tls::{CertificateFiles, ListenerTls, TlsVerify, WhereSaid, path, pin};
 use super::values::{boolean, integer, text, word};
 
 const NAME_MAX: usize = 63;
@@ -73,9 +73,9 @@ table! {
         /// The gateway's own certificate, for servers that want to see one.
         tls_certificate: Option<CertificateFiles> = None;
         /// Where `tls` stands.
-        tls_place: Place = Place::default();
+        tls_place: WhereSaid = WhereSaid::default();
         /// Where `tls_ca` stands.
-        tls_ca_place: Place = Place::default();
+        tls_ca_place: WhereSaid = WhereSaid::default();
         /// Where it listens.
         address: HostPort = HostPort::Address(NOWHERE);
         /// Index into `Config::pools`.

@@ -4,7 +4,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::parse::walk;
-use super::tls::Place;
+use super::tls::WhereSaid;
 use super::*;
 use crate::smtp::domains::DomainSet;
 
@@ -72,8 +72,8 @@ fn defaults() -> Config {
             tls_ca: None,
             tls_pins: Vec::new(),
             tls_certificate: None,
-            tls_place: Place::default(),
-            tls_ca_place: Place::default(),
+            tls_place: WhereSaid::default(),
+            tls_ca_place: WhereSaid::default(),
             kind: None,
             max_sessions: 0,
             pool: 0,

@@ -69,15 +69,15 @@ pub struct CertificateFiles {
     /// Its private key.
     pub key: PathBuf,
     /// Where it stands.
-    pub place: Place,
+    pub place: WhereSaid,
 }
 
 /// Where a key's value stands, if it is there, for what turns out to be wrong with what it names. It is no part of what is
 /// configured, and so of no weight where configurations are compared.
 #[derive(Clone, Default)]
-pub struct Place(Option<Fault>);
+pub struct WhereSaid(Option<Fault>);
 
-impl Place {
+impl WhereSaid {
     /// What was found there, and what to do.
     pub fn said(&self, message: String, help: &str) -> String {
         match &self.0 {
@@ -87,13 +87,13 @@ impl Place {
     }
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for WhereSaid {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Place")
+        f.write_str("WhereSaid")
     }
 }
 
-impl PartialEq for Place {
+impl PartialEq for WhereSaid {
     fn eq(&self, _: &Self) -> bool {
         true
     }
@@ -117,14 +117,14 @@ pub(super) fn own_certificate(section: &mut Section<'_, '_, '_>, directory: &Pat
 }
 
 /// Where this key's value stands, if it is there.
-pub(super) fn place_of(section: &mut Section<'_, '_, '_>, key: &'static str) -> Place {
+pub(super) fn place_of(section: &mut Section<'_, '_, '_>, key: &'static str) -> WhereSaid {
     let located = section.locate(key, ());
-    Place(located.map(|located| section.report().place(&located.span)))
+    WhereSaid(located.map(|located| section.report().place(&located.span)))
 }
 
 fn placed(section: &mut Section<'_, '_, '_>, directory: &Path, files: Located<(PathBuf, PathBuf)>) -> CertificateFiles {
     let Located { value: (certificate, key), span } = files;
-    let place = Place(Some(section.report().place(&span)));
+    let place = WhereSaid(Some(section.report().place(&span)));
     CertificateFiles { certificate: directory.join(certificate), key: directory.join(key), place }
 }
 

@@ -10,7 +10,7 @@ use rustix::net::SendFlags;
 use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::backend::{Attempts, BackendState, Seat};
+use crate::backend::{Attempts, BackendState, ChosenServer};
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
 use crate::tls::{Channel, Received, SecuredStream, TlsFacts, TlsFault, Wire};
@@ -27,7 +27,7 @@ type Securing = Pin<Box<dyn Future<Output = io::Result<SecuredStream>> + Send>>;
 /// A connection, and to whom.
 pub(super) struct Dialed {
     pub(super) stream: TcpStream,
-    pub(super) seat: Seat,
+    pub(super) chosen: ChosenServer,
     pub(super) attempts: Attempts,
 }
 
@@ -88,14 +88,18 @@ impl BackendSide {
     }
 
     /// Ready once, when dialling has come to its end: with whom, and for how many milliseconds it went on.
-    pub(super) fn poll_dialed(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<(Seat, Attempts, u64)>> {
+    pub(super) fn poll_dialed(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Millis,
+    ) -> Poll<io::Result<(ChosenServer, Attempts, u64)>> {
         let Self::Dialing(dialing, since) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
         let took = now.since(*since);
         *self = Self::None;
-        Poll::Ready(dialed.map(|Dialed { stream, seat, attempts }| {
+        Poll::Ready(dialed.map(|Dialed { stream, chosen, attempts }| {
             *self = Self::Open(Box::new(Connection::over(stream, now)));
-            (seat, attempts, took)
+            (chosen, attempts, took)
         }))
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use tracing::debug;
 
-use crate::backend::{Attempts, BackendState, Pool, Seat};
+use crate::backend::{Attempts, BackendState, ChosenServer, Pool};
 use crate::policy::relay_guard::Hold;
-use crate::session::Output;
+use crate::session::{Connected, Output};
 use crate::time::Millis;
 use crate::time::clock::{now, wall_clock};
 
@@ -19,22 +19,22 @@ impl SessionTask {
     pub(super) fn dial(&mut self) {
         let (pool, client, now) = (self.pool().clone(), self.session.client_addr(), now());
         let mut attempts = self.attempts.take().map_or_else(|| pool.attempts(now), |attempts| *attempts);
-        self.seat = None;
+        self.chosen = None;
         let dialing = async move {
-            let (stream, seat) = pool.connect_for(client, &mut attempts).await?;
-            Ok(Dialed { stream, seat, attempts })
+            let (stream, chosen) = pool.connect_for(client, &mut attempts).await?;
+            Ok(Dialed { stream, chosen, attempts })
         };
         self.backend = BackendSide::dial(dialing, now);
     }
 
     /// Connects to the server that the session has, once more; its place stays taken.
     pub(super) fn dial_again(&mut self) {
-        let Some(seat) = self.seat.take() else { return self.dial() };
-        let (server, client, now) = (seat.server().clone(), self.session.client_addr(), now());
+        let Some(chosen) = self.chosen.take() else { return self.dial() };
+        let (server, client, now) = (chosen.server().clone(), self.session.client_addr(), now());
         let attempts = self.attempts.take().map_or_else(|| self.pool().attempts(now), |attempts| *attempts);
         let dialing = async move {
             let stream = server.connect_for(client).await?;
-            Ok(Dialed { stream, seat, attempts })
+            Ok(Dialed { stream, chosen, attempts })
         };
         self.backend = BackendSide::dial(dialing, now);
     }
@@ -54,8 +54,8 @@ impl SessionTask {
     /// Lets go of the connection, and of the place at its server.
     pub(super) fn close_backend(&mut self) {
         self.backend = BackendSide::None;
-        if let Some(seat) = &mut self.seat {
-            seat.leave();
+        if let Some(chosen) = &mut self.chosen {
+            chosen.leave();
         }
     }
 
@@ -66,20 +66,20 @@ impl SessionTask {
 
     /// The server that the session has, or had last; before it has one, any.
     pub(super) fn server(&self) -> &Arc<BackendState> {
-        self.seat.as_ref().map_or_else(|| self.pool().first(), Seat::server)
+        self.chosen.as_ref().map_or_else(|| self.pool().first(), ChosenServer::server)
     }
 
     /// Whom the log names: the server, or who is to choose one.
     pub(super) fn server_name(&self) -> &str {
-        self.seat.as_ref().map_or(&self.pool().name, |seat| &seat.server().name)
+        self.chosen.as_ref().map_or(&self.pool().name, |chosen| &chosen.server().name)
     }
 
     /// What the relay proof made of the server that the session has, or will get.
     pub(super) fn hold(&self) -> Hold {
-        match (&self.seat, &self.backend) {
+        match (&self.chosen, &self.backend) {
             _ if !self.worker.heeds_hold => Hold::None,
             (None, _) | (_, BackendSide::None) => self.pool().hold(),
-            (Some(seat), _) => seat.server().hold(),
+            (Some(chosen), _) => chosen.server().hold(),
         }
     }
 
@@ -93,27 +93,27 @@ impl SessionTask {
     }
 
     /// `dialed`: with whom, and how long it took, in milliseconds.
-    pub(super) fn dialed(&mut self, now: Millis, dialed: io::Result<(Seat, Attempts, u64)>, out: &mut Output) {
+    pub(super) fn dialed(&mut self, now: Millis, dialed: io::Result<(ChosenServer, Attempts, u64)>, out: &mut Output) {
         let destination = match self.destination {
             Some(destination) => Ok(destination),
             None => self.client.stream.local_addr(),
         };
         match dialed.and_then(|dialed| Ok((dialed, destination?))) {
-            Ok(((seat, attempts, took), destination)) => {
+            Ok(((chosen, attempts, took), destination)) => {
                 let worker = &self.worker;
                 let pool = &worker.pools[self.session.place()];
                 worker.counters.connect_seconds.observe(took);
-                if worker.pools.len() > 1 || pool.has_several() {
-                    self.session.set_ipv6_form(seat.server().ipv6_form());
-                }
+                let has_another = pool.has_several() && pool.has_another(&attempts, now);
+                let connected = Connected {
+                    destination,
+                    ipv6_form: chosen.server().ipv6_form(),
+                    open_by: has_another.then(|| attempts.patience(now)),
+                };
                 if pool.has_several() {
                     self.attempts = Some(Box::new(attempts));
                 }
-                self.seat = Some(seat);
-                self.session.backend_connected(wall_clock(now), destination, out);
-                if pool.has_several() && pool.has_another(&attempts, now) {
-                    self.session.open_by(attempts.patience(now));
-                }
+                self.chosen = Some(chosen);
+                self.session.backend_connected(wall_clock(now), connected, out);
             }
             Err(error) => {
                 debug!(session = self.id, %error, "dial failed");

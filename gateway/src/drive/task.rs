@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 use tokio::net::TcpStream;
 use tracing::debug;
 
-use crate::backend::{Attempts, Seat};
+use crate::backend::{Attempts, ChosenServer};
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::trace::{self, Speaker};
 use crate::session::{Action, End, Output, Session, Start};
@@ -47,7 +47,7 @@ pub(crate) struct SessionTask {
     /// What was last agreed upon with it, over TLS.
     pub(super) backend_tls: Option<Box<TlsFacts>>,
     /// The server that it is connected to, or was last.
-    pub(super) seat: Option<Seat>,
+    pub(super) chosen: Option<ChosenServer>,
     /// Where the backend has several servers: which were tried.
     pub(super) attempts: Option<Box<Attempts>>,
     pub(super) questions: Questions,
@@ -76,7 +76,6 @@ impl SessionTask {
             dialect: worker.dialect(),
             client_addr,
             tls: worker.tls_offer(client_addr),
-            ipv6_form: worker.pools[0].first().ipv6_form(),
         };
         let session = Session::new(start, started);
         worker.counters.sessions_accepted_total.increment();
@@ -92,7 +91,7 @@ impl SessionTask {
             client: ClientSide::new(client, unread),
             backend: BackendSide::None,
             backend_tls: None,
-            seat: None,
+            chosen: None,
             attempts: None,
             questions: Questions::default(),
             heeded: Notice::default(),

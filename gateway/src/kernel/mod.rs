@@ -62,12 +62,12 @@ pub use self::object::OBJECT;
 #[cfg(target_os = "linux")]
 pub use self::pins::Pins;
 #[cfg(target_os = "linux")]
-pub use self::reader::Reader;
+pub use self::reader::MapReader;
 pub use self::settings::{Rate, Settings};
 #[cfg(target_os = "linux")]
 pub use self::steer::{Steering, Truth};
 #[cfg(not(target_os = "linux"))]
-pub use self::stub::{Attachment, Pins, Program, Reader, Steering, Truth};
+pub use self::stub::{Attachment, MapReader, Pins, Program, Steering, Truth};
 pub use self::totals::{SourceAccount, Totals};
 
 /// How the program is attached, really: what is shown, while `config::XdpMode` is what is wanted.

@@ -14,20 +14,20 @@ use super::tables::{Bans, Tries, typed};
 use super::{KernelError, SourceAccount, Totals};
 
 /// Handles to read by.
-pub struct Reader {
+pub struct MapReader {
     stats: PerCpuArray<MapData, Counter>,
     sources: HashMap<MapData, SourceKey, gateway_common::Source>,
     bans: Bans,
     denied: Tries<Deny>,
 }
 
-impl fmt::Debug for Reader {
+impl fmt::Debug for MapReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Reader")
+        f.write_str("MapReader")
     }
 }
 
-impl Reader {
+impl MapReader {
     pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
         Ok(Self {
             stats: typed(open, maps::STATS)?,

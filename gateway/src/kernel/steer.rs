@@ -29,7 +29,7 @@ use crate::verdicts::{BanView, Change, Changes, Protection, Verdicts};
 use super::events::log_events;
 use super::impossible::impossible;
 use super::pen::Pen;
-use super::reader::Reader;
+use super::reader::MapReader;
 use super::sources::Sources;
 use super::tables::{KernelTables, Tables, typed};
 use super::time::ns_of;
@@ -55,7 +55,7 @@ enum StartError {
 #[derive(Debug)]
 pub struct Steering {
     /// What the kernel side counted.
-    pub reader: Reader,
+    pub reader: MapReader,
     failures: Arc<AtomicU64>,
     pen: Pen,
 }
@@ -116,17 +116,17 @@ impl Steering {
             info!(bans = restored, "bans of another run are still in force");
         }
         let (failures, pen) = (Arc::new(AtomicU64::new(0)), Pen::default());
-        let mut steward = Steward { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
+        let mut writing = WritingThread { writer, verdicts: Arc::downgrade(verdicts), failures: failures.clone() };
         let own_pen = pen.clone();
         Builder::new().name("kernel-writer".to_owned()).spawn(move || {
             if truth == Truth::Book {
-                steward.compare_all();
+                writing.compare_all();
             }
-            steward.work(&changes, events, &lists, &own_pen);
+            writing.work(&changes, events, &lists, &own_pen);
         })?;
         let (sources, alive, own_pen) = (Sources::open(&open)?, Arc::downgrade(verdicts), pen.clone());
         Builder::new().name("kernel-sources".to_owned()).spawn(move || forget_sources(sources, &alive, &own_pen))?;
-        Ok(Self { reader: Reader::open(&open)?, failures, pen })
+        Ok(Self { reader: MapReader::open(&open)?, failures, pen })
     }
 
     /// From now on this process writes no map: another one does.
@@ -198,14 +198,14 @@ fn restore<T: Tables>(writer: &Writer<T>, verdicts: &Verdicts) -> Result<usize, 
 }
 
 /// The writing thread.
-struct Steward<T> {
+struct WritingThread<T> {
     writer: Writer<T>,
     /// Not a handle that keeps the gateway alive: the thread ends with it.
     verdicts: Weak<Verdicts>,
     failures: Arc<AtomicU64>,
 }
 
-impl<T: Tables> Steward<T> {
+impl<T: Tables> WritingThread<T> {
     fn work(mut self, changes: &Changes, mut events: RingBuf<MapData>, lists: &Lists, pen: &Pen) {
         let mut seen = 0;
         loop {

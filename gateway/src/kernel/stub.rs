@@ -133,12 +133,12 @@ impl Attachment {
 #[derive(Debug)]
 pub struct Steering {
     /// What the kernel side counted.
-    pub reader: Reader,
+    pub reader: MapReader,
 }
 
 /// Nobody has one here.
 #[derive(Debug)]
-pub struct Reader {
+pub struct MapReader {
     nobody: Infallible,
 }
 
@@ -164,7 +164,7 @@ impl Steering {
     }
 }
 
-impl Reader {
+impl MapReader {
     /// See the Linux side.
     pub fn totals(&self) -> Result<Totals, KernelError> {
         match self.nobody {}

@@ -49,7 +49,7 @@ struct Bits {
 
 /// Where a ban is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum BanMap {
     Source(SourceKey),
     Network,
 }
@@ -137,7 +137,7 @@ impl<T: Tables> Writer<T> {
         let deny =
             |cause| Deny { until_ns, since_ns, dropped: 0, last_dropped_ns: 0, cause, reason, flags: 0, reserved: 0 };
         match place(network) {
-            Place::Source(source) => {
+            BanMap::Source(source) => {
                 let known = self.tables.ban(source)?;
                 let counted = known.map_or((0, 0), |known| (known.dropped, known.last_dropped_ns));
                 let (dropped, last_dropped_ns) = counted;
@@ -151,7 +151,7 @@ impl<T: Tables> Writer<T> {
                 }
                 put
             }
-            Place::Network => self.put_denied(network, deny(outcome::DROP_BAN_NETWORK)),
+            BanMap::Network => self.put_denied(network, deny(outcome::DROP_BAN_NETWORK)),
         }
     }
 
@@ -176,13 +176,13 @@ impl<T: Tables> Writer<T> {
     /// Takes a ban out. One that is not there is no error.
     pub(super) fn remove(&mut self, network: IpNet) -> Result<(), T::Error> {
         match place(network) {
-            Place::Source(source) => {
+            BanMap::Source(source) => {
                 if self.tables.ban(source)?.is_some() {
                     self.tables.remove_ban(source)?;
                     self.bans.release(&mut self.tables, ban_bit_number(source))?;
                 }
             }
-            Place::Network => {
+            BanMap::Network => {
                 if let Some(fault) = self.faults.get(&network) {
                     return self.put_denied(network, *fault);
                 }
@@ -224,10 +224,10 @@ impl<T: Tables> Writer<T> {
 }
 
 /// Single sources are looked up by hash; only they can be, and not those in `::/16`, which the kernel side never sees.
-fn place(network: IpNet) -> Place {
+fn place(network: IpNet) -> BanMap {
     match SourceKey::of(network.addr()) {
-        Some(source) if source.prefix_length() == network.prefix_len() => Place::Source(source),
-        _ => Place::Network,
+        Some(source) if source.prefix_length() == network.prefix_len() => BanMap::Source(source),
+        _ => BanMap::Network,
     }
 }
 

@@ -11,18 +11,27 @@ use crate::time::{Millis, WallClock};
 use super::question::Ticket;
 use super::words::Refusal;
 
+/// A connection to a server of the backend.
+#[derive(Debug, Clone, Copy)]
+pub struct Connected {
+    /// The address of the gateway that the client connected to.
+    pub destination: SocketAddr,
+    /// How the server wants IPv6 addresses written in XCLIENT.
+    pub ipv6_form: Ipv6Form,
+    /// Where others of its kind are left: when it must have opened its session.
+    pub open_by: Option<Millis>,
+}
+
 /// The backend half.
 #[derive(Debug)]
 pub(super) struct BackendHalf {
     pub(super) state: Backend,
     /// The client's host name, which some backends are told.
     pub(super) name: Name,
-    /// The gateway's address that the client connected to; known from the first connection on.
-    pub(super) destination: Option<SocketAddr>,
+    /// From the first connection on: what is known of the last.
+    pub(super) connected: Option<Connected>,
     /// The date, as of the first connection.
     pub(super) clock: Option<WallClock>,
-    /// How it wants IPv6 addresses written in XCLIENT.
-    pub(super) ipv6_form: Ipv6Form,
     /// Which of the listener's backends it is.
     pub(super) place: usize,
     /// Where there are several: what each may be given.
@@ -72,13 +81,12 @@ pub(super) enum Name {
 }
 
 impl BackendHalf {
-    pub(super) fn new(ipv6_form: Ipv6Form, now: Millis) -> Self {
+    pub(super) fn new(now: Millis) -> Self {
         Self {
             state: Backend::None,
             name: Name::Unasked,
-            destination: None,
+            connected: None,
             clock: None,
-            ipv6_form,
             place: 0,
             holds: Box::default(),
             deadline: now,

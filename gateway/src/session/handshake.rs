@@ -4,17 +4,15 @@
 //! Whatever fails on the way fails closed: the held commands are forgotten and the client gets the backend's own refusal, or
 //! 4xx where the identity could not be delivered.
 
-use std::net::SocketAddr;
-
 use crate::config::BackendTls;
-use crate::identity::xclient::{ClientName, Ipv6Form};
+use crate::identity::xclient::ClientName;
 use crate::opening::{Failure, Hello, Identity, Opening, Progress, Script};
 use crate::smtp::ehlo::{Extensions, Offer};
 use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
 use crate::time::{Millis, WallClock};
 
 use super::action::{Action, Blame, Output};
-use super::backend::{Backend, BackendHalf, Held, Name};
+use super::backend::{Backend, BackendHalf, Connected, Held, Name};
 use super::machine::Session;
 use super::question::Question;
 use super::words::{CONFUSED, NO_IDENTITY, Refusal, STALE, Words};
@@ -44,14 +42,14 @@ impl Session {
         self.client_addr.told().is_some() || !self.target().identity.needs_address()
     }
 
-    /// The connection stands, at the time that the clock was looked at. `destination` is the address of the gateway that the
-    /// client connected to.
-    pub fn backend_connected(&mut self, clock: WallClock, destination: SocketAddr, out: &mut Output) {
+    /// The connection stands, at the time that the clock was looked at.
+    pub fn backend_connected(&mut self, clock: WallClock, connected: Connected, out: &mut Output) {
         let Backend::Opening(held) = &mut self.backend.state else { return };
         held.connected = true;
-        self.backend.destination = Some(destination);
+        let opened_by = clock.at.after(self.settings.timeouts.handshake);
+        self.backend.deadline = connected.open_by.map_or(opened_by, |until| until.min(opened_by));
+        self.backend.connected = Some(connected);
         self.backend.clock = Some(clock);
-        self.backend.deadline = clock.at.after(self.settings.timeouts.handshake);
         self.advance(clock.at, out, Opening::connected);
     }
 
@@ -63,18 +61,6 @@ impl Session {
         };
         self.fail_owed(now, &refusal.unwrap_or_else(|| UNREACHABLE.into()), out);
         self.after_backend(now, out);
-    }
-
-    /// How the server that was connected to wants IPv6 addresses written in XCLIENT.
-    pub fn set_ipv6_form(&mut self, form: Ipv6Form) {
-        self.backend.ipv6_form = form;
-    }
-
-    /// The server that was connected to is one of several: it must have opened its session by then.
-    pub fn open_by(&mut self, until: Millis) {
-        if self.backend.state.is_opening() {
-            self.backend.deadline = self.backend.deadline.min(until);
-        }
     }
 
     /// The session does not open. Where the backend has several servers, another is tried before anybody hears of it.
@@ -183,9 +169,7 @@ impl Session {
     ) {
         let target = *self.target();
         let Self { client, backend, settings, client_addr, login, .. } = self;
-        let BackendHalf { state: Backend::Opening(held), destination: Some(destination), name, ipv6_form, .. } =
-            backend
-        else {
+        let BackendHalf { state: Backend::Opening(held), connected: Some(connected), name, .. } = backend else {
             return;
         };
         let Some(hello) = &client.hello else { return };
@@ -196,7 +180,7 @@ impl Session {
         let script = Script {
             hostname: &settings.hostname,
             tls: target.tls,
-            identity: Identity::by(target.identity, *client_addr, *destination, name, *ipv6_form),
+            identity: Identity::by(target.identity, *client_addr, connected.destination, name, connected.ipv6_form),
             hello: Hello {
                 name: &hello.name,
                 esmtp: hello.esmtp,
@@ -248,7 +232,7 @@ impl Session {
     fn may_be_a_proxy(&self) -> bool {
         let ip = self.client_addr.ip();
         ip.is_loopback()
-            || self.backend.destination.is_some_and(|own| own.ip().to_canonical() == ip)
+            || self.backend.connected.is_some_and(|own| own.destination.ip().to_canonical() == ip)
             || self.settings.relay.allowed_networks.iter().any(|network| network.contains(&ip))
     }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 use crate::config::EarlyTalk;
 use crate::identity::ClientAddr;
 use crate::identity::proxy_in::begins_header;
-use crate::identity::xclient::Ipv6Form;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
 use crate::smtp::starttls::begins_handshake;
@@ -38,8 +37,6 @@ pub struct Start {
     pub client_addr: ClientAddr,
     /// How it may come to TLS.
     pub tls: TlsOffer,
-    /// How the backend wants IPv6 addresses written in XCLIENT.
-    pub ipv6_form: Ipv6Form,
 }
 
 /// One client's session, and the backend session that serves it.
@@ -62,10 +59,10 @@ pub struct Session {
 impl Session {
     /// A session for a client that has just connected. Nothing is said until [`Session::begin`].
     pub fn new(start: Start, now: Millis) -> Self {
-        let Start { settings, dialect, client_addr, tls, ipv6_form } = start;
+        let Start { settings, dialect, client_addr, tls } = start;
         Self {
             client: ClientHalf::new(tls, &settings.timeouts, now),
-            backend: BackendHalf::new(ipv6_form, now),
+            backend: BackendHalf::new(now),
             settings,
             dialect,
             client_addr,

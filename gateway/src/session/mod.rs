@@ -45,6 +45,7 @@ mod transaction;
 mod words;
 
 pub use action::{Action, Blame, Output, Refused, Taken};
+pub use backend::Connected;
 pub use client::TlsOffer;
 pub use end::End;
 pub use machine::{Session, Start};

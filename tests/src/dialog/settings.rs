@@ -6,7 +6,6 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock};
 
 use smtp_gateway::config::{BackendTls, BareNewline, Config, EarlyTalk, IdentityMode, Service};
-use smtp_gateway::identity::xclient::Ipv6Form;
 use smtp_gateway::identity::{ClientAddr, PeerAddr};
 use smtp_gateway::session::{Dialect, Session, Settings, Sizes, Start, TlsOffer};
 use smtp_gateway::smtp::domains::DomainSet;
@@ -54,7 +53,6 @@ pub fn session(settings: &Map, now: Millis) -> Result<Session, String> {
             "later" => TlsOffer::StartTlsLater,
             _ => TlsOffer::StartTls,
         },
-        ipv6_form: Ipv6Form::default(),
     };
     Ok(Session::new(start, now))
 }

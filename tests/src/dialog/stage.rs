@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use smtp_gateway::identity::xclient::ClientName;
+use smtp_gateway::identity::xclient::{ClientName, Ipv6Form};
 use smtp_gateway::policy::relay_guard::Hold;
 use smtp_gateway::session::{
-    Action, Answer, MessageReport, Output, Question, RecipientVerdict, Refused, Session, Ticket,
+    Action, Answer, Connected, MessageReport, Output, Question, RecipientVerdict, Refused, Session, Ticket,
 };
 use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
@@ -202,7 +202,8 @@ impl Stage {
             "" => {
                 let destination = DESTINATION.parse().map_err(|_| "bad destination")?;
                 let clock = WallClock { at: self.now, unix_seconds: UNIX_SECONDS };
-                self.session.backend_connected(clock, destination, &mut self.out);
+                let connected = Connected { destination, ipv6_form: Ipv6Form::default(), open_by: None };
+                self.session.backend_connected(clock, connected, &mut self.out);
             }
             "refused" => self.session.backend_unreachable(self.now, &mut self.out),
             "hangs" => self.hanging = true,
