@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use crate::config::{Config, IdentityMode, Listener};
+use crate::config::{Config, IdentityMode, Listener, ListenerTls, Service};
 use crate::identity::host::{Forwarder, HostNetworks};
 use crate::route::Routes;
 
@@ -93,7 +93,10 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
             ..told(ProbeKind::Spoof, Some(outsider), few(&["H04"]))
         }));
     }
-    probes.extend(outsider.and_then(|outsider| front_door(config, backend, family, outsider)));
+    let doors = |outsider| {
+        SERVICES.into_iter().filter_map(move |service| front_door(config, backend, family, service, outsider))
+    };
+    probes.extend(outsider.into_iter().flat_map(doors));
     for &bind in proof.front_door_from.iter().filter(|ip| Family::of(**ip) == family) {
         probes.extend(outside(config, backend, bind));
     }
@@ -134,10 +137,15 @@ fn stranger(config: &Config, family: Family) -> Option<IpAddr> {
     candidates.filter(|ip| Family::of(*ip) == family).find(|ip| !allowed(ip))
 }
 
-/// The listener that a client of this family would come to.
-fn front_door(config: &Config, backend: usize, family: Family, outsider: IpAddr) -> Option<Probe> {
+/// Each has doors of its own.
+const SERVICES: [Service; 2] = [Service::Mx, Service::Submission];
+
+/// The listener that a client of this family would come to for this. Behind one that begins with TLS are the same rules as behind
+/// one that offers it, and the proof is a client without TLS.
+fn front_door(config: &Config, backend: usize, family: Family, service: Service, outsider: IpAddr) -> Option<Probe> {
     let serves = |address: SocketAddr| Family::of(address.ip()) == family || address.ip().is_unspecified();
-    let own = || listeners(config, backend);
+    let fits = |listener: &Listener| listener.service == service && listener.tls != ListenerTls::Implicit;
+    let own = || listeners(config, backend).filter(move |(_, listener)| fits(listener));
     let (index, listener) = own()
         .find(|(_, listener)| serves(listener.address))
         .or_else(|| own().find(|(_, listener)| !listener.proxy_protocol_from.is_empty()))?;
@@ -157,7 +165,7 @@ fn hidden(config: &Config, host: &HostNetworks, backend: usize, family: Family) 
     let forwarders = host.forwarders_in(&config.relay.allowed_networks);
     let own = forwarders.into_iter().filter(|(ip, _)| Family::of(*ip) == family).take(FORWARDERS_MAX);
     let probe = |(ip, forwarder)| {
-        let door = front_door(config, backend, family, ip)?;
+        let door = SERVICES.into_iter().find_map(|service| front_door(config, backend, family, service, ip))?;
         Some(Probe { kind: ProbeKind::Hidden, forwarder: Some(forwarder), cases: few(&["H04", "A01"]), ..door })
     };
     own.filter_map(probe).collect()
@@ -311,6 +319,23 @@ mod tests {
                 "IPv4: spoof 10.0.0.25:25 as 198.51.100.77 from 10.0.0.9 (1)",
                 "IPv4: front door 0.0.0.0:2525 as 198.51.100.77 (79)",
                 "IPv4: outside 198.51.100.9:2525 as 198.51.100.9 from 198.51.100.9 (79)",
+            ],
+        );
+    }
+
+    #[test]
+    fn users_have_a_door_of_their_own() {
+        let mut config = config(&["192.0.2.1:25", "192.0.2.1:587", "192.0.2.1:465"], "none", "");
+        for (index, tls) in [(1, ListenerTls::StartTls), (2, ListenerTls::Implicit)] {
+            (config.listeners[index].service, config.listeners[index].tls) = (Service::Submission, tls);
+        }
+        check(
+            &config,
+            &["10.0.0.25:25"],
+            &[
+                "IPv4: naked 10.0.0.25:25 (79)",
+                "IPv4: front door 192.0.2.1:25 as 203.0.113.77 (79)",
+                "IPv4: front door 192.0.2.1:587 as 203.0.113.77 (79)",
             ],
         );
     }
