@@ -318,10 +318,13 @@ fn status_and_log_say_what_was_agreed_upon() {
     assert!(clear.line().starts_with("220 "));
     let reply = clear.reply("\u{16}\u{3}\u{1}\u{0}\u{c8}");
     assert!(reply.starts_with("554 5.5.0 "), "{reply}");
+    // And one that never asks for it.
+    let mut clear = scene.connect();
+    assert!(clear.line().starts_with("220 ") && clear.reply("QUIT\r\n").starts_with("221 "));
     let status = scene.gateway.status();
     let tls = &status["tls"];
     assert_eq!((&tls["messages_total"], &tls["sessions_total"]["TLS 1.3"]), (&1.into(), &1.into()), "{tls}");
-    assert_eq!((&tls["clear_messages_total"], &tls["clear_sessions_total"]), (&0.into(), &3.into()), "{tls}");
+    assert_eq!((&tls["clear_messages_total"], &tls["clear_sessions_total"]), (&0.into(), &1.into()), "{tls}");
     for cause in ["given-up", "clear-text", "hello-in-clear"] {
         assert_eq!(tls["faults_total"][cause], 1, "{cause}: {tls}");
     }
