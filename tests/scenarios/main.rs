@@ -23,6 +23,7 @@ mod kernel_side;
 mod memory;
 mod names;
 mod observe;
+mod observe_scale;
 mod opensmtpd;
 mod pools;
 mod postfix;
