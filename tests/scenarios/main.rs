@@ -40,6 +40,7 @@ mod submission;
 mod tls;
 mod tls_clients;
 mod tls_faults;
+mod tls_renewals;
 mod tls_scanners;
 mod tls_servers;
 mod trace_header;
