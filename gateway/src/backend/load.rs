@@ -94,6 +94,11 @@ impl Load {
         }
     }
 
+    /// Whether it was found not to open sessions, and not yet to open them again.
+    pub(super) fn is_known_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed) || self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
     /// Whether others should be taken where there are any.
     pub(super) fn is_avoided(&self, now: Millis) -> bool {
         self.is_down.load(Ordering::Relaxed) || now.0 < self.avoided_until.load(Ordering::Relaxed)

@@ -63,6 +63,8 @@ pub struct ChosenServer {
 #[derive(Debug, Clone, Copy)]
 pub struct Attempts {
     tried: u32,
+    /// Taken when there is no other.
+    put_off: u32,
     until: Millis,
 }
 
@@ -142,7 +144,12 @@ impl Pool {
 
     /// A session's attempts begin.
     pub fn attempts(&self, now: Millis) -> Attempts {
-        Attempts { tried: 0, until: now.after(self.connect_timeout) }
+        Attempts { tried: 0, put_off: 0, until: now.after(self.connect_timeout) }
+    }
+
+    /// The same for a session that has lost this server.
+    pub fn attempts_behind(&self, lost: &ChosenServer, now: Millis) -> Attempts {
+        Attempts { put_off: 1 << lost.member, ..self.attempts(now) }
     }
 
     /// Whether there is a server that was not tried, and time to try it.
@@ -239,7 +246,7 @@ impl Pool {
             let is_fit = attempts.tried & (1 << index) == 0 && !load.is_draining() && server.hold() <= hold;
             is_fit.then(|| Candidate {
                 index,
-                avoided: load.is_avoided(now),
+                avoided: load.is_avoided(now) || attempts.put_off & (1 << index) != 0,
                 priority: *priority,
                 weight: (weight * load.share(now)).max(1),
                 sessions: load.sessions(),

@@ -240,6 +240,11 @@ impl BackendState {
         }
     }
 
+    /// Whether health checks or sessions have found that it does not open sessions.
+    pub fn is_known_down(&self) -> bool {
+        self.load.is_known_down()
+    }
+
     /// Whether an administrator takes it out: no session begins with it then, and those it has go on.
     pub fn is_draining(&self) -> bool {
         self.load.is_draining()

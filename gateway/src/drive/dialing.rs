@@ -27,6 +27,15 @@ impl SessionTask {
         self.backend = BackendSide::dial(dialing, now);
     }
 
+    /// Connects to another server than the one whose session was lost, or to the same if there is no other.
+    pub(super) fn dial_instead(&mut self) {
+        if let Some(lost) = &self.chosen {
+            lost.server().ask_refresh();
+            self.attempts = Some(Box::new(self.pool().attempts_behind(lost, now())));
+        }
+        self.dial();
+    }
+
     /// Connects to the server that the session has, once more; its place stays taken.
     pub(super) fn dial_again(&mut self) {
         let Some(chosen) = self.chosen.take() else { return self.dial() };

@@ -38,6 +38,8 @@ pub(super) struct BackendHalf {
     pub(super) holds: Box<[Hold]>,
     /// When it must have answered; meaningful while it owes something.
     pub(super) deadline: Millis,
+    /// When it is asked whether its server is down; meaningful while an answer is awaited that another may give.
+    pub(super) doubted_at: Millis,
 }
 
 /// The backend's session, as far as it has come.
@@ -90,6 +92,7 @@ impl BackendHalf {
             place: 0,
             holds: Box::default(),
             deadline: now,
+            doubted_at: now,
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 pub(super) const STALE: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+pub(super) const LOST: Words =
+    Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 /// To who falls silent on what is no whole line.
 pub(super) const UNENDED_LINE: Words =
     Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");
