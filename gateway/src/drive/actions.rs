@@ -70,7 +70,7 @@ impl SessionTask {
                     counters.identity_seconds.observe(connection.since_greeting(now()));
                 }
             }
-            Action::DialectStale => self.server().ask_refresh(),
+            Action::AskServer | Action::DialectStale => self.server().ask_refresh(),
         }
     }
 

@@ -112,12 +112,14 @@ impl SessionTask {
                 let worker = &self.worker;
                 let pool = &worker.pools[self.session.place()];
                 worker.counters.connect_seconds.observe(took);
-                let has_another = pool.has_several() && pool.has_another(&attempts, now);
-                let connected = Connected {
-                    destination,
-                    ipv6_form: chosen.server().ipv6_form(),
-                    open_by: has_another.then(|| attempts.patience(now)),
+                let open_by = if !pool.has_several() {
+                    None
+                } else if pool.has_another(&attempts, now) {
+                    Some(attempts.patience(now))
+                } else {
+                    chosen.server().is_found_down(now).then(|| attempts.last_patience(now))
                 };
+                let connected = Connected { destination, ipv6_form: chosen.server().ipv6_form(), open_by };
                 if pool.has_several() {
                     self.attempts = Some(Box::new(attempts));
                 }

@@ -25,7 +25,7 @@ impl SessionTask {
             return;
         }
         if now >= self.session.deadline() {
-            let down = self.chosen.as_ref().is_some_and(|chosen| chosen.server().is_known_down());
+            let down = self.chosen.as_ref().is_some_and(|chosen| chosen.server().is_known_down(now));
             let seen = ServerSeen { stalled: !self.backend.is_flushed(), down };
             self.session.tick(now, seen, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);

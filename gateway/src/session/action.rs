@@ -20,6 +20,8 @@ pub enum Action {
     /// The session with the server was open, and is lost: connect to another, or to the same if there is none, then call the
     /// same.
     DialInstead,
+    /// The server is silent for a while: find out whether it answers others, for [`Session::tick`](super::Session::tick).
+    AskServer,
     /// Give the connection up, and connect to the same server once more.
     DialAgain,
     /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`](super::Session::client_secured) or

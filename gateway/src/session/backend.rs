@@ -40,6 +40,8 @@ pub(super) struct BackendHalf {
     pub(super) deadline: Millis,
     /// When it is asked whether its server is down; meaningful while an answer is awaited that another may give.
     pub(super) doubted_at: Millis,
+    /// It was asked, and nothing has come since.
+    pub(super) is_doubted: bool,
 }
 
 /// The backend's session, as far as it has come.
@@ -93,6 +95,7 @@ impl BackendHalf {
             holds: Box::default(),
             deadline: now,
             doubted_at: now,
+            is_doubted: false,
         }
     }
 }

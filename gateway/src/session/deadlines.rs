@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
 
-use super::action::Output;
+use super::action::{Action, Output};
 use super::backend::Backend;
 use super::client::Client;
 use super::end::End;
@@ -49,21 +49,26 @@ impl Session {
         is_in_envelope && is_ready && self.target().has_several && self.backend_owes() && !self.pipeline.owes_message()
     }
 
-    /// A server that is slow is waited for, but not one that others have found down, such as one that is frozen.
+    /// A server that is slow is waited for, but not one that answers nobody, such as one that is frozen: when it is silent for a
+    /// while, it is to be asked whether it is there.
     fn doubt(&mut self, now: Millis, is_down: bool, out: &mut Output) {
         if !self.may_doubt() || now < self.backend.doubted_at {
             return;
         }
-        self.backend.doubted_at = now.after(self.settings.timeouts.connect);
+        self.backend.doubted_at = now.after(self.settings.timeouts.connect / 10);
         if is_down && self.fail_over(now, &SILENT.into(), out) {
             self.after_backend(now, out);
+        } else if !std::mem::replace(&mut self.backend.is_doubted, true) {
+            out.actions.push(Action::AskServer);
         }
     }
 
     /// Gives the backend this long for its next reply.
     pub(super) fn give_backend(&mut self, now: Millis, span: Duration) {
         self.backend.deadline = now.after(span);
-        self.backend.doubted_at = now.after(self.settings.timeouts.connect);
+        // Early enough for a check to show before `connect` is over that nobody else is answered.
+        self.backend.doubted_at = now.after(self.settings.timeouts.connect * 2 / 5);
+        self.backend.is_doubted = false;
     }
 
     /// A deadline or rate check is due.

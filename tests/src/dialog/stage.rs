@@ -395,6 +395,7 @@ impl Stage {
                     let name = report.login.as_ref().map_or("", |login| login.name());
                     self.events.push_back(format!("login {:?} {name}", report.outcome).trim_end().to_owned());
                 }
+                Action::AskServer => self.events.push_back("server asked whether it is there".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }
