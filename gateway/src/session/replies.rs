@@ -138,9 +138,7 @@ impl Session {
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
             Expect::Rcpt => {
-                if let Some(open) = self.transaction.open_mut() {
-                    open.rcpt_answered(class == 2);
-                }
+                self.recipient_answered(class == 2);
                 if class == 5 {
                     self.conduct.unknown_recipient(out);
                     self.charge_error(out);
@@ -174,6 +172,15 @@ impl Session {
             self.finish(End::BackendClosing, out);
         } else {
             self.await_next(now);
+        }
+    }
+
+    /// Of a message that was sent behind it without waiting, as BDAT may be, or else of the transaction that is open.
+    fn recipient_answered(&mut self, is_accepted: bool) {
+        if let Some(report) = self.pipeline.next_message() {
+            report.recipients_accepted += u32::from(is_accepted);
+        } else if let Some(open) = self.transaction.open_mut() {
+            open.rcpt_answered(is_accepted);
         }
     }
 
