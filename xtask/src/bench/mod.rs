@@ -4,10 +4,13 @@
 //! CPU time is that of the proxy's own processes as the kernel accounts for it: the load and the sink do not count.
 //! Nobody logs sessions here, for HAProxy and nginx do not by default.
 
+mod floor;
+mod growth;
 mod helpers;
 mod kernel;
 mod load;
 mod proxies;
+mod report;
 mod storm;
 mod stream;
 mod table;
@@ -15,7 +18,6 @@ mod tls;
 mod usage;
 
 use std::io;
-use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -23,20 +25,28 @@ use crate::command::{target, visible};
 use crate::peers;
 
 use load::{Client, Work};
-use proxies::{Kind, Proxy, free_address};
+use proxies::{Kind, Programs, Proxy, free_address};
+use report::Report;
 use stream::Security;
 use table::Cell;
 use tls::{Certificate, KeyKind};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--previous PROGRAM]
-       cargo xtask bench --tls [--rounds N] [--only PROXY,…] [--work WORK,…]
+                         [--haproxy PROGRAM] [--nginx PROGRAM]
+       cargo xtask bench --tls [--rounds N] [--only PROXY,…] [--work WORK,…] [--haproxy PROGRAM] [--nginx PROGRAM]
+       cargo xtask bench --growth [--rounds N]
        cargo xtask bench --kernel [--rounds N]
        cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
-  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder; with --previous also previous, previous-proxy-v2
-  PROGRAM  smtp-gateway as it was built before a change: its rows stand beside the new ones, interleaved
+  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder, and floor, which is what the system calls alone cost; with
+           --previous also previous, previous-proxy-v2
+  PROGRAM  of --previous: smtp-gateway as it was built before a change; its rows stand beside the new ones, interleaved.
+           Of --haproxy and --nginx (with its mail module built in): instead of the distribution's
   WORK     one, twenty, pipelined, bulk, quit, idle
+
+  The tables are written to target/bench/report.md as well; those of --tls and --growth to report-tls.md and
+  report-growth.md.
 ";
 
 const WORKS: [Work; 5] = [
@@ -60,7 +70,7 @@ struct Plan {
     rounds: usize,
     kinds: Vec<Kind>,
     works: Vec<String>,
-    previous: Option<PathBuf>,
+    programs: Programs,
     /// Clients come inside TLS.
     tls: bool,
 }
@@ -71,6 +81,17 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         && flag == "--forward"
     {
         return forward(listen, backend, tls);
+    }
+    if let [flag, listen, backend] = arguments
+        && flag == "--floor"
+    {
+        let parse = |text: &str| text.parse().map_err(|_| format!("no address: {text}"));
+        return floor::run(parse(listen)?, parse(backend)?).map_err(|error| error.to_string());
+    }
+    if let [flag, rest @ ..] = arguments
+        && flag == "--growth"
+    {
+        return growth::run(rest);
     }
     if let [flag, rest @ ..] = arguments
         && flag == "--tls"
@@ -105,7 +126,8 @@ fn forward(listen: &str, backend: &str, tls: &[String]) -> Result<(), String> {
 
 impl Plan {
     fn parse(arguments: &[String], kinds: &[Kind]) -> Result<Self, String> {
-        let mut plan = Self { rounds: 5, kinds: kinds.to_vec(), works: Vec::new(), previous: None, tls: false };
+        let mut plan =
+            Self { rounds: 5, kinds: kinds.to_vec(), works: Vec::new(), programs: Programs::default(), tls: false };
         let mut only = None;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -113,13 +135,15 @@ impl Plan {
             match argument.as_str() {
                 "--rounds" => plan.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or(USAGE)?,
                 "--only" => only = Some(value),
-                "--previous" => plan.previous = Some(value.into()),
+                "--previous" => plan.programs.previous = Some(value.into()),
+                "--haproxy" => plan.programs.haproxy = Some(value.into()),
+                "--nginx" => plan.programs.nginx = Some(value.into()),
                 "--work" => plan.works = value.split(',').map(str::to_owned).collect(),
                 _ => return Err(USAGE.to_owned()),
             }
         }
         // An earlier build stands right behind the new one.
-        if plan.previous.is_some() {
+        if plan.programs.previous.is_some() {
             plan.kinds.splice(2..2, Kind::PREVIOUS);
         }
         if let Some(only) = only {
@@ -138,27 +162,30 @@ impl Plan {
     }
 
     fn run(&self) -> Result<(), String> {
-        for peer in ["haproxy", "nginx"] {
+        let distributed = [("haproxy", self.programs.haproxy.is_none()), ("nginx", self.programs.nginx.is_none())];
+        for (peer, _) in distributed.into_iter().filter(|(_, is_distributed)| *is_distributed) {
             if self.kinds.iter().any(|kind| kind.name() == peer) {
                 peers::provide_one(peer)?;
             }
         }
         visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let mut report = Report::begin(&self.programs, &self.kinds);
         if !self.tls {
-            return runtime.block_on(self.measure(None));
+            runtime.block_on(self.measure(&mut report, None))?;
+            return report.end("report.md");
         }
-        println!("{}", tls::libraries());
+        report.line(format_args!("- {}", tls::libraries(&self.programs)));
         for kind in KeyKind::ALL {
             let certificate = Certificate::make(kind, &tls::folder())?;
-            println!("\n== certificate: {}", kind.name());
-            runtime.block_on(self.measure(Some(&certificate)))?;
+            report.line(format_args!("\n## Certificate: {}", kind.name()));
+            runtime.block_on(self.measure(&mut report, Some(&certificate)))?;
         }
-        Ok(())
+        report.end("report-tls.md")
     }
 
     /// Every work through every proxy; with a `certificate`, inside TLS.
-    async fn measure(&self, certificate: Option<&Certificate>) -> Result<(), String> {
+    async fn measure(&self, report: &mut Report, certificate: Option<&Certificate>) -> Result<(), String> {
         let proxies = self.start(certificate).await?;
         let in_clear = WORKS.iter().map(|work| (work, false));
         let inside = tls::WORKS.iter().map(|(work, resumed)| (work, *resumed));
@@ -176,7 +203,7 @@ impl Plan {
                     }
                 }
             }
-            table::print(work, self.rounds, &self.kinds, &rounds);
+            table::report(report, work, self.rounds, &self.kinds, &rounds);
         }
         if self.wants("idle") {
             let security = self.securities(certificate, false)?;
@@ -184,7 +211,7 @@ impl Plan {
             for (proxy, security) in proxies.iter().zip(&security) {
                 rows.push(idle_memory(proxy, security).await.map_err(|error| failed("idle", proxy, &error))?);
             }
-            table::print_idle(IDLE_SESSIONS, &self.kinds, &rows);
+            table::report_idle(report, IDLE_SESSIONS, &self.kinds, &rows);
         }
         Ok(())
     }
@@ -197,7 +224,7 @@ impl Plan {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
             let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
             tokio::spawn(helpers::answer_auth_http(listener, sink));
-            proxies.push(Proxy::start(kind, &folder, sink, auth_http, self.previous.as_deref(), certificate)?);
+            proxies.push(Proxy::start(kind, &folder, sink, auth_http, &self.programs, certificate)?);
         }
         Ok(proxies)
     }

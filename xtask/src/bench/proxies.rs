@@ -32,12 +32,14 @@ pub(super) enum Kind {
     Nginx,
     /// `copy_bidirectional`.
     Forwarder,
+    /// System calls, and nothing else.
+    Floor,
 }
 
 impl Kind {
     /// Those that need nothing but this machine.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder, Self::Floor];
     /// Those of an earlier build.
     pub(super) const PREVIOUS: [Self; 2] = [Self::Previous, Self::PreviousProxyV2];
 
@@ -50,6 +52,7 @@ impl Kind {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Forwarder => "forwarder",
+            Self::Floor => "floor",
         }
     }
 
@@ -58,8 +61,57 @@ impl Kind {
         match self {
             Self::Gateway | Self::Previous | Self::Nginx => "xclient",
             Self::GatewayProxyV2 | Self::PreviousProxyV2 | Self::Haproxy => "proxy-v2",
-            Self::Forwarder => "none",
+            Self::Forwarder | Self::Floor => "none",
         }
+    }
+}
+
+/// Programs that are not the ones at hand.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    /// The gateway of an earlier build.
+    pub(super) previous: Option<PathBuf>,
+    /// Else the distribution's.
+    pub(super) haproxy: Option<PathBuf>,
+    /// Else the distribution's. This one must have the mail module in it, as `--with-mail` builds it.
+    pub(super) nginx: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(super) fn haproxy(&self) -> Command {
+        self.haproxy.as_ref().map_or_else(|| peers::command("haproxy", "usr/sbin/haproxy"), Command::new)
+    }
+
+    pub(super) fn nginx(&self) -> Command {
+        self.nginx.as_ref().map_or_else(|| peers::command("nginx", "usr/sbin/nginx"), Command::new)
+    }
+
+    /// What a peer says it is; nothing for those that are of this repository.
+    pub(super) fn version(&self, kind: Kind) -> Option<String> {
+        let mut command = match kind {
+            Kind::Haproxy => self.haproxy(),
+            Kind::Nginx => self.nginx(),
+            Kind::Previous => Command::new(self.previous.as_ref()?),
+            _ => return None,
+        };
+        let argument = if kind == Kind::Previous { "--version" } else { "-v" };
+        let output = command.arg(argument).output();
+        let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        Some(said.lines().next().unwrap_or("unknown").trim().to_owned())
+    }
+}
+
+/// How a gateway is configured, where that is what is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) workers: usize,
+    pub(super) local_domains: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { workers: 2, local_domains: 1 }
     }
 }
 
@@ -88,23 +140,34 @@ impl Proxy {
         self.process.0.id()
     }
 
-    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. `previous` is the
-    /// program of an earlier build. With a `certificate` clients are to come inside TLS.
+    /// Starts a gateway of this shape, with XCLIENT, and its sink.
+    pub(super) fn gateway(shape: &Shape, folder: &Path, address: SocketAddr, sink: SocketAddr) -> Result<Self, String> {
+        let kind = Kind::Gateway;
+        let binary = target().join("release/smtp-gateway");
+        let sink_process = start_sink(&binary, kind, sink)?;
+        let write = |text: String| {
+            let path = folder.join("gateway.toml");
+            fs::create_dir_all(folder).and_then(|()| fs::write(&path, text)).map(|()| path)
+        };
+        let config = write(gateway(shape, address, sink, kind.identity(), folder, None));
+        let config = config.map_err(|error| format!("{}: {error}", folder.display()))?;
+        let process = running(Command::new(&binary).args(["run", "-c"]).arg(config))?;
+        wait_for(address)?;
+        Ok(Self { kind, address, process, _sink: sink_process })
+    }
+
+    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. With a `certificate`
+    /// clients are to come inside TLS.
     pub(super) fn start(
         kind: Kind,
         folder: &Path,
         sink: SocketAddr,
         auth_http: SocketAddr,
-        previous: Option<&Path>,
+        programs: &Programs,
         certificate: Option<&Certificate>,
     ) -> Result<Self, String> {
         let binary = target().join("release/smtp-gateway");
-        let sink_process = running(
-            Command::new(&binary)
-                .args(["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity(), "--listen"])
-                .arg(sink.to_string()),
-        )?;
-        wait_for(sink)?;
+        let sink_process = start_sink(&binary, kind, sink)?;
         let address = free_address().map_err(|error| format!("no free port: {error}"))?;
         let folder = folder.join(kind.name());
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -114,23 +177,34 @@ impl Proxy {
         };
         let process = match kind {
             Kind::Gateway | Kind::GatewayProxyV2 | Kind::Previous | Kind::PreviousProxyV2 => {
-                let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder, certificate))?;
-                let earlier = previous.filter(|_| Kind::PREVIOUS.contains(&kind));
+                let config = write(
+                    "gateway.toml",
+                    gateway(&Shape::default(), address, sink, kind.identity(), &folder, certificate),
+                )?;
+                let earlier = programs.previous.as_ref().filter(|_| Kind::PREVIOUS.contains(&kind));
                 running(Command::new(earlier.unwrap_or(&binary)).args(["run", "-c"]).arg(config))?
             }
             Kind::Haproxy => {
                 let config = write("haproxy.cfg", haproxy(address, sink, certificate))?;
-                running(peers::command("haproxy", "usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?
+                running(programs.haproxy().arg("-db").arg("-f").arg(config))?
             }
             Kind::Nginx => {
                 let module = peers::folder("nginx").join("usr/lib/nginx/modules/ngx_mail_module.so");
-                let config = write("nginx.conf", nginx(address, auth_http, &folder, &module, certificate))?;
-                running(peers::command("nginx", "usr/sbin/nginx").args(["-e", "stderr", "-c"]).arg(config))?
+                let module = if programs.nginx.is_none() {
+                    format!("load_module {};\n", module.display())
+                } else {
+                    String::new()
+                };
+                let config = write("nginx.conf", module + &nginx(address, auth_http, &folder, certificate))?;
+                running(programs.nginx().args(["-e", "stderr", "-c"]).arg(config))?
             }
-            Kind::Forwarder => {
+            Kind::Forwarder | Kind::Floor => {
                 let this = std::env::current_exe().map_err(|error| error.to_string())?;
                 let mut command = Command::new(this);
-                command.args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string());
+                command
+                    .args(["bench", if kind == Kind::Floor { "--floor" } else { "--forward" }])
+                    .arg(address.to_string())
+                    .arg(sink.to_string());
                 if let Some(Certificate { certificate, key, .. }) = certificate {
                     command.arg(certificate).arg(key);
                 }
@@ -140,6 +214,13 @@ impl Proxy {
         wait_for(address)?;
         Ok(Self { kind, address, process, _sink: sink_process })
     }
+}
+
+fn start_sink(binary: &Path, kind: Kind, sink: SocketAddr) -> Result<Running, String> {
+    let fixed = ["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity(), "--listen"];
+    let process = running(Command::new(binary).args(fixed).arg(sink.to_string()))?;
+    wait_for(sink)?;
+    Ok(process)
 }
 
 pub(super) fn running(command: &mut Command) -> Result<Running, String> {
@@ -164,6 +245,7 @@ pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
 }
 
 fn gateway(
+    shape: &Shape,
     address: SocketAddr,
     sink: SocketAddr,
     identity: &str,
@@ -176,10 +258,12 @@ fn gateway(
         ("tls = \"starttls\"", tls)
     });
     let control: PathBuf = folder.join("control.sock");
+    let workers = shape.workers;
+    let others: String = (1..shape.local_domains).map(|number| format!(", \"domain{number}.example\"")).collect();
     format!(
         r#"[server]
 hostname = "gateway.example"
-workers = 2
+workers = {workers}
 [[listener]]
 address = "{address}"
 {listener}
@@ -187,9 +271,10 @@ address = "{address}"
 address = "{sink}"
 identity = "{identity}"
 [relay]
-local_domains = ["example.com"]
+local_domains = ["example.com"{others}]
 [limits]
-sessions_per_client = 20000
+sessions = 100000
+sessions_per_client = 100000
 [proof]
 enabled = false
 [dns]
@@ -222,13 +307,7 @@ listen smtp
     )
 }
 
-fn nginx(
-    address: SocketAddr,
-    auth_http: SocketAddr,
-    folder: &Path,
-    module: &Path,
-    certificate: Option<&Certificate>,
-) -> String {
+fn nginx(address: SocketAddr, auth_http: SocketAddr, folder: &Path, certificate: Option<&Certificate>) -> String {
     let tls = certificate.map_or_else(String::new, |Certificate { certificate, key, .. }| {
         let (certificate, key) = (certificate.display(), key.display());
         format!(
@@ -236,8 +315,7 @@ fn nginx(
         )
     });
     format!(
-        "load_module {};
-daemon off;
+        "daemon off;
 user root;
 worker_processes 2;
 pid {folder}/nginx.pid;
@@ -257,7 +335,6 @@ mail {{
     }}
 }}
 ",
-        module.display(),
         folder = folder.display()
     )
 }

@@ -1,7 +1,8 @@
-//! Figures to a page.
+//! Figures to tables.
 
 use super::load::{Measured, Work};
 use super::proxies::Kind;
+use super::report::{Column, Report};
 
 /// One round of one work through one proxy.
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ impl Cell {
             resumed: measured.resumed as f64 / work.sessions as f64,
         }
     }
+
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.cpu_us
+    }
 }
 
 /// Of sorted microseconds, in milliseconds.
@@ -40,53 +45,82 @@ fn percentile(sorted: &[u64], percent: usize) -> f64 {
     sorted.get(index).map_or(f64::NAN, |&us| us as f64 / 1e3)
 }
 
-fn median(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> f64 {
-    let mut figures: Vec<f64> = cells.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+/// One figure of all rounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    least: f64,
+    pub(super) median: f64,
+    most: f64,
 }
 
-/// A table of medians, CPU beside its ratio to HAProxy's.
-pub(super) fn print(work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cell>]) {
+impl Figures {
+    /// From the least to the most, with so many decimals.
+    pub(super) fn spread(self, decimals: usize) -> String {
+        format!("{:.decimals$}–{:.decimals$}", self.least, self.most)
+    }
+}
+
+/// There is a cell at least.
+pub(super) fn figures(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> Figures {
+    let mut figures: Vec<f64> = cells.iter().map(figure).collect();
+    figures.sort_by(f64::total_cmp);
+    Figures { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
+}
+
+/// A table of medians, CPU beside its spread and its ratios to HAProxy's and to the floor.
+pub(super) fn report(report: &mut Report, work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cell>]) {
     let what = if work.messages == 0 { "sessions without mail" } else { "messages" };
     let bulk = work.size >= 1 << 20;
     let pipelined = if work.pipelined { ", pipelined" } else { "" };
-    println!(
-        "\n{}: {what} of {} bytes, {} a session, {} at once{pipelined}; medians of {rounds} rounds of {}",
+    report.line(format_args!(
+        "\n### {}\n\n{what} of {} bytes, {} a session, {} at once{pipelined}; medians of {rounds} rounds of {}",
         work.name,
         work.size,
         work.messages,
         work.at_once,
         work.units()
-    );
-    let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
-    println!("  {:<17} {:>10} {:>12} {:>11} {:>9} {:>9}", "proxy", "per s", unit, "÷ haproxy", "p50 ms", "p99 ms");
+    ));
     let cpu = |cell: &Cell| if bulk { cell.cpu_s_per_gb } else { cell.cpu_us };
-    let haproxy = kinds.iter().zip(cells).find(|(kind, _)| **kind == Kind::Haproxy);
-    let haproxy = haproxy.map_or(f64::NAN, |(_, cells)| median(cells, cpu));
-    for (kind, cells) in kinds.iter().zip(cells) {
-        let cost = median(cells, cpu);
-        println!(
-            "  {:<17} {:>10.0} {:>12.2} {:>11.2} {:>9.2} {:>9.2}",
-            kind.name(),
-            median(cells, |cell| cell.rate),
-            cost,
-            cost / haproxy,
-            median(cells, |cell| cell.p50_ms),
-            median(cells, |cell| cell.p99_ms)
-        );
-        let resumed = median(cells, |cell| cell.resumed);
-        if resumed > 0.0 {
-            println!("  {:<17} {:>9.0} % of its sessions resumed", "", resumed * 100.0);
+    let of =
+        |other: Kind| kinds.iter().zip(cells).find(|(kind, _)| **kind == other).map(|(_, cells)| figures(cells, cpu));
+    let (haproxy, floor) = (of(Kind::Haproxy), of(Kind::Floor));
+    let ratio =
+        |cost: Figures, to: Option<Figures>| to.map(|to| format!("{:.2}", cost.median / to.median)).unwrap_or_default();
+    let resumes = cells.iter().flatten().any(|cell| cell.resumed > 0.0);
+    let rows = kinds.iter().zip(cells).map(|(kind, cells)| {
+        let cost = figures(cells, cpu);
+        let median = |figure: fn(&Cell) -> f64| figures(cells, figure).median;
+        let mut row = vec![
+            kind.name().to_owned(),
+            format!("{:.0}", median(|cell| cell.rate)),
+            format!("{:.2}", cost.median),
+            cost.spread(if bulk { 2 } else { 1 }),
+            ratio(cost, haproxy),
+            ratio(cost, floor),
+            format!("{:.2}", median(|cell| cell.p50_ms)),
+            format!("{:.2}", median(|cell| cell.p99_ms)),
+        ];
+        if resumes {
+            row.push(format!("{:.0} %", median(|cell| cell.resumed) * 100.0));
         }
+        row
+    });
+    let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
+    let mut columns = vec![Column::Left("proxy")];
+    columns.extend(["per s", unit, "spread", "÷ haproxy", "÷ floor", "p50 ms", "p99 ms"].map(Column::Right));
+    if resumes {
+        columns.push(Column::Right("resumed"));
     }
+    report.table(&columns, &rows.collect::<Vec<_>>());
 }
 
 /// Memory a waiting session.
-pub(super) fn print_idle(sessions: usize, kinds: &[Kind], rows: &[[f64; 2]]) {
-    println!("\nidle: {sessions} sessions, KiB of the proxy's memory each");
-    println!("  {:<17} {:>10} {:>10}", "proxy", "after EHLO", "after RCPT");
-    for (kind, [after_ehlo, after_rcpt]) in kinds.iter().zip(rows) {
-        println!("  {:<17} {:>10.1} {:>10.1}", kind.name(), after_ehlo / 1024.0, after_rcpt / 1024.0);
-    }
+pub(super) fn report_idle(report: &mut Report, sessions: usize, kinds: &[Kind], rows: &[[f64; 2]]) {
+    report.line(format_args!("\n### idle\n\n{sessions} sessions, KiB of the proxy's memory each"));
+    let rows = kinds.iter().zip(rows).map(|(kind, row)| {
+        let kib = row.map(|bytes| format!("{:.1}", bytes / 1024.0));
+        [kind.name().to_owned()].into_iter().chain(kib).collect()
+    });
+    let columns = [Column::Left("proxy"), Column::Right("after EHLO"), Column::Right("after RCPT")];
+    report.table(&columns, &rows.collect::<Vec<_>>());
 }
