@@ -254,3 +254,28 @@ fn nothing_of_the_clients_is_sent_before_its_identity_was_accepted() {
         }
     }
 }
+
+/// With chunks, whole transactions may be sent before any reply: each recipient counts for the message it was named for.
+#[test]
+fn recipients_are_those_of_their_own_message() {
+    let settings: HashMap<String, String> =
+        HashMap::from([("backend_offers", "PIPELINING,CHUNKING")].map(|(key, value)| (key.into(), value.into())));
+    let mut stage = Stage::new(&settings, Packets::Whole).unwrap();
+    stage.client_sends(b"EHLO client.example\r\n");
+    let envelope = |recipients: usize| {
+        let mut sent = "MAIL FROM:<a@client.example>\r\n".to_owned();
+        sent.push_str(&"RCPT TO:<user@local.test>\r\n".repeat(recipients));
+        sent + "BDAT 1 LAST\r\nx"
+    };
+    stage.to_client.clear();
+    stage.client_sends(format!("{}{}", envelope(3), envelope(1)).as_bytes());
+    stage.dialled("").unwrap();
+    stage.backend_sends(b"220 backend\r\n");
+    stage.backend_sends(b"250-backend\r\n250-PIPELINING\r\n250 CHUNKING\r\n");
+    // One of the first three is not known.
+    for reply in ["250 Ok", "250 Ok", "550 no", "250 Ok", "250 first", "250 Ok", "250 Ok", "250 second"] {
+        stage.backend_sends(format!("{reply}\r\n").as_bytes());
+    }
+    let accepted: Vec<u32> = stage.reports.iter().map(|report| report.recipients_accepted).collect();
+    assert_eq!(accepted, [2, 1]);
+}

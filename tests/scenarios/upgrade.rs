@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,7 +14,8 @@ use smtp_gateway::sink::{Options, SinkIdentity};
 use tests::peers::client::Client;
 use tests::peers::gateway::program;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect, run};
-use tests::peers::stage::said;
+use tests::peers::log::PATIENCE;
+use tests::peers::stage::{said, temporary_folder};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\none\r\n";
 
@@ -98,6 +100,32 @@ fn sessions_go_on_and_what_is_known_goes_over() {
     (0..2).for_each(|_| offend());
     gateway.log().wait_for(&["banned", "203.0.113.77", "relay attempt"]);
     assert!(bans(&gateway).contains("203.0.113.77"), "{}", bans(&gateway));
+}
+
+/// A service manager hears which process is the main one, and that it is well: the successor's own watchdog waits first, and
+/// several upgrades one after the other would add that up.
+#[test]
+fn the_service_manager_hears_of_the_successor() {
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let front: SocketAddr = (address(), 2525).into();
+    let folder = temporary_folder();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "3600000000")];
+    let config = configuration(front, "", sink.address, "xclient", "");
+    let gateway = LocalGateway::start_with(front, &config, &environment);
+    let hear = || {
+        let mut datagram = [0; 256];
+        let length = manager.recv(&mut datagram).unwrap();
+        String::from_utf8_lossy(&datagram[..length]).into_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    for _ in 0..2 {
+        let process = upgraded(&gateway);
+        assert_eq!(hear(), format!("MAINPID={process}\nWATCHDOG=1"));
+    }
 }
 
 /// As many queues as there were are served, by fewer workers or by more.

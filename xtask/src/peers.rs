@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 12] = [
+const PEERS: [(&str, Source); 15] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
@@ -42,8 +42,10 @@ const PEERS: [(&str, Source); 12] = [
         ]),
     ),
     ("msmtp", Source::Apt(&["msmtp"])),
-    // It knows who users are, for a Postfix.
-    ("dovecot", Source::Apt(&["dovecot-core"])),
+    ("curl", Source::Apt(&["curl"])),
+    ("openssl", Source::Apt(&["openssl"])),
+    // It knows who users are, for a Postfix, and takes mail from them.
+    ("dovecot", Source::Apt(&["dovecot-core", "dovecot-submissiond"])),
     ("dnsmasq", Source::Apt(&["dnsmasq-base"])),
     // A second judge of open relays, with its scripts and a library that is not named like one.
     ("nmap", Source::Apt(&["nmap", "nmap-common", "lua-lpeg"])),
@@ -53,6 +55,7 @@ const PEERS: [(&str, Source); 12] = [
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
     // What looks for faults of TLS.
     ("sslyze", Source::Pip("sslyze~=6.1")),
+    ("injection", Source::Pip("command-injection-tester~=0.0.2")),
 ];
 
 /// What the benches compare with, and a compiler for the BPF target; no test needs them.

@@ -56,12 +56,11 @@ impl Session {
             self.refuse_proxy_header(out);
             return input.len();
         }
-        let line = split_line(input, self.line_max(input));
-        if !matches!(line, Line::Complete { .. }) && self.transaction.is_none() && begins_handshake(input) {
+        if self.transaction.is_none() && begins_handshake(input) {
             self.refuse_handshake(out);
             return input.len();
         }
-        match line {
+        match split_line(input, self.line_max(input)) {
             Line::Incomplete => {
                 out.secret |= is_auth(input);
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {

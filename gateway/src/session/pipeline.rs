@@ -111,6 +111,14 @@ impl Pipeline {
         self.queue.iter().any(|owed| matches!(owed, Owed::Backend(Expect::Message(_))))
     }
 
+    /// The message whose verdict is owed first. What is owed before it belongs to its transaction.
+    pub(super) fn next_message(&mut self) -> Option<&mut MessageReport> {
+        self.queue.iter_mut().find_map(|owed| match owed {
+            Owed::Backend(Expect::Message(report)) => Some(&mut **report),
+            Owed::Gateway(_) | Owed::Backend(_) => None,
+        })
+    }
+
     /// Everything owed, to be answered otherwise.
     pub(super) fn take(&mut self) -> VecDeque<Owed> {
         std::mem::take(&mut self.queue)

@@ -134,11 +134,7 @@ impl Session {
         }
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
-            Expect::Rcpt if class == 2 => {
-                if let Some(open) = self.transaction.open_mut() {
-                    open.accepted += 1;
-                }
-            }
+            Expect::Rcpt if class == 2 => self.recipient_accepted(),
             Expect::Rcpt if class == 5 => {
                 self.conduct.unknown_recipient(out);
                 self.charge_error(out);
@@ -170,6 +166,15 @@ impl Session {
             self.finish(End::BackendClosing, out);
         } else {
             self.await_next(now);
+        }
+    }
+
+    /// Of a message that was sent behind it without waiting, as BDAT may be, or else of the transaction that is open.
+    fn recipient_accepted(&mut self) {
+        if let Some(report) = self.pipeline.next_message() {
+            report.recipients_accepted += 1;
+        } else if let Some(open) = self.transaction.open_mut() {
+            open.accepted += 1;
         }
     }
 

@@ -110,7 +110,9 @@ impl From<Error> for TlsFault {
 
 fn incompatible(why: &PeerIncompatible) -> TlsFault {
     match why {
-        PeerIncompatible::SupportedVersionsExtensionRequired
+        // rustls looks for signature algorithms before it looks at the version, and whoever knows TLS 1.2 names some.
+        PeerIncompatible::SignatureAlgorithmsExtensionRequired
+        | PeerIncompatible::SupportedVersionsExtensionRequired
         | PeerIncompatible::Tls12NotOffered
         | PeerIncompatible::Tls12NotOfferedOrEnabled
         | PeerIncompatible::ServerDoesNotSupportTls12Or13
@@ -121,7 +123,6 @@ fn incompatible(why: &PeerIncompatible) -> TlsFault {
         | PeerIncompatible::NoSignatureSchemesInCommon
         | PeerIncompatible::EcPointsExtensionRequired
         | PeerIncompatible::NamedGroupsExtensionRequired
-        | PeerIncompatible::SignatureAlgorithmsExtensionRequired
         | PeerIncompatible::UncompressedEcPointsRequired => TlsFault::NoCommonCipher,
         other => TlsFault::Protocol(format!("{other:?}")),
     }

@@ -1,10 +1,12 @@
-//! Exim, told of clients by a PROXY header.
+//! Exim: as a backend told of clients by a PROXY header, and as a client.
 
+use std::fs;
 use std::net::SocketAddr;
 
 use super::log::{Log, Process};
 use super::net::{BACK, BACKEND, Family, Host};
 use super::stage::Stage;
+use super::tls::Files;
 use super::{Backend, LOCAL_DOMAIN};
 
 /// Whom an Exim lets relay, and whom it believes.
@@ -44,22 +46,59 @@ impl Exim {
         Self::launch(host, &configuration(Trust::Nobody, main))
     }
 
+    /// One that offers STARTTLS with this certificate, takes mail over TLS only, and requires a PROXY header from the gateway.
+    pub fn encrypting(host: &Host, files: &Files) -> Self {
+        let stage = Stage::new("exim");
+        // Its own user reads them, in the process of each session.
+        let read = |file| fs::read_to_string(file).expect("a file");
+        stage.etc("exim4/tls.pem", &format!("{}{}", read(&files.certificate), read(&files.key)));
+        let tls = "tls_advertise_hosts = *\ntls_certificate = /etc/exim4/tls.pem\nacl_smtp_mail = ${if def:tls_in_cipher \
+                   {accept}{deny}}\n";
+        Self::launch_on(stage, host, &configuration(Trust::Nobody, &format!("{}{tls}", believes(Trust::Nobody))))
+    }
+
     fn launch(host: &Host, configuration: &str) -> Self {
-        let mut stage = Stage::new("exim");
-        stage.user("Debian-exim");
-        stage.etc("exim4/exim4.conf", configuration);
+        Self::launch_on(Stage::new("exim"), host, configuration)
+    }
+
+    fn launch_on(mut stage: Stage, host: &Host, configuration: &str) -> Self {
+        furnish(&mut stage, configuration);
         // Exim writes its log as a user of its own, so the log cannot be this program's output: `tail` carries it there.
-        stage.prepare(
-            "mkdir -p /var/log/exim /var/spool/exim /run/exim4\n\
-             touch /var/log/exim/mainlog /var/log/exim/paniclog /var/log/exim/rejectlog\n\
-             chown -R Debian-exim:Debian-exim /var/log/exim /var/spool/exim /run/exim4 /var/mail\n\
-             tail --quiet --follow --lines=+1 /var/log/exim/mainlog /var/log/exim/paniclog &",
-        );
+        stage.prepare("tail --quiet --follow --lines=+1 /var/log/exim/mainlog /var/log/exim/paniclog &");
         let process = stage.start(host, &["/usr/sbin/exim4", "-bdf", "-oX", "25"]);
         process.log().wait_for(&["daemon started", "port 25"]);
         Self { process, _stage: stage, address: Family::V4.smtp(BACKEND) }
     }
 }
+
+/// What Exim finds on a stage.
+fn furnish(stage: &mut Stage, configuration: &str) {
+    stage.user("Debian-exim");
+    stage.etc("exim4/exim4.conf", configuration);
+    stage.prepare(
+        "mkdir -p /var/log/exim /var/spool/exim /run/exim4\n\
+         touch /var/log/exim/mainlog /var/log/exim/paniclog /var/log/exim/rejectlog\n\
+         chown -R Debian-exim:Debian-exim /var/log/exim /var/spool/exim /run/exim4 /var/mail",
+    );
+}
+
+/// Makes an Exim stage's one of a client that sends all mail to this host, by a transport with these keys.
+pub fn prepare_client(stage: &mut Stage, to: &str, transport: &str) {
+    let configuration = format!(
+        "primary_hostname = client.test\nlog_file_path = /var/log/exim/%slog\nspool_directory = /var/spool/exim\n\
+         log_selector = +tls_certificate_verified +tls_sni\n\
+         begin routers\ngateway:\n  driver = manualroute\n  route_list = * {to} byname\n  transport = gateway\n\
+         begin transports\ngateway:\n  driver = smtp\n  {transport}\n"
+    );
+    furnish(stage, &configuration);
+}
+
+/// Sends a message on such a stage, and shows what was logged of it.
+pub const SEND: [&str; 3] = [
+    "sh",
+    "-ec",
+    "printf 'Subject: Exim\\n\\n.line\\n' | exim4 -odf -oi -f a@client.test box@local.test; cat /var/log/exim/mainlog",
+];
 
 impl Backend for Exim {
     fn address(&self) -> SocketAddr {
@@ -87,6 +126,7 @@ fn configuration(trust: Trust, proxy: &str) -> String {
         Trust::GatewayBlindly | Trust::Gateway => format!("<; {v4} ; {v6}"),
         Trust::Insider => "10.9.9.9".to_owned(),
     };
+    let tls = if proxy.contains("tls_advertise_hosts") { "" } else { "tls_advertise_hosts =\n" };
     let users = match trust {
         Trust::Nobody => "*",
         _ => "box : postmaster",
@@ -96,7 +136,7 @@ fn configuration(trust: Trust, proxy: &str) -> String {
          domainlist local_domains = {LOCAL_DOMAIN}\n\
          hostlist relay_from_hosts = {relay}\n{proxy}\
          log_file_path = /var/log/exim/%slog\nspool_directory = /var/spool/exim\nlog_selector = +proxy\n\
-         host_lookup =\nrfc1413_query_timeout = 0s\ntls_advertise_hosts =\nacl_smtp_rcpt = recipient\n\
+         host_lookup =\nrfc1413_query_timeout = 0s\n{tls}acl_smtp_rcpt = recipient\n\
          acl_smtp_data = accept\n\
          begin acl\nrecipient:\n  accept hosts = +relay_from_hosts\n\
          \x20 deny domains = !+local_domains\n    message = relay not permitted\n\

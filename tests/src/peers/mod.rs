@@ -20,6 +20,7 @@ pub mod forwarder;
 pub mod gateway;
 pub mod haraka;
 pub mod local;
+pub mod local_tls;
 pub mod log;
 pub mod net;
 pub mod nmap;
@@ -30,6 +31,7 @@ pub mod scripted;
 pub mod selftest;
 pub mod setting;
 pub mod stage;
+pub mod tls;
 pub mod tun;
 
 use std::io::Write as _;

@@ -31,7 +31,8 @@ const USAGE: &str = "\
 usage: cargo xtask bench --growth [--rounds N]
 ";
 
-const WORK: Work = Work { name: "one", at_once: 8, sessions: 2000, messages: 1, size: 4 << 10, pipelined: false };
+const WORK: Work =
+    Work { name: "one", at_once: 8, sessions: 2000, messages: 1, size: 4 << 10, pipelined: false, login: false };
 /// Sessions that wait in every gateway but those that are about them.
 const FEW: usize = 10;
 const SESSIONS: [usize; 3] = [1000, 10_000, 50_000];
@@ -144,7 +145,7 @@ async fn measure(rounds: usize, most: usize) -> Result<(), String> {
         let ratio = cost.median / costs[0].median;
         vec![row.name.clone(), format!("{:.1}", cost.median), cost.spread(1), format!("{ratio:.2}")]
     });
-    let columns = [Column::Left("gateway"), Column::Right("CPU µs"), Column::Right("spread"), Column::Right("÷ first")];
+    let columns = [Column::left("gateway"), Column::right("CPU µs"), Column::right("spread"), Column::right("÷ first")];
     report.table(&columns, &shown.collect::<Vec<_>>());
     report.end("report-growth.md")
 }

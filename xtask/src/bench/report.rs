@@ -9,11 +9,21 @@ use crate::command::{output, target};
 use super::growth;
 use super::proxies::{Kind, Programs};
 
-/// Whether a column's cells stand left or right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Column {
-    Left(&'static str),
-    Right(&'static str),
+/// A table's column: what stands above it, and on which side its cells stand.
+#[derive(Debug)]
+pub(super) struct Column {
+    name: String,
+    is_left: bool,
+}
+
+impl Column {
+    pub(super) fn left(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_left: true }
+    }
+
+    pub(super) fn right(name: impl Into<String>) -> Self {
+        Self { name: name.into(), is_left: false }
+    }
 }
 
 /// Markdown as it grows.
@@ -51,29 +61,27 @@ impl Report {
 
     /// A table; the page has it with its columns in line.
     pub(super) fn table(&mut self, columns: &[Column], rows: &[Vec<String>]) {
-        let width = |index: usize, (Column::Left(name) | Column::Right(name)): &Column| {
-            rows.iter()
-                .filter_map(|row| row.get(index))
-                .map(|cell| cell.chars().count())
-                .fold(name.chars().count(), usize::max)
+        let width = |index: usize, column: &Column| {
+            let cells = rows.iter().filter_map(|row| row.get(index)).chain([&column.name]);
+            cells.map(|cell| cell.chars().count()).max().unwrap_or_default()
         };
         let widths: Vec<_> = columns.iter().enumerate().map(|(index, column)| width(index, column)).collect();
-        let shown = |cells: &mut dyn Iterator<Item = &str>| {
-            let cells = cells.zip(columns).zip(&widths).map(|((cell, column), &width)| match column {
-                Column::Left(_) => format!("{cell:<width$}"),
-                Column::Right(_) => format!("{cell:>width$}"),
+        let shown = |cells: &mut dyn Iterator<Item = &String>| {
+            let cells = cells.zip(columns).zip(&widths).map(|((cell, column), &width)| match column.is_left {
+                true => format!("{cell:<width$}"),
+                false => format!("{cell:>width$}"),
             });
             format!("| {} |", cells.collect::<Vec<_>>().join(" | "))
         };
         self.line("");
-        self.line(shown(&mut columns.iter().map(|(Column::Left(name) | Column::Right(name))| *name)));
-        let rule = columns.iter().zip(&widths).map(|(column, &width)| match column {
-            Column::Left(_) => "-".repeat(width),
-            Column::Right(_) => "-".repeat(width.saturating_sub(1)) + ":",
+        self.line(shown(&mut columns.iter().map(|column| &column.name)));
+        let rule = columns.iter().zip(&widths).map(|(column, &width)| match column.is_left {
+            true => "-".repeat(width),
+            false => "-".repeat(width.saturating_sub(1)) + ":",
         });
         self.line(format_args!("| {} |", rule.collect::<Vec<_>>().join(" | ")));
         for row in rows {
-            self.line(shown(&mut row.iter().map(String::as_str)));
+            self.line(shown(&mut row.iter()));
         }
     }
 

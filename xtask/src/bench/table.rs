@@ -67,13 +67,17 @@ pub(super) fn figures(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> Figures 
     Figures { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
 }
 
-/// A table of medians, CPU beside its spread and its ratios to HAProxy's and to the floor.
-pub(super) fn report(report: &mut Report, work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cell>]) {
+/// Those that the others are measured by, where they take part.
+const MEASURES: [Kind; 5] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder, Kind::Floor];
+
+/// A table of medians, CPU beside its spread and its ratios to that of those whom everybody knows.
+pub(super) fn report(report: &mut Report, work: &Work, rounds: usize, rows: &[(Kind, Vec<Cell>)]) {
     let what = if work.messages == 0 { "sessions without mail" } else { "messages" };
     let bulk = work.size >= 1 << 20;
     let pipelined = if work.pipelined { ", pipelined" } else { "" };
+    let login = if work.login { ", after AUTH PLAIN" } else { "" };
     report.line(format_args!(
-        "\n### {}\n\n{what} of {} bytes, {} a session, {} at once{pipelined}; medians of {rounds} rounds of {}",
+        "\n### {}\n\n{what} of {} bytes, {} a session, {} at once{pipelined}{login}; medians of {rounds} rounds of {}",
         work.name,
         work.size,
         work.messages,
@@ -81,37 +85,29 @@ pub(super) fn report(report: &mut Report, work: &Work, rounds: usize, kinds: &[K
         work.units()
     ));
     let cpu = |cell: &Cell| if bulk { cell.cpu_s_per_gb } else { cell.cpu_us };
-    let of =
-        |other: Kind| kinds.iter().zip(cells).find(|(kind, _)| **kind == other).map(|(_, cells)| figures(cells, cpu));
-    let (haproxy, floor) = (of(Kind::Haproxy), of(Kind::Floor));
-    let ratio =
-        |cost: Figures, to: Option<Figures>| to.map(|to| format!("{:.2}", cost.median / to.median)).unwrap_or_default();
-    let resumes = cells.iter().flatten().any(|cell| cell.resumed > 0.0);
-    let rows = kinds.iter().zip(cells).map(|(kind, cells)| {
-        let cost = figures(cells, cpu);
+    let measures: Vec<_> = rows.iter().filter(|(kind, _)| MEASURES.contains(kind)).collect();
+    let resumes = rows.iter().flat_map(|(_, cells)| cells).any(|cell| cell.resumed > 0.0);
+    let shown = rows.iter().map(|(kind, cells)| {
         let median = |figure: fn(&Cell) -> f64| figures(cells, figure).median;
+        let cost = figures(cells, cpu);
         let mut row = vec![
             kind.name().to_owned(),
             format!("{:.0}", median(|cell| cell.rate)),
             format!("{:.2}", cost.median),
             cost.spread(if bulk { 2 } else { 1 }),
-            ratio(cost, haproxy),
-            ratio(cost, floor),
-            format!("{:.2}", median(|cell| cell.p50_ms)),
-            format!("{:.2}", median(|cell| cell.p99_ms)),
         ];
-        if resumes {
-            row.push(format!("{:.0} %", median(|cell| cell.resumed) * 100.0));
-        }
+        row.extend(measures.iter().map(|(_, cells)| format!("{:.2}", cost.median / figures(cells, cpu).median)));
+        row.extend([median(|cell| cell.p50_ms), median(|cell| cell.p99_ms)].map(|ms| format!("{ms:.2}")));
+        row.extend(resumes.then(|| format!("{:.0} %", median(|cell| cell.resumed) * 100.0)));
         row
     });
     let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
-    let mut columns = vec![Column::Left("proxy")];
-    columns.extend(["per s", unit, "spread", "÷ haproxy", "÷ floor", "p50 ms", "p99 ms"].map(Column::Right));
-    if resumes {
-        columns.push(Column::Right("resumed"));
-    }
-    report.table(&columns, &rows.collect::<Vec<_>>());
+    let mut columns = vec![Column::left("proxy")];
+    columns.extend(["per s", unit, "spread"].map(Column::right));
+    columns.extend(measures.iter().map(|(kind, _)| Column::right(format!("÷ {}", kind.name()))));
+    columns.extend(["p50 ms", "p99 ms"].map(Column::right));
+    columns.extend(resumes.then(|| Column::right("resumed")));
+    report.table(&columns, &shown.collect::<Vec<_>>());
 }
 
 /// Memory a waiting session.
@@ -121,6 +117,6 @@ pub(super) fn report_idle(report: &mut Report, sessions: usize, kinds: &[Kind], 
         let kib = row.map(|bytes| format!("{:.1}", bytes / 1024.0));
         [kind.name().to_owned()].into_iter().chain(kib).collect()
     });
-    let columns = [Column::Left("proxy"), Column::Right("after EHLO"), Column::Right("after RCPT")];
+    let columns = [Column::left("proxy"), Column::right("after EHLO"), Column::right("after RCPT")];
     report.table(&columns, &rows.collect::<Vec<_>>());
 }
