@@ -20,6 +20,7 @@ mod haraka;
 mod invariants;
 mod kernel_program;
 mod kernel_side;
+mod measures;
 mod memory;
 mod names;
 mod observe;

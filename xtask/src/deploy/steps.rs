@@ -46,7 +46,7 @@ impl Kind {
         match self {
             Self::Debian => format!("dpkg --force-confold --force-downgrade -i {file}"),
             Self::Tarball => format!(
-                "keep=; [ ! -e {CONFIG} ] || keep=--exclude=./etc; tar -C / --no-overwrite-dir --unlink-first $keep -xzf {file} \
+                "keep=; [ ! -e {CONFIG} ] || keep=--exclude=./etc; tar -C / --no-overwrite-dir $keep -xzf {file} \
                  && /usr/lib/smtp-gateway/activate"
             ),
         }
