@@ -41,6 +41,7 @@ mod submission;
 mod tls;
 mod tls_clients;
 mod tls_faults;
+mod tls_half_open;
 mod tls_renewals;
 mod tls_scanners;
 mod tls_servers;

@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 15] = [
+const PEERS: [(&str, Source); 16] = [
     ("postfix", Source::Apt(&["postfix"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
@@ -55,6 +55,8 @@ const PEERS: [(&str, Source); 15] = [
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
     // What looks for faults of TLS.
     ("sslyze", Source::Pip("sslyze~=6.1")),
+    // With what it calls.
+    ("testssl", Source::Apt(&["testssl.sh", "openssl", "bsdextrautils", "procps", "ldnsutils"])),
     ("injection", Source::Pip("command-injection-tester~=0.0.2")),
 ];
 
