@@ -12,8 +12,8 @@ use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
 use super::read_route::ReadRoute;
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, read_route, relay,
-    sections, submission, syntax, tls,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, read_route,
+    relay, sections, submission, syntax, tls,
 };
 
 /// Bytes of a configuration.

@@ -157,7 +157,9 @@ pub(super) fn join(
                 let message = format!("the route's file {} names no recipient", quoted(file.name()));
                 report.fault(&place, message, "write a recipient and its backend a line, or delete the route");
             }
-            for (key, at) in route.recipients.iter().zip(&places).filter(|(key, _)| route.local && key.text.contains('@')) {
+            for (key, at) in
+                route.recipients.iter().zip(&places).filter(|(key, _)| route.local && key.text.contains('@'))
+            {
                 let message = format!("`{}` is a mailbox, and only a domain can be local", key.text);
                 report.elsewhere(source, at, message, MAILBOX_HELP.to_owned());
             }
@@ -167,7 +169,9 @@ pub(super) fn join(
             Left::AllBut(shadows) => {
                 for (index, message) in shadows {
                     match (&source, places.get(index), keys.get(index)) {
-                        (Some(source), Some(span), _) => report.elsewhere(source, span, message, SHADOWED_HELP.to_owned()),
+                        (Some(source), Some(span), _) => {
+                            report.elsewhere(source, span, message, SHADOWED_HELP.to_owned())
+                        }
                         (None, _, Some(Located { span, .. })) => report.fault(span, message, SHADOWED_HELP),
                         _ => {}
                     }

@@ -27,7 +27,8 @@ impl RouteFile {
         match files::read_regular(path, ROUTE_FILE_MAX) {
             Ok(bytes) => Some(Self { name, text: String::from_utf8_lossy(&bytes).into_owned() }),
             Err(error) => {
-                let help = "name a readable file with a recipient and its backend a line, such as `example.com exchange`";
+                let help =
+                    "name a readable file with a recipient and its backend a line, such as `example.com exchange`";
                 report.fault(place, format!("`route.file` names the file {}, which {error}", quoted(&name)), help);
                 None
             }
@@ -69,7 +70,12 @@ impl RouteFile {
                     Some(index) => *index,
                     None => {
                         let message = format!("there is no backend {}", quoted(name));
-                        report.elsewhere(source, &span(name), message, unknown_backend_help(name, pools).replace('"', ""));
+                        report.elsewhere(
+                            source,
+                            &span(name),
+                            message,
+                            unknown_backend_help(name, pools).replace('"', ""),
+                        );
                         continue;
                     }
                 },

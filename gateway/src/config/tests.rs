@@ -260,7 +260,8 @@ fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
 fn every_key_is_documented() {
     // A backend has one address, or several servers.
     let all = uncommented(DOCUMENTED, &["# ", "# example: "]).replacen("\nservers = ", "\n[[backend]]\nservers = ", 1);
-    let all = all.replace("# example: [[route]]", "[[route]]").replace("customers.txt", "src/config/tests/customers.txt");
+    let all =
+        all.replace("# example: [[route]]", "[[route]]").replace("customers.txt", "src/config/tests/customers.txt");
     let (config, keys) = walk(&all, "gateway.toml");
     assert!(config.is_ok(), "{}", shown(config));
     let (tree, _) = DeTable::parse_recoverable(&all);
