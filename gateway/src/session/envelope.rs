@@ -75,6 +75,7 @@ impl Session {
             return Err(NESTED);
         }
         self.may_submit()?;
+        self.route_the_nameless(out);
         if self.ends_for_lost_login(out) {
             return Ok(());
         }
