@@ -55,8 +55,8 @@ const PEERS: [(&str, Source); 16] = [
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
     // What looks for faults of TLS.
     ("sslyze", Source::Pip("sslyze~=6.1")),
-    // With what it calls, an `openssl` and `hexdump` among it.
-    ("testssl", Source::Apt(&["testssl.sh", "openssl", "bsdextrautils", "procps"])),
+    // With what it calls.
+    ("testssl", Source::Apt(&["testssl.sh", "openssl", "bsdextrautils", "procps", "ldnsutils"])),
     ("injection", Source::Pip("command-injection-tester~=0.0.2")),
 ];
 

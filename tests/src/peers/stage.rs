@@ -18,8 +18,8 @@ use super::net::Host;
 
 /// The first uid and gid given to users that exist on a stage only.
 const FIRST_ID: u32 = 61_000;
-/// How long a program that is not a server may run, in seconds.
-const TOOL_SECONDS_MAX: &str = "60";
+/// How long a program that is not a server may run.
+const TOOL_MAX: Duration = Duration::from_secs(60);
 
 /// A root in the making, and the folder behind it.
 #[derive(Debug)]
@@ -114,10 +114,14 @@ impl Stage {
 
     /// Runs a program to its end.
     pub fn run(&self, host: &Host, program: &[&str]) -> Output {
+        self.run_within(TOOL_MAX, host, program)
+    }
+
+    /// The same for a program that may take longer.
+    pub fn run_within(&self, longest: Duration, host: &Host, program: &[&str]) -> Output {
         let mut command = host.command("timeout");
-        command
-            .args([TOOL_SECONDS_MAX, "unshare", "--mount", "sh", "-ec", &self.script("exec \"$@\""), "sh"])
-            .args(program);
+        let seconds = longest.as_secs().to_string();
+        command.args([&seconds, "unshare", "--mount", "sh", "-ec", &self.script("exec \"$@\""), "sh"]).args(program);
         command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{program:?}: {error}"))
     }
 
@@ -141,7 +145,7 @@ impl Stage {
 }
 
 /// A folder other users may look into: servers give up root.
-pub(super) fn temporary_folder() -> TempDir {
+pub fn temporary_folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::Builder::new().prefix("smtp-gateway-").tempdir().expect("a temporary folder");
     // A gateway that root started gives root up, and takes its own files away at the end.
