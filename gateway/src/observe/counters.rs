@@ -163,6 +163,8 @@ counters! {
         early_talkers_total,
         /// Connections to backends that could not be made.
         dials_failed_total,
+        /// Transactions that went on with another server of their backend, for theirs was lost.
+        failovers_total,
         /// Sessions that are over and were in clear text to their end. Those whose TLS handshake failed are not among them.
         clear_sessions_total,
         /// Clients' TLS handshakes that took an earlier session up.
