@@ -69,8 +69,7 @@ pub(super) fn send(
         let bytes = scratch.wire.as_slice();
         let mut sent = 0;
         if pending.is_empty() && !bytes.is_empty() {
-            let written =
-                if last { poll_send_last(stream, bytes, cx) } else { Pin::new(stream).poll_write(cx, bytes) };
+            let written = if last { poll_send_last(stream, bytes, cx) } else { Pin::new(stream).poll_write(cx, bytes) };
             if let Poll::Ready(Ok(count)) = written {
                 sent = count;
             }
