@@ -13,6 +13,7 @@ mod confused;
 mod dialogs;
 mod driver;
 mod exim;
+mod failover;
 mod fault_table;
 mod front_door;
 mod fuzz_corpora;

@@ -204,6 +204,7 @@ mod tests {
             backend: 0,
             tls: ListenerTls::Off,
             proxy_protocol_from: Vec::new(),
+            own_connections_from: Vec::new(),
             service: Service::Mx,
             relay_without_auth: false,
         }

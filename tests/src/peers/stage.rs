@@ -58,12 +58,17 @@ impl Stage {
 
     /// Writes a file below `/etc`.
     pub fn etc(&self, name: &str, text: &str) {
-        let path = self.folder.path().join("etc").join(name);
+        let path = self.etc_path(name);
         fs::create_dir_all(path.parent().expect("below a folder")).expect("a folder");
         fs::write(&path, text).expect("a file on the stage");
         // Postfix waits until a file it has just seen change has rested for two seconds.
         let rested = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).and_then(|file| file.set_modified(rested)).expect("a file on the stage");
+    }
+
+    /// A file below `/etc`, as the machine sees it.
+    pub fn etc_path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("etc").join(name)
     }
 
     /// A system user with a group of the same name and number; returns the number.
