@@ -41,6 +41,7 @@ mod split;
 mod submission;
 mod tls;
 mod tls_clients;
+mod tls_endings;
 mod tls_faults;
 mod tls_half_open;
 mod tls_renewals;
