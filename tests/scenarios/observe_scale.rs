@@ -119,7 +119,7 @@ fn a_scrape_of_many_sessions_and_sources_is_quick() {
         }
     });
     let from = address();
-    let files = getrlimit(Resource::Nofile).current.map_or(usize::MAX, |files| files as usize);
+    let files = getrlimit(Resource::Nofile).current.and_then(|files| usize::try_from(files).ok()).unwrap_or(usize::MAX);
     let count = SESSIONS_MAX.min(files - FILES_OF_ITS_OWN);
     let sessions: Vec<Client> = (0..count)
         .map(|_| {
