@@ -187,6 +187,11 @@ impl Connection {
         Ok(())
     }
 
+    /// What was sent last, as far as it is kept, is wiped when it has left.
+    pub(super) fn keep_secret(&mut self) {
+        self.pending.keep_secret();
+    }
+
     /// Whether all that was to be sent has left.
     pub(super) fn is_flushed(&self) -> bool {
         self.pending.is_empty()

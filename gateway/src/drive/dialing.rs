@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::backend::{Attempts, BackendState, ChosenServer, Pool};
+use crate::config::BackendTls;
 use crate::policy::relay_guard::Hold;
 use crate::session::{Connected, Output};
 use crate::time::Millis;
@@ -108,6 +109,9 @@ impl SessionTask {
                     destination,
                     ipv6_form: chosen.server().ipv6_form(),
                     open_by: has_another.then(|| attempts.patience(now)),
+                    // Of interest only where TLS is not certain.
+                    is_on_this_host: chosen.server().tls == BackendTls::Opportunistic
+                        && chosen.server().is_on_this_host(),
                 };
                 if pool.has_several() {
                     self.attempts = Some(Box::new(attempts));

@@ -10,7 +10,7 @@ use super::words::Words;
 
 /// An AUTH that is under way.
 pub(super) struct Exchange {
-    mechanism: Mechanisms,
+    pub(super) mechanism: Mechanisms,
     /// The command, until the backend's session is open.
     pub(super) held: Zeroizing<Vec<u8>>,
     pub(super) login: Option<Login>,

@@ -141,7 +141,7 @@ impl Stage {
 }
 
 /// A folder other users may look into: servers give up root.
-pub(super) fn temporary_folder() -> TempDir {
+pub fn temporary_folder() -> TempDir {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = tempfile::Builder::new().prefix("smtp-gateway-").tempdir().expect("a temporary folder");
     // A gateway that root started gives root up, and takes its own files away at the end.
