@@ -285,6 +285,7 @@ impl Bound {
         let admission = Arc::new(Admission::new(&config.limits, workers.shortage().clone()));
         let origin = Origin::new(&config, file);
         let log_levels = LogLevels::new(config.log.level.clone());
+        log_levels.adopt(inherited.as_mut().and_then(|inherited| inherited.log_level.take()));
         let (reload, reloads) = mpsc::channel(1);
         let (upgrades, candidates) = Upgrades::new();
         let view = Arc::new(View {

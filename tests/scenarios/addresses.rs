@@ -43,6 +43,9 @@ const TABLE: &[Row] = &[
     ("RCPT TO:<a.@c.test>", "RCPT TO:<\"a.\"@c.test>", true, true),
     ("RCPT TO:<.a@c.test>", "RCPT TO:<\".a\"@c.test>", true, true),
     ("RCPT TO:<a@under_score.test>", "RCPT TO:<a@under_score.test>", true, false),
+    ("RCPT TO:<a@b.test.>", "RCPT TO:<a@b.test>", true, false),
+    ("MAIL FROM:<a@b.test.>", "MAIL FROM:<a@b.test>", true, false),
+    ("RCPT TO:\t<a@b.test>", "RCPT TO:<a@b.test>", true, true),
     // A route, a comment, a name, or two addresses, for one server or another.
     ("MAIL FROM : <a@b.test>", "", false, false),
     ("MAIL FROM:<<a@b.test>>", "", true, false),
@@ -61,8 +64,10 @@ const TABLE: &[Row] = &[
     ("RCPT TO:<\"a@b.test\">", "", true, false),
     ("RCPT TO:<a\\@b@c.test>", "", true, true),
     ("RCPT TO:<a b@c.test>", "", false, true),
-    ("RCPT TO:<a@b.test.>", "", true, false),
     ("RCPT TO:<a@b..test>", "", false, false),
+    ("RCPT TO:<a@b.test..>", "", false, false),
+    // qmail's double bounce, which none but qmail itself has a use for.
+    ("MAIL FROM:<#@[]>", "", false, false),
     ("RCPT TO:<a@-b.test>", "", false, false),
     ("RCPT TO:<a@[192.0.2.256]>", "", false, false),
     ("RCPT TO:<@b.test>", "", true, false),

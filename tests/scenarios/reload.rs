@@ -1,6 +1,7 @@
 //! A change of the configuration while the gateway runs: all of it or nothing, and no client notices.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -140,6 +141,46 @@ fn what_a_reload_cannot_change_is_said_and_stays() {
     write(&gateway, &config);
     reloaded(&gateway);
     assert_eq!(gateway.status()["warnings"], serde_json::json!([]));
+}
+
+/// Numbers come to another place, and go from the one before; names by which they may be asked change in place.
+#[test]
+fn numbers_move_to_another_address() {
+    let sink = xclient_sink();
+    let front: SocketAddr = (address(), 2525).into();
+    let config = configuration(front, "", sink.address, "xclient", "");
+    let [first, second]: [SocketAddr; 2] = [(address(), 9525).into(), (address(), 9525).into()];
+    let metrics = |address: SocketAddr, more: &str| format!("{config}[metrics]\naddress = \"{address}\"\n{more}");
+    let gateway = LocalGateway::start(front, &config);
+    let asked = |at: SocketAddr, host: &str| -> std::io::Result<String> {
+        let mut stream = connect(address(), at)?;
+        write!(stream, "GET /healthz HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer.lines().next().unwrap_or_default().to_owned())
+    };
+    let change = |config: &str| {
+        write(&gateway, config);
+        let told = reloaded(&gateway);
+        assert!(!told.contains('!'), "{told}");
+    };
+    change(&metrics(first, ""));
+    assert!(asked(first, "localhost").unwrap().contains(" 200 "));
+    assert!(asked(first, "watch.test").unwrap().contains(" 421 "));
+    change(&metrics(first, "hosts = [\"watch.test\"]\n"));
+    assert!(asked(first, "watch.test").unwrap().contains(" 200 "));
+    change(&metrics(second, ""));
+    assert!(asked(second, "localhost").unwrap().contains(" 200 "));
+    while connect(address(), first).is_ok() {}
+    // What cannot be had changes nothing.
+    let taken = std::net::TcpListener::bind((address(), 0)).unwrap();
+    write(&gateway, &metrics(taken.local_addr().unwrap(), ""));
+    let output = reload(&gateway);
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert!(said(&output).contains("cannot listen for metrics"), "{}", said(&output));
+    assert!(asked(second, "localhost").unwrap().contains(" 200 "));
+    change(&config);
+    while connect(address(), second).is_ok() {}
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -13,9 +14,12 @@ use smtp_gateway::sink::{Options, SinkIdentity};
 use tests::peers::client::Client;
 use tests::peers::gateway::program;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect, run};
-use tests::peers::stage::said;
+use tests::peers::log::PATIENCE;
+use tests::peers::stage::{said, temporary_folder};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\none\r\n";
+/// Of the words by which one process hands over to another.
+const VERSION: u32 = 2;
 
 fn setting(more: &str) -> (LocalSink, LocalGateway, String) {
     let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
@@ -72,10 +76,21 @@ fn sessions_go_on_and_what_is_known_goes_over() {
     begun.must("EHLO client.test");
     begun.envelope("a@client.test", "b@example.com", "");
     begun.send(b"Subject: old\r\n\r\n");
+    let verb = |arguments: &[&str]| said(&run(gateway.folder(), &[arguments, &["--socket", "control.sock"]].concat()));
+    assert!(verb(&["log", "debug", "--for", "30m"]).contains("debug"));
     let before = gateway.status();
 
     upgraded(&gateway);
     let after = gateway.status();
+    let events = verb(&["events"]);
+    for text in ["started, version", "the level is debug", "hands over to another process"] {
+        assert!(events.contains(text), "what happened before is remembered: {events}");
+    }
+    assert!(events.find("hands over").unwrap() < events.rfind("started, version").unwrap(), "in order: {events}");
+    // As does the log's level, for as long as it was asked for.
+    let mut banned = connect(address(), balanced).unwrap();
+    banned.write_all(b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n").unwrap();
+    gateway.log().wait_for(&["DEBUG", "connection refused"]);
     for pointer in ["/sessions/accepted_total", "/messages/accepted_total", "/sessions/active", "/refusals_total"] {
         assert_eq!(before.pointer(pointer), after.pointer(pointer), "{pointer}");
     }
@@ -100,6 +115,32 @@ fn sessions_go_on_and_what_is_known_goes_over() {
     assert!(bans(&gateway).contains("203.0.113.77"), "{}", bans(&gateway));
 }
 
+/// A service manager hears which process is the main one, and that it is well: the successor's own watchdog waits first, and
+/// several upgrades one after the other would add that up.
+#[test]
+fn the_service_manager_hears_of_the_successor() {
+    let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let front: SocketAddr = (address(), 2525).into();
+    let folder = temporary_folder();
+    let path = folder.path().join("notify");
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(PATIENCE)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "3600000000")];
+    let config = configuration(front, "", sink.address, "xclient", "");
+    let gateway = LocalGateway::start_with(front, &config, &environment);
+    let hear = || {
+        let mut datagram = [0; 256];
+        let length = manager.recv(&mut datagram).unwrap();
+        String::from_utf8_lossy(&datagram[..length]).into_owned()
+    };
+    assert_eq!(hear(), "READY=1");
+    for _ in 0..2 {
+        let process = upgraded(&gateway);
+        assert_eq!(hear(), format!("MAINPID={process}\nWATCHDOG=1"));
+    }
+}
+
 /// As many queues as there were are served, by fewer workers or by more.
 #[test]
 fn the_number_of_workers_changes() {
@@ -115,9 +156,12 @@ fn the_number_of_workers_changes() {
     assert_eq!(gateway.status()["messages"]["accepted_total"], 80);
 }
 
-/// Clients that come again and again, each in its own way, while one process after the other takes over.
-fn under_load(upgrades: usize) {
+/// Clients that come again and again, each in its own way, while one process after the other takes over, each of which reloads
+/// a few times; workers become more and fewer, and a listener comes and goes.
+fn under_load(upgrades: usize, reloads_each: usize) {
     let (sink, gateway, config) = setting("");
+    let second: SocketAddr = (address(), 2525).into();
+    let second = format!("[[listener]]\naddress = \"{second}\"\n[[backend]]");
     let done = AtomicBool::new(false);
     let (sent, slowest) = std::thread::scope(|scope| {
         let clients: Vec<_> = (0..3)
@@ -143,6 +187,12 @@ fn under_load(upgrades: usize) {
             let workers = 1 + number % 4;
             write(&gateway, &config.replace("workers = 2", &format!("workers = {workers}")));
             upgraded(&gateway);
+            for reload in 0..reloads_each {
+                let config = config.replace("workers = 2", &format!("workers = {workers}"));
+                write(&gateway, &if reload % 2 == 0 { config.replace("[[backend]]", &second) } else { config });
+                let output = run(gateway.folder(), &["reload", "--socket", "control.sock"]);
+                assert!(output.status.success(), "{}", said(&output));
+            }
             let now = gateway.status()["messages"]["accepted_total"].as_u64().unwrap();
             assert!(now >= accepted, "from {accepted} to {now}");
             accepted = now;
@@ -151,7 +201,7 @@ fn under_load(upgrades: usize) {
         let clients = clients.into_iter().map(|client| client.join().unwrap());
         clients.fold((0, Duration::ZERO), |(sum, slowest), (sent, own)| (sum + sent, slowest.max(own)))
     });
-    println!("{upgrades} upgrades, {sent} messages, slowest greeting {slowest:?}");
+    println!("{upgrades} upgrades, {} reloads, {sent} messages, slowest greeting {slowest:?}", upgrades * reloads_each);
     for _ in 0..sent {
         sink.message();
     }
@@ -163,13 +213,13 @@ fn under_load(upgrades: usize) {
 
 #[test]
 fn upgrades_under_load_lose_nothing() {
-    under_load(4);
+    under_load(4, 1);
 }
 
 #[test]
 #[ignore = "takes a while; the same as the one before, for longer"]
-fn twenty_upgrades_under_load_lose_nothing() {
-    under_load(20);
+fn twenty_upgrades_and_a_hundred_reloads_under_load_lose_nothing() {
+    under_load(20, 5);
 }
 
 /// A process that takes over, by hand.
@@ -205,7 +255,7 @@ fn a_successor_that_dies_at_any_step_leaves_all_as_it_was() {
     let process = gateway.serving();
     let bans = gateway.folder().join("state/bans.json");
     for steps in 0..4 {
-        let (mut successor, offer) = Successor::ask(&gateway, 1);
+        let (mut successor, offer) = Successor::ask(&gateway, VERSION);
         assert_eq!(offer["listeners"].as_array().unwrap().len(), 1, "{offer}");
         if steps >= 1 {
             successor.say(&json!({ "word": "ready" }));
@@ -231,7 +281,7 @@ fn a_successor_that_dies_at_any_step_leaves_all_as_it_was() {
         }
     }
     // A word out of turn is no step.
-    let (mut successor, _) = Successor::ask(&gateway, 1);
+    let (mut successor, _) = Successor::ask(&gateway, VERSION);
     successor.say(&json!({ "word": "go" }));
     gateway.log().wait_for(&["nobody took over", "out of turn"]);
     upgraded(&gateway);
@@ -242,7 +292,7 @@ fn a_successor_that_dies_at_any_step_leaves_all_as_it_was() {
 fn two_at_once_another_version_and_what_is_faulty_change_nothing() {
     let (sink, gateway, config) = setting("");
     let process = gateway.serving();
-    let (first, _) = Successor::ask(&gateway, 1);
+    let (first, _) = Successor::ask(&gateway, VERSION);
     let second = gateway.upgrade();
     assert_eq!(second.status.code(), Some(1), "{}", said(&second));
     assert!(said(&second).contains("another upgrade is under way"), "{}", said(&second));
@@ -275,13 +325,13 @@ fn two_at_once_another_version_and_what_is_faulty_change_nothing() {
     let offering = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         BufReader::new(&stream).read_line(&mut String::new()).unwrap();
-        let offer = json!({ "version": 2, "control": "/x", "metrics": null, "listeners": [], "tickets": null, "kernel": false });
+        let offer = json!({ "version": 999, "control": "/x", "metrics": null, "listeners": [], "tickets": null, "kernel": false });
         writeln!(stream, "{offer}").unwrap();
     });
     write(&gateway, &config);
     let output = run(gateway.folder(), &["run", "-c", "gateway.toml", "--take-over", "other.sock"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(said(&output).contains("version 2") && said(&output).contains("takes a restart"), "{}", said(&output));
+    assert!(said(&output).contains("version 999") && said(&output).contains("takes a restart"), "{}", said(&output));
     offering.join().unwrap();
 }
 

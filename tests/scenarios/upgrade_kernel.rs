@@ -82,7 +82,7 @@ fn bans_at_the_card_hold_over_upgrades() {
     let mut stream = UnixStream::connect(gateway.control_socket()).unwrap();
     let mut heard = BufReader::new(stream.try_clone().unwrap());
     let mut hear = || heard.read_line(&mut String::new()).unwrap();
-    writeln!(stream, "{}", json!({ "verb": "take-over", "version": 1 })).unwrap();
+    writeln!(stream, "{}", json!({ "verb": "take-over", "version": 2 })).unwrap();
     hear();
     writeln!(stream, "{}", json!({ "word": "ready" })).unwrap();
     hear();

@@ -95,7 +95,8 @@ async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
                     match handed_over {
                         Ok(departure) => {
                             watchdog.abort();
-                            notify::service_manager(&format!("MAINPID={}", departure.process()));
+                            // The other's watchdog speaks after a while only: what this one still had must not run out.
+                            notify::service_manager(&format!("MAINPID={}\nWATCHDOG=1", departure.process()));
                             gateway.leave(departure, async || signals.next().await).await;
                             return Ok(());
                         }

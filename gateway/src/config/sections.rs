@@ -81,6 +81,8 @@ table! {
         idle_commands: u32 = 100, integer(1..=100_000);
         /// Bytes a second a client must average while it sends a body.
         minimum_rate: u64 = 100, size(1..=MIB);
+        /// Bytes that all sessions hold together of what is on its way, before no message begins.
+        buffered: usize = 256 * MIB as usize, size(MIB..=64 << 30);
         /// Sessions at once, all together.
         sessions: usize = 20_000, integer(1..=1_000_000);
         /// Sessions at once from one client address (IPv6: one /64).

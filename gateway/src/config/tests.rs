@@ -199,7 +199,7 @@ fn values_mean_what_they_say() {
     assert_eq!(config.proof.foreign_domain, "example.org");
     let limits = config.limits;
     assert_eq!((limits.message_size, limits.header_size, limits.text_line), (20 << 20, 4096, Some(1000)));
-    assert_eq!((limits.messages_per_session, limits.minimum_rate), (3, 6));
+    assert_eq!((limits.messages_per_session, limits.minimum_rate, limits.buffered), (3, 6, 2 << 20));
     let timeouts = config.timeouts;
     assert_eq!((timeouts.body, timeouts.reply, timeouts.drain), (seconds(7200), seconds(240), Duration::ZERO));
     let servers = ["192.0.2.53:53", "192.0.2.54:5353", "[2001:db8::53]:53", "[2001:db8::54]:53", "[2001:db8::55]:5353"];

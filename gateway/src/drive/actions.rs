@@ -140,7 +140,7 @@ impl SessionTask {
 /// What the gateway refused to go on with, if it was the gateway that ended the session for what its client did.
 fn cause_of(end: End) -> Option<RefusalCause> {
     match end {
-        End::TooManyErrors | End::TooManyCommands => Some(RefusalCause::Errors),
+        End::TooManyErrors | End::TooManyCommands | End::AnotherProtocol => Some(RefusalCause::Errors),
         End::TooManyPasswords => Some(RefusalCause::Logins),
         End::Flood => Some(RefusalCause::Flood),
         End::ClientTimeout | End::ClientTooSlow => Some(RefusalCause::Timeout),

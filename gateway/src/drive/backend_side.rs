@@ -192,6 +192,12 @@ impl Connection {
         self.pending.keep_secret();
     }
 
+    /// Read and not used yet, or not taken yet.
+    pub(super) fn octets_held(&self) -> usize {
+        let tls = self.tls.as_ref().map_or(0, |channel| channel.held().len());
+        self.unread.len() + self.pending.len() + self.early.len() + tls
+    }
+
     /// Whether all that was to be sent has left.
     pub(super) fn is_flushed(&self) -> bool {
         self.pending.is_empty()

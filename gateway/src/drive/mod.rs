@@ -16,6 +16,7 @@ mod closing;
 mod dialing;
 mod encrypted;
 mod heed;
+mod held;
 mod holding;
 mod last_words;
 mod logins;

@@ -27,6 +27,7 @@ use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
+use super::held::{self, Held};
 use super::questions::Questions;
 use super::spans::Spans;
 use super::timer::Timer;
@@ -56,6 +57,7 @@ pub(crate) struct SessionTask {
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
     pub(super) closing: Closing,
+    pub(super) held: Held,
     pub(super) started: Millis,
 }
 
@@ -96,6 +98,7 @@ impl SessionTask {
             questions: Questions::default(),
             heeded: Notice::default(),
             closing: Closing::No,
+            held: Held::default(),
             started,
         }
     }
@@ -118,6 +121,7 @@ impl SessionTask {
     fn drive(&mut self, cx: &mut Context<'_>, scratch: &mut Scratch) -> Poll<()> {
         let now = now();
         self.session.hurry(now, self.worker.shortage.is_short());
+        self.session.set_crammed(held::total() > self.worker.settings.limits.buffered);
         self.check_notice(cx, now, scratch);
         self.check_timer(cx, now, scratch);
         loop {
@@ -131,6 +135,14 @@ impl SessionTask {
                 return Poll::Pending;
             }
         }
+    }
+
+    /// What it keeps until it is polled again.
+    fn octets_held(&mut self) -> usize {
+        let client = &self.client;
+        let tls = client.tls.as_ref().map_or(0, |channel| channel.held().len());
+        let backend = self.backend.connection().map_or(0, |connection| connection.octets_held());
+        self.session.octets_held() + client.unread.len() + client.pending.len() + tls + backend
     }
 
     /// Dialling, names, what the backend still has to take, and what it says.
@@ -361,6 +373,9 @@ impl Future for SessionTask {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let task = &mut *self;
         let _entered = task.spans.as_mut().map(|spans| spans.enter(&task.session));
-        with_scratch(|scratch| task.drive(cx, scratch))
+        let driven = with_scratch(|scratch| task.drive(cx, scratch));
+        let held = task.octets_held();
+        task.held.set(held);
+        driven
     }
 }

@@ -137,13 +137,16 @@ pub fn encode_xclient(
         None => (&unnamed, None),
     };
     let ip = client.map(|client| address(client.ip(), facts.ipv6_form).into_bytes());
-    let port = client.map(|client| client.port().to_string().into_bytes());
+    // Load balancers that know no port write 0, which servers refuse as none.
+    let port =
+        |address: SocketAddr| Some(address.port()).filter(|&port| port != 0).map(|port| port.to_string().into_bytes());
+    let (client_port, destination_port) = (client.and_then(port), port(destination));
     add(XclientAttributes::ADDR, "ADDR", ip.as_deref().unwrap_or(UNAVAILABLE));
-    add(XclientAttributes::PORT, "PORT", port.as_deref().unwrap_or(UNAVAILABLE));
+    add(XclientAttributes::PORT, "PORT", client_port.as_deref().unwrap_or(UNAVAILABLE));
     add(XclientAttributes::PROTO, "PROTO", if facts.esmtp { b"ESMTP" } else { b"SMTP" });
     let ip = address(destination.ip().to_canonical(), facts.ipv6_form);
     add(XclientAttributes::DESTADDR, "DESTADDR", ip.as_bytes());
-    add(XclientAttributes::DESTPORT, "DESTPORT", destination.port().to_string().as_bytes());
+    add(XclientAttributes::DESTPORT, "DESTPORT", destination_port.as_deref().unwrap_or(UNAVAILABLE));
     // Whoever has not logged in is cleared of the gateway's own login.
     if facts.login.is_none() {
         add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
@@ -226,6 +229,10 @@ mod tests {
         assert_eq!(
             command("[2001:db8::9]:1", &ClientName::Unavailable, "[x]", "NAME ADDR").unwrap(),
             "XCLIENT ADDR=IPV6:2001:db8::9 NAME=[UNAVAILABLE]\r\n"
+        );
+        assert_eq!(
+            command("203.0.113.9:0", &name, "client", "ADDR PORT").unwrap(),
+            "XCLIENT ADDR=203.0.113.9 PORT=[UNAVAILABLE]\r\n"
         );
         assert_eq!(command("203.0.113.9:1", &name, "client", "NAME PORT"), None);
     }

@@ -67,7 +67,7 @@ impl EventKind {
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// Grows by one with each event since the gateway's start.
+    /// Grows by one with each event since the gateway's start, upgrades included.
     pub number: u64,
     /// Milliseconds since 1970, UTC.
     pub at_ms: u64,
@@ -95,6 +95,16 @@ pub fn recent() -> &'static Recent<Event> {
 /// Notes that something happened. Never waits, and may be called from anywhere.
 pub fn emit(kind: EventKind, subject: impl Display, text: impl Display) {
     RECENT.push(|number| Event::new(number, kind, &subject, &text));
+}
+
+/// Remembers what another process of this gateway remembered, before what happened here. To be called while nothing happens.
+pub fn adopt(earlier: Vec<Event>) {
+    RECENT.adopt(earlier, |event, number| event.number = number);
+}
+
+/// Notes what happened in another process of this gateway.
+pub fn tell(event: Event) {
+    RECENT.push(|number| Event { number, ..event });
 }
 
 impl Event {

@@ -45,6 +45,19 @@ impl<T: Numbered + Clone> Recent<T> {
         }
     }
 
+    /// Puts what another process remembered before everything that is remembered here, to which `renumber` gives higher numbers.
+    /// To be called while nobody adds: what is on its way keeps its number.
+    pub fn adopt(&self, earlier: Vec<T>, renumber: impl Fn(&mut T, u64)) {
+        let Some(last) = earlier.last().map(Numbered::number) else { return };
+        let mut kept = self.gathered();
+        self.number.fetch_add(last, Ordering::Relaxed);
+        for entry in &mut kept.entries {
+            renumber(entry, last.saturating_add(entry.number()));
+        }
+        let room = self.kept_max.saturating_sub(kept.entries.len());
+        earlier.into_iter().rev().take(room).for_each(|entry| kept.entries.push_front(entry));
+    }
+
     /// Takes over what waits in the queue.
     pub fn gather(&self) {
         drop(self.gathered());
@@ -103,6 +116,17 @@ mod tests {
         assert_eq!(recent.since(0, usize::MAX), (4..=13).collect::<Vec<_>>());
         assert_eq!(recent.since(5, 3), [11, 12, 13]);
         assert_eq!((recent.since(13, 3), recent.last()), (Vec::new(), 13));
+    }
+
+    #[test]
+    fn what_another_process_remembered_comes_before() {
+        let recent = Recent::new(5, 4);
+        let renumber = |entry: &mut u64, number| *entry = number;
+        recent.adopt(Vec::new(), renumber);
+        (0..2).for_each(|_| recent.push(|number| number));
+        recent.adopt(vec![95, 96, 98, 99], renumber);
+        recent.push(|number| number);
+        assert_eq!((recent.since(0, usize::MAX), recent.last()), (vec![98, 99, 100, 101, 102], 102));
     }
 
     #[test]

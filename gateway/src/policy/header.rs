@@ -71,6 +71,11 @@ impl HeaderScan {
         Self { keeps, octets: 0, line: Vec::new(), lines: 0, in_kept: false, kept: Vec::new(), received_hops: 0 }
     }
 
+    /// Octets that are kept.
+    pub fn octets_held(&self) -> usize {
+        self.line.len() + self.kept.len()
+    }
+
     /// Feeds the next piece. After `Done` or `TooLarge` there is no more to feed. The section, and the line that shows its
     /// end, must come within `bound` bytes.
     pub fn feed(&mut self, content: &[u8], bound: usize) -> HeaderVerdict {

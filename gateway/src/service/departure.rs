@@ -54,6 +54,8 @@ struct Told {
     counts: Counts,
     bans: HashMap<IpNet, Millis>,
     revision: u64,
+    /// The last event's number.
+    event: u64,
 }
 
 impl Departure {
@@ -65,7 +67,7 @@ impl Departure {
     /// Tells what is new. Whether the successor is still there is its own affair by now.
     async fn tell(&mut self, view: &View) {
         let news = self.told.news(view);
-        if news.counts.is_empty() && news.bans.is_empty() {
+        if news.counts.is_empty() && news.bans.is_empty() && news.events.is_empty() {
             return;
         }
         if let Err(error) = self.successor.say(&news).await {
@@ -79,14 +81,16 @@ impl Told {
         let counts = view.counters.totals().counts();
         let grown = counts.since(&self.counts);
         self.counts = counts;
+        let events = events::recent().since(self.event, events::KEPT_MAX);
+        self.event = events.last().map_or(self.event, |event| event.number);
         let revision = view.verdicts.revision();
         if std::mem::replace(&mut self.revision, revision) == revision {
-            return News { counts: grown, bans: Vec::new() };
+            return News { counts: grown, bans: Vec::new(), events };
         }
         let (now, unix) = (now(), millis(since_1970()));
         let bans = view.verdicts.bans(now).into_iter();
         let bans: Vec<_> = bans.filter(|ban| self.bans.insert(ban.network, ban.until) != Some(ban.until)).collect();
-        News { counts: grown, bans: bans.iter().map(|ban| Entry::new(ban, now, unix)).collect() }
+        News { counts: grown, bans: bans.iter().map(|ban| Entry::new(ban, now, unix)).collect(), events }
     }
 }
 
@@ -251,6 +255,9 @@ fn state(view: &View) -> (State, Told) {
     let revision = view.verdicts.revision();
     let (counts, bans) = (view.counters.totals().counts(), view.verdicts.bans(now));
     let proofs = view.generation();
+    events::emit(EventKind::Gateway, "gateway", "hands over to another process");
+    let events = events::recent().since(0, events::KEPT_MAX);
+    let event = events.last().map_or(0, |event| event.number);
     let proofs = proofs.backends.iter().map(|backend| (backend.config.name.clone(), backend.proof.last()));
     let state = State {
         counts: counts.clone(),
@@ -258,8 +265,9 @@ fn state(view: &View) -> (State, Told) {
         reputation: view.verdicts.reputation_state(now),
         proofs: proofs.collect(),
         lost_before_accept: view.overview().xdp.lost_before_accept_total,
+        events,
+        log_level: view.log_levels.other(),
     };
-    events::emit(EventKind::Gateway, "gateway", "hands over to another process");
     let bans = bans.into_iter().map(|ban| (ban.network, ban.until)).collect();
-    (state, Told { counts, bans, revision })
+    (state, Told { counts, bans, revision, event })
 }

@@ -87,7 +87,7 @@ pub(super) fn keep_unchangeable(old: &Config, new: &mut Config) -> Vec<String> {
         )+};
     }
     // Threads and their sockets; what was done before privileges were given up.
-    keep!(server.user, server.state, server.workers, control.socket, control.allowed_uids, metrics.address, log.format);
+    keep!(server.user, server.state, server.workers, control.socket, control.allowed_uids, log.format);
     keep!(xdp.interfaces, xdp.mode, xdp.force, xdp.outside, xdp.pins, xdp.allow);
     kept
 }

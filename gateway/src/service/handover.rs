@@ -27,14 +27,16 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::observe::counts::Counts;
+use crate::observe::events::Event;
 use crate::policy::reputation::ReputationState;
 use crate::proof::LastProof;
 use crate::tls::ExportedKeys;
 
 use super::journal::Entry;
+use super::log_levels::OtherLevel;
 
 /// Of these words. Where they, or what they hold, mean something else, it grows.
-pub(super) const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 2;
 
 /// What there is to take over. Descriptors come with it: standard output and error, the control socket, the metrics listener's
 /// if there is one, and each listener's queues.
@@ -88,6 +90,10 @@ pub(super) struct State {
     pub(super) proofs: Vec<(String, LastProof)>,
     /// SYNs that came to nothing, as `status` shows them.
     pub(super) lost_before_accept: u64,
+    /// What happened lately.
+    pub(super) events: Vec<Event>,
+    /// What stands in for the log's configured level.
+    pub(super) log_level: Option<OtherLevel>,
 }
 
 /// What the sessions of the process that goes have brought since it told last.
@@ -95,4 +101,5 @@ pub(super) struct State {
 pub(super) struct News {
     pub(super) counts: Counts,
     pub(super) bans: Vec<Entry>,
+    pub(super) events: Vec<Event>,
 }

@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use crate::accept::{BindError, BoundListener, Listener, bind};
 use crate::config::{self, Config};
+use crate::metrics::{BindError as MetricsBindError, MetricsServer, MetricsSocket};
 use crate::observe::events::{self, EventKind};
 
 use super::Gateway;
@@ -29,6 +30,9 @@ pub enum ReloadError {
     /// TLS with a backend cannot be set up.
     #[error("{0}")]
     Certificates(#[from] certificates::Faults),
+    /// Numbers cannot be served where they are to be.
+    #[error(transparent)]
+    Metrics(#[from] MetricsBindError),
 }
 
 impl ReloadError {
@@ -37,6 +41,7 @@ impl ReloadError {
         match self {
             Self::Listener(error) => error.is_of_the_configuration(),
             Self::Certificates(_) => true,
+            Self::Metrics(_) => false,
         }
     }
 }
@@ -64,6 +69,7 @@ impl Gateway {
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let connectors = certificates::connectors(&config, Some(&old.backends))?;
         let (bound, told) = bind(&added, &all, self.workers.count(), Vec::new())?;
+        let metrics = self.metrics_socket(&old.config, &config)?;
         kept.extend(told);
         kept.extend(risks(&config));
         let names = if config.dns == old.config.dns { old.names.clone() } else { spawn_names(&config, &mut kept) };
@@ -97,6 +103,17 @@ impl Gateway {
                 Err(faults) => kept.push(format!("clients are shown the certificates that they were: {faults}")),
             }
         }
+        if let Some(socket) = metrics {
+            let serving = socket.map(|socket| socket.serve(self.view.clone())).transpose();
+            let before = match serving {
+                Ok(serving) => std::mem::replace(&mut self.metrics, serving),
+                Err(error) => {
+                    kept.push(format!("numbers are not served as the file says: {error}; run `smtp-gateway upgrade`"));
+                    None
+                }
+            };
+            before.into_iter().for_each(MetricsServer::stop);
+        }
         let listeners = std::mem::take(&mut self.listeners);
         self.listeners = place(&config, &self.view, &names, &backends, &self.workers, (listeners, bound));
         let reloaded = Reloaded { digest: origin.digest.clone(), kept: kept.clone() };
@@ -108,6 +125,21 @@ impl Gateway {
             warn!("{sentence}");
         }
         Ok(reloaded)
+    }
+}
+
+impl Gateway {
+    /// Where numbers are to be served from now on, and by which names; `None`: as before.
+    fn metrics_socket(&self, old: &Config, new: &Config) -> Result<Option<Option<MetricsSocket>>, MetricsBindError> {
+        let (hostname, metrics) = (&new.server.hostname, &new.metrics);
+        if *metrics == old.metrics && *hostname == old.server.hostname {
+            return Ok(None);
+        }
+        let same = self.metrics.as_ref().filter(|_| metrics.address == old.metrics.address);
+        match same.map(MetricsServer::handle).map(|handle| handle.try_clone_to_owned()) {
+            Some(Ok(handle)) => MetricsSocket::adopt(handle.into(), metrics, hostname).map(Some).map(Some),
+            _ => MetricsSocket::bind(metrics, hostname).map(Some),
+        }
     }
 }
 

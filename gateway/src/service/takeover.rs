@@ -17,6 +17,7 @@ use crate::config::{Config, OnOpen};
 use crate::control::{AskError, Predecessor};
 use crate::observe::counters::Counters;
 use crate::observe::counts::Counts;
+use crate::observe::events;
 use crate::time::clock::{now, since_1970};
 use crate::tls::TicketKeys;
 use crate::verdicts::Verdicts;
@@ -24,6 +25,7 @@ use crate::verdicts::Verdicts;
 use super::backends::Backends;
 use super::handover::{News, Offer, Serving, State, VERSION, Word};
 use super::journal::{Entry, millis};
+use super::log_levels::OtherLevel;
 
 /// How long the other may take for a word: it has nothing to do but to write it.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -166,6 +168,8 @@ pub(super) struct Inherited {
     pub(super) counts: Counts,
     /// SYNs that came to nothing.
     pub(super) lost: u64,
+    /// What stands in for the log's configured level.
+    pub(super) log_level: Option<OtherLevel>,
 }
 
 /// Says that this process could serve, and takes over what the other knows.
@@ -176,13 +180,14 @@ pub(super) fn inherit(
     on_open: OnOpen,
 ) -> Result<Option<Inherited>, TakeoverError> {
     let Some(mut inheritance) = inheritance else { return Ok(None) };
-    let State { counts, bans, reputation, proofs, lost_before_accept } = inheritance.ready()?;
+    let State { counts, bans, reputation, proofs, lost_before_accept, events, log_level } = inheritance.ready()?;
+    events::adopt(events);
     adopt_bans(verdicts, bans);
     verdicts.adopt_reputation(reputation);
     counters.absorb(&counts);
     backends.adopt_proofs(proofs, on_open);
     let output = inheritance.output()?;
-    Ok(Some(Inherited { inheritance, output, counts, lost: lost_before_accept }))
+    Ok(Some(Inherited { inheritance, output, counts, lost: lost_before_accept, log_level }))
 }
 
 /// Bans that another process hands over are in force here; who follows verdicts hears of them.
@@ -198,7 +203,8 @@ fn adopt_bans(verdicts: &Verdicts, bans: Vec<Entry>) {
 fn follow(predecessor: &mut Predecessor, verdicts: &Verdicts, counters: &Counters, mut counted: Counts) {
     loop {
         match predecessor.hear::<News>(None) {
-            Ok(Some(News { counts, bans })) => {
+            Ok(Some(News { counts, bans, events })) => {
+                events.into_iter().for_each(events::tell);
                 counters.absorb(&counts);
                 counted.add(&counts);
                 adopt_bans(verdicts, bans);

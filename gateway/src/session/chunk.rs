@@ -27,7 +27,7 @@ use super::message::{Content, Fate, RateWindow, fault_words};
 use super::pipeline::Expect;
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::words::{NO_MAIL, NO_RECIPIENTS, Refusal, STALE, TOO_LARGE, TRANSACTION_LOST, Words};
+use super::words::{CRAMMED, NO_MAIL, NO_RECIPIENTS, Refusal, STALE, TOO_LARGE, TRANSACTION_LOST, Words};
 
 /// What is left of a chunk of text, if it is no longer than this, is taken only as a whole: then its length is known, and
 /// short chunks are the client's own.
@@ -80,6 +80,7 @@ impl Session {
         let so_far = match &open.chunks {
             Chunks::Broken => return Some(BROKEN),
             Chunks::Started(started) => started.size,
+            Chunks::None if self.client.crammed => return Some(CRAMMED),
             Chunks::None => 0,
         };
         let esmtp = self.client.hello.as_ref().is_some_and(|hello| hello.esmtp);

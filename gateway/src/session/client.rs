@@ -55,6 +55,8 @@ pub(super) struct ClientHalf {
     pub(super) unended: bool,
     /// Places for sessions run out, so that slow ones must make room.
     pub(super) hurried: bool,
+    /// All sessions together hold as much as they may: no message begins.
+    pub(super) crammed: bool,
     /// What is restricted of what the backend gets, as of the bytes that were handed in last.
     pub(super) hold: Hold,
 }
@@ -102,6 +104,7 @@ impl ClientHalf {
             draining: false,
             unended: false,
             hurried: false,
+            crammed: false,
             hold: Hold::None,
         }
     }

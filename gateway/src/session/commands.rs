@@ -22,7 +22,7 @@ use super::end::End;
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::transaction::Transaction;
-use super::words::{ENDLESS_LINE, NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
+use super::words::{CRAMMED, ENDLESS_LINE, NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
 
 /// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
 const COMMAND_LINE_MAX: usize = 512;
@@ -56,12 +56,11 @@ impl Session {
             self.refuse_proxy_header(out);
             return input.len();
         }
-        let line = split_line(input, self.line_max(input));
-        if !matches!(line, Line::Complete { .. }) && self.transaction.is_none() && begins_handshake(input) {
+        if self.transaction.is_none() && begins_handshake(input) {
             self.refuse_handshake(out);
             return input.len();
         }
-        match line {
+        match split_line(input, self.line_max(input)) {
             Line::Incomplete => {
                 out.secret |= is_auth(input);
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
@@ -163,6 +162,10 @@ impl Session {
                 self.conduct.offend(Offence::IdentityClaim, out);
                 self.error(Words(550, EnhancedCode(5, 7, 1), "Clients do not tell this server who they are"), out);
             }
+            Command::Http => {
+                let words = Words(554, EnhancedCode(5, 5, 1), "This is no web server; goodbye");
+                self.finish_with(End::AnotherProtocol, words, out);
+            }
             Command::Unknown => self.error(Words(500, EnhancedCode(5, 5, 2), "Command not recognised"), out),
         }
         true
@@ -222,6 +225,8 @@ impl Session {
                     self.error(Words(503, EnhancedCode(5, 5, 1), "BODY=BINARYMIME needs BDAT"), out);
                 } else if open.forwarded == 0 || (self.pipeline.is_empty() && open.accepted == 0) {
                     self.error(NO_RECIPIENTS, out);
+                } else if self.client.crammed {
+                    self.idle(CRAMMED, out);
                 } else {
                     self.toward_backend(out).extend_from_slice(b"DATA\r\n");
                     self.expect(Expect::Data, now);

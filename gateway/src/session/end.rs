@@ -33,6 +33,8 @@ pub enum End {
     TooManyHandshakes,
     /// The client said more behind STARTTLS, before TLS.
     TalkBehindStartTls,
+    /// The client speaks HTTP.
+    AnotherProtocol,
     /// The client went on sending far past a limit.
     Flood,
     /// The backend went away or fell silent while nothing was owed.
@@ -64,6 +66,7 @@ impl End {
             Self::TlsUnasked => "TLS in clear text",
             Self::TooManyHandshakes => "too many handshakes",
             Self::TalkBehindStartTls => "talk behind STARTTLS",
+            Self::AnotherProtocol => "another protocol",
             Self::Flood => "flood",
             Self::BackendLost => "backend lost",
             Self::BackendClosing => "backend closing",

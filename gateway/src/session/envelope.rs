@@ -9,7 +9,7 @@ use crate::policy::budget::Spent;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::{Hold, RelayVerdict};
 use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
-use crate::smtp::command::{Params, encode_mail, encode_rcpt};
+use crate::smtp::command::{Param, Params, encode_mail, encode_rcpt};
 use crate::smtp::domains::Membership;
 use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::{EnhancedCode, encode_reply};
@@ -106,7 +106,7 @@ impl Session {
             forwarded: 0,
             accepted: 0,
             relay_denied: false,
-            routed: is_routed.then(|| routed(path, params)),
+            routed: is_routed.then(|| routed(path, self.told(esmtp, params))),
             binary: needs.contains(Extensions::BINARYMIME),
             chunks: Chunks::None,
             report,
@@ -118,9 +118,17 @@ impl Session {
         if matches!(self.backend.state, Backend::None) {
             self.dial(now, out);
         }
-        encode_mail(path, params.iter(), self.toward_backend(out));
+        let told = self.told(esmtp, params);
+        encode_mail(path, told, self.toward_backend(out));
         self.expect(Expect::Mail, now);
         Ok(())
+    }
+
+    /// The parameters of MAIL that are passed on. The rest is heeded here and left out: devices that say HELO write SIZE and
+    /// BODY all the same, and what is told of itself by somebody who has not logged in is worth nothing (RFC 4954 section 5).
+    fn told<'a>(&self, esmtp: bool, params: Params<'a>) -> impl Iterator<Item = Param<'a>> + use<'a> {
+        let known = self.login.is_some();
+        params.iter().filter(move |param| is_told(esmtp, known, &param.keyword.to_ascii_uppercase()))
     }
 
     /// Whether a transaction may begin with the backend that the session has, or is to have. If not, that was answered.
@@ -144,6 +152,7 @@ impl Session {
                 "SIZE" => (Extensions::SIZE, self.size_allowed(param.value)?),
                 "BODY" => match param.value.map(str::to_ascii_uppercase).as_deref() {
                     Some("7BIT" | "8BITMIME") => (Extensions::EIGHT_BIT_MIME, true),
+                    Some("BINARYMIME") if !esmtp => return Err(UNKNOWN_PARAMETER),
                     Some("BINARYMIME") => (Extensions::BINARYMIME.union(Extensions::CHUNKING), true),
                     _ => return Err(BAD_VALUE),
                 },
@@ -152,8 +161,7 @@ impl Session {
                     Extensions::DSN,
                     param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
                 ),
-                // What is told of itself by somebody who has not logged in is worth nothing (RFC 4954 section 5).
-                "AUTH" if self.login.is_some() => (Extensions::default(), param.value.is_some_and(is_xtext)),
+                "AUTH" => (Extensions::default(), param.value.is_some_and(is_xtext)),
                 "REQUIRETLS" if !self.client.secured || !self.dialect.offered.contains(Extensions::REQUIRETLS) => {
                     return Err(NO_REQUIRETLS);
                 }
@@ -161,14 +169,17 @@ impl Session {
                 "ENVID" => (Extensions::DSN, param.value.is_some_and(is_xtext)),
                 _ => return Err(UNKNOWN_PARAMETER),
             };
-            if !esmtp || !self.dialect.offered.contains(extension) {
+            let told = is_told(esmtp, self.login.is_some(), &keyword);
+            if told && (!esmtp || !self.dialect.offered.contains(extension)) {
                 return Err(UNKNOWN_PARAMETER);
             }
             if !value_ok {
                 return Err(BAD_VALUE);
             }
             seen.once(keyword)?;
-            needs = needs.union(extension);
+            if told {
+                needs = needs.union(extension);
+            }
         }
         if path.needs_utf8() && !needs.contains(Extensions::SMTPUTF8) {
             return Err(NEEDS_UTF8);
@@ -310,10 +321,19 @@ impl Session {
     }
 }
 
+/// Whether a parameter of MAIL is passed on.
+fn is_told(esmtp: bool, logged_in: bool, keyword: &str) -> bool {
+    match keyword {
+        "SIZE" | "BODY" => esmtp,
+        "AUTH" => logged_in,
+        _ => true,
+    }
+}
+
 /// What of MAIL is kept until its backend is known.
-fn routed(path: &ReversePath<'_>, params: Params<'_>) -> Box<Routed> {
+fn routed<'a>(path: &ReversePath<'_>, params: impl Iterator<Item = Param<'a>>) -> Box<Routed> {
     let mut mail = Vec::new();
-    encode_mail(path, params.iter(), &mut mail);
+    encode_mail(path, params, &mut mail);
     let sender = match path {
         ReversePath::Mailbox(Mailbox { domain: Domain::Name(name), .. }) => Some((*name).into()),
         _ => None,

@@ -13,10 +13,12 @@ use crate::time::Millis;
 
 use super::action::{Action, Output, Refused, Taken};
 use super::backend::{BackendHalf, Name};
+use super::chunks::Chunks;
 use super::client::{Client, ClientHalf, HURRIED_COMMAND, TlsOffer, Wait};
 use super::conduct::Conduct;
 use super::end::End;
 use super::exchange::User;
+use super::message::Content;
 use super::pipeline::Pipeline;
 use super::question::{Answer, Ticket, Tickets};
 use super::report::SessionTotals;
@@ -183,6 +185,25 @@ impl Session {
                 self.client.deadline = self.client.deadline.min(now.after(HURRIED_COMMAND));
             }
         }
+    }
+
+    /// All sessions together hold as much as they may, or do so no more: no message begins until then, and what has begun goes
+    /// on.
+    pub fn set_crammed(&mut self, crammed: bool) {
+        self.client.crammed = crammed;
+    }
+
+    /// What it keeps of what its client has sent: commands for a backend that is not open yet, lines of a header section.
+    pub fn octets_held(&self) -> usize {
+        let content = match (&self.client.state, &self.transaction) {
+            (Client::Data(state), _) => Some(&state.content),
+            (_, Transaction::Open(open)) => match &open.chunks {
+                Chunks::Started(started) => Some(&started.content),
+                Chunks::None | Chunks::Broken => None,
+            },
+            (_, Transaction::None | Transaction::Lost) => None,
+        };
+        self.backend.state.held() + content.map_or(0, Content::octets_held)
     }
 
     /// What was asked is known.

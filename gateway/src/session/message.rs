@@ -95,6 +95,11 @@ impl Content {
         Self { header: Some(HeaderScan::new(keeps)), trace }
     }
 
+    /// What is kept of its header section.
+    pub(super) fn octets_held(&self) -> usize {
+        self.header.as_ref().map_or(0, HeaderScan::octets_held)
+    }
+
     /// Whether something stands before the first octet.
     pub(super) fn has_trace(&self) -> bool {
         self.trace.is_some()

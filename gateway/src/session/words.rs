@@ -18,6 +18,9 @@ pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 pub(super) const STALE: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+/// To who begins a message while all sessions together hold as much as they may.
+pub(super) const CRAMMED: Words =
+    Words(452, EnhancedCode(4, 3, 1), "Too much mail is on its way here; try again later");
 /// To who falls silent on what is no whole line.
 pub(super) const UNENDED_LINE: Words =
     Words(500, EnhancedCode(5, 5, 2), "A line ends in CRLF, and nothing but LF or CR came; try again with CRLF");

@@ -2,7 +2,7 @@
 //!
 //! Borrowed views over the command line: parsed, and written anew in the one strict form that the RFC has. What is merely
 //! unusual passes: long local parts, no angle brackets, spaces inside them, dots that stand where only a quoted string may have
-//! them (one is written then). Every form that another server might read as a
+//! them (one is written then), the dot that ends a name in DNS (it is left out). Every form that another server might read as a
 //! route or as two addresses (two `@`, comments, names, unbalanced quotes) fails here, before policy has to guess what a
 //! backend would make of it.
 
@@ -153,6 +153,7 @@ fn parse_path(text: &str) -> Option<(Mailbox<'_>, &str)> {
     let (local_part, rest) = parse_local_part(inner)?;
     let (domain, rest) = parse_domain(rest.strip_prefix('@')?)?;
     let whole = &inner[..inner.len() - rest.len()];
+    let rest = if let Domain::Name(_) = domain { rest.strip_prefix('.').unwrap_or(rest) } else { rest };
     let after = close_bracket(bracket, rest)?;
     let needs_quotes = !local_part.starts_with('"') && local_part.split('.').any(str::is_empty);
     (whole.len() + 2 <= PATH_MAX).then_some((Mailbox { text: whole, local_part, needs_quotes, domain }, after))
@@ -218,13 +219,14 @@ fn is_atext(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&byte) || byte >= 0x80
 }
 
-/// Parses a domain or literal at the head of `text`.
+/// Parses a domain or literal at the head of `text`. A dot behind a name is none of its: it stays.
 fn parse_domain(text: &str) -> Option<(Domain<'_>, &str)> {
     if let Some(inner) = text.strip_prefix('[') {
         let (content, rest) = inner.split_once(']')?;
         return Some((parse_literal(content)?, rest));
     }
     let length = text.bytes().position(|byte| !is_domain_byte(byte)).unwrap_or(text.len());
+    let length = text[..length].strip_suffix('.').map_or(length, str::len);
     let (name, rest) = text.split_at(length);
     let good =
         name.len() <= DOMAIN_MAX && name.split('.').all(is_label) && (name.is_ascii() || a_labels(name).is_some());

@@ -99,6 +99,9 @@ pub enum Command<'a> {
     Auth(Secret<'a>),
     /// XCLIENT, XFORWARD, PROXY: a client that claims to be somebody else.
     IdentityClaim,
+    /// A method of HTTP: a browser's or another server's request that somebody aims here, so that what it carries is taken for
+    /// commands.
+    Http,
     /// A verb that is none of these.
     Unknown,
 }
@@ -151,7 +154,9 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
         Some((verb, argument)) => (verb, argument.trim_start_matches([' ', '\t'])),
         None => (text, ""),
     };
-    let Some(verb) = known_verb(verb) else { return Ok(Command::Unknown) };
+    let Some(verb) = known_verb(verb) else {
+        return Ok(if HTTP_METHODS.contains(&verb) { Command::Http } else { Command::Unknown });
+    };
     let bare = |command| if argument.is_empty() { Ok(command) } else { Err(NO_ARGUMENT_ALLOWED) };
     match verb {
         "MAIL" => parse_mail(argument),
@@ -171,6 +176,9 @@ pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
         _ => Ok(Command::IdentityClaim),
     }
 }
+
+/// RFC 9110 section 9.1.
+const HTTP_METHODS: [&str; 9] = ["CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT", "TRACE"];
 
 fn known_verb(verb: &str) -> Option<&'static str> {
     const VERBS: [&str; 17] = [
@@ -194,10 +202,10 @@ fn parse_rcpt(argument: &str) -> Result<Command<'_>, CommandError> {
     Ok(Command::Rcpt { path, params })
 }
 
-/// Spaces behind the colon are not SMTP, yet common enough to be let pass; they are not sent on.
+/// White space behind the colon is not SMTP, yet common enough to be let pass; it is not sent on.
 fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (head, rest) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(' '))
+    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches([' ', '\t']))
 }
 
 /// What ends a line or steers a terminal somewhere: C0, C1, and Unicode's own separators of lines and paragraphs.

@@ -170,7 +170,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
         "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
-        | "greeting" | "starttls" | "backend_verified" | "on_this_host" => {}
+        | "greeting" | "starttls" | "backend_verified" | "on_this_host" | "crammed" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

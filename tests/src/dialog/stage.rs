@@ -93,6 +93,7 @@ impl Stage {
             events: VecDeque::new(),
         };
         let delay = if settings.contains_key("greeting") { GREETING_DELAY } else { Duration::ZERO };
+        stage.session.set_crammed(settings.contains_key("crammed"));
         stage.session.begin(now, delay, false, &mut stage.out);
         stage.pump();
         Ok(stage)

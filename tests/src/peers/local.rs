@@ -103,10 +103,16 @@ pub fn configuration(address: SocketAddr, listener: &str, backend: SocketAddr, i
 impl LocalGateway {
     /// Starts it with this configuration, which names `address`, and waits until it is ready.
     pub fn start(address: SocketAddr, configuration: &str) -> Self {
+        Self::start_with(address, configuration, &[])
+    }
+
+    /// The same, with these environment variables.
+    pub fn start_with(address: SocketAddr, configuration: &str, environment: &[(&str, &str)]) -> Self {
         let folder = temporary_folder();
         std::fs::write(folder.path().join("gateway.toml"), configuration).expect("a configuration file");
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$0\" run -c gateway.toml 2>&1"]).arg(program()).current_dir(folder.path());
+        command.envs(environment.iter().copied());
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("the gateway");
         let process = Process::new("the gateway", child);
         process.log().wait_for_line("ready");

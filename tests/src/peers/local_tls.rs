@@ -31,9 +31,14 @@ pub struct Speaker<S: Read + Write>(pub BufReader<S>);
 impl<S: Read + Write> Speaker<S> {
     /// The next line; empty at the end, however it came.
     pub fn line(&mut self) -> String {
+        self.next_line().unwrap_or_default()
+    }
+
+    /// The next line, if it comes whole.
+    pub fn next_line(&mut self) -> Option<String> {
         let mut line = String::new();
-        let _ = self.0.read_line(&mut line);
-        line.trim_end().to_owned()
+        let read = self.0.read_line(&mut line);
+        (read.is_ok() && line.ends_with('\n')).then(|| line.trim_end().to_owned())
     }
 
     /// Says it; a peer that is gone shows itself in what it answers.
@@ -80,9 +85,17 @@ pub struct TlsBackend {
     pub heard: Receiver<(bool, String)>,
 }
 
+/// What a mail server speaks with over TLS.
+pub type TlsSpeaker = Speaker<StreamOwned<ServerConnection, TcpStream>>;
+
 impl TlsBackend {
     /// One with a certificate for `backend.test`.
     pub fn start() -> Self {
+        Self::offering("", take)
+    }
+
+    /// The same, which offers this extension over TLS, and does this at the end of a message that came over it.
+    pub fn offering(extension: &'static str, verdict: fn(&mut TlsSpeaker)) -> Self {
         let SelfSigned { certificate, key } = made("backend.test");
         let certificate = CertificateDer::from_pem_slice(certificate.as_bytes()).expect("TLS on loopback");
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("TLS on loopback");
@@ -100,7 +113,7 @@ impl TlsBackend {
                     if serve(&mut clear, false, &sender) {
                         let tls = ServerConnection::new(config).expect("TLS on loopback");
                         let stream = StreamOwned::new(tls, clear.0.into_inner());
-                        serve(&mut Speaker(BufReader::new(stream)), true, &sender);
+                        serve_until(&mut Speaker(BufReader::new(stream)), (true, extension), &sender, verdict);
                     }
                 });
             }
@@ -122,26 +135,38 @@ impl TlsBackend {
     }
 }
 
+/// The usual verdict.
+pub fn take<S: Read + Write>(speaker: &mut Speaker<S>) {
+    speaker.say("250 2.0.0 taken\r\n");
+}
+
 /// Serves a session as far as it goes without TLS, or within; true if TLS is to begin.
 pub fn serve<S: Read + Write>(speaker: &mut Speaker<S>, secured: bool, heard: &Sender<(bool, String)>) -> bool {
+    serve_until(speaker, (secured, ""), heard, take)
+}
+
+fn serve_until<S: Read + Write>(
+    speaker: &mut Speaker<S>,
+    (secured, extension): (bool, &str),
+    heard: &Sender<(bool, String)>,
+    verdict: fn(&mut Speaker<S>),
+) -> bool {
     let mut in_data = false;
     loop {
-        let line = speaker.line();
-        if line.is_empty() && !in_data {
-            return false;
-        }
+        let Some(line) = speaker.next_line() else { return false };
         let verb = line.get(..4).unwrap_or_default().to_owned();
         // The scenario may have seen enough.
         let _ = heard.send((secured, line.clone()));
         if in_data {
             in_data = line != ".";
             if !in_data {
-                speaker.say("250 2.0.0 taken\r\n");
+                verdict(speaker);
             }
             continue;
         }
         match verb.as_str() {
-            "EHLO" if secured => speaker.say("250 backend\r\n"),
+            "EHLO" if secured && extension.is_empty() => speaker.say("250 backend\r\n"),
+            "EHLO" if secured => speaker.say(&format!("250-backend\r\n250 {extension}\r\n")),
             "EHLO" => speaker.say("250-backend\r\n250 STARTTLS\r\n"),
             "STAR" => {
                 speaker.say("220 go on\r\n");
@@ -150,6 +175,14 @@ pub fn serve<S: Read + Write>(speaker: &mut Speaker<S>, secured: bool, heard: &S
             "DATA" => {
                 in_data = true;
                 speaker.say("354 go on\r\n");
+            }
+            "BDAT" => {
+                let count = line.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or_default();
+                let mut octets = vec![0; count];
+                if speaker.0.read_exact(&mut octets).is_err() {
+                    return false;
+                }
+                if line.ends_with(" LAST") { verdict(speaker) } else { speaker.say("250 2.0.0 octets\r\n") }
             }
             "QUIT" => {
                 speaker.say("221 bye\r\n");

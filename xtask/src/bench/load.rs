@@ -12,6 +12,9 @@ use tokio::task::LocalSet;
 
 use super::stream::{Security, Stream};
 
+/// `user` with the password `password` (RFC 4616).
+const LOGIN: &[u8] = b"AUTH PLAIN AHVzZXIAcGFzc3dvcmQ=\r\n";
+
 /// One kind of work.
 #[derive(Debug, Clone)]
 pub(super) struct Work {
@@ -26,6 +29,8 @@ pub(super) struct Work {
     pub(super) size: usize,
     /// MAIL, RCPT and DATA in one write.
     pub(super) pipelined: bool,
+    /// AUTH PLAIN before the first message.
+    pub(super) login: bool,
 }
 
 /// What came of it.
@@ -104,6 +109,9 @@ async fn session(
     if work.messages > 0 {
         client.ask(b"EHLO client.example\r\n", b"2").await?;
     }
+    if work.login {
+        client.ask(LOGIN, b"2").await?;
+    }
     for _ in 0..work.messages {
         client.send(body, work.pipelined).await?;
         push(since.elapsed());
@@ -138,6 +146,24 @@ impl Client {
             client.stream.secure(config, number).await?;
         }
         Ok(client)
+    }
+
+    /// What TLS was agreed upon.
+    pub(super) fn agreed(&self) -> String {
+        self.stream.agreed()
+    }
+
+    /// Whether EHLO says that users can log in.
+    pub(super) async fn is_offered_auth(&mut self) -> io::Result<bool> {
+        self.stream.write_all(b"EHLO client.example\r\n").await?;
+        self.stream.flush().await?;
+        while reply_length(&self.input).is_none() {
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let lines = std::mem::take(&mut self.input);
+        Ok(lines.split(|&byte| byte == b'\n').any(|line| line.get(4..8) == Some(b"AUTH")))
     }
 
     /// Sends a command and reads its reply, whose code must begin with `expected`.

@@ -4,6 +4,7 @@
 //! CPU time is that of the proxy's own processes as the kernel accounts for it: the load and the sink do not count.
 //! Nobody logs sessions here, for HAProxy and nginx do not by default.
 
+mod backend;
 mod helpers;
 mod kernel;
 mod load;
@@ -15,9 +16,13 @@ mod tls;
 mod usage;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ServerConfig;
 
 use crate::command::{target, visible};
 use crate::peers;
@@ -26,7 +31,7 @@ use load::{Client, Work};
 use proxies::{Kind, Proxy, free_address};
 use stream::Security;
 use table::Cell;
-use tls::{Certificate, KeyKind};
+use tls::{Certificate, Handshake, KeyKind};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--previous PROGRAM]
@@ -34,21 +39,19 @@ usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--pr
        cargo xtask bench --kernel [--rounds N]
        cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
-  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder; with --previous also previous, previous-proxy-v2
+  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder; with --previous also previous, previous-proxy-v2;
+           with --tls gateway, gateway-tls-backend, haproxy, nginx, forwarder
   PROGRAM  smtp-gateway as it was built before a change: its rows stand beside the new ones, interleaved
-  WORK     one, twenty, pipelined, bulk, quit, idle
+  WORK     one, twenty, pipelined, bulk, quit, idle; with --tls one, one-hybrid, one-resumed, auth, twenty, bulk, idle
 ";
 
 const WORKS: [Work; 5] = [
-    Work { name: "one", at_once: 64, sessions: 4000, messages: 1, size: 4 << 10, pipelined: false },
-    Work { name: "twenty", at_once: 64, sessions: 400, messages: 20, size: 4 << 10, pipelined: false },
-    Work { name: "pipelined", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: true },
-    Work { name: "bulk", at_once: 8, sessions: 32, messages: 1, size: 10 << 20, pipelined: false },
-    Work { name: "quit", at_once: 256, sessions: 10_000, messages: 0, size: 0, pipelined: false },
+    Work { name: "one", at_once: 64, sessions: 4000, messages: 1, size: 4 << 10, pipelined: false, login: false },
+    Work { name: "twenty", at_once: 64, sessions: 400, messages: 20, size: 4 << 10, pipelined: false, login: false },
+    Work { name: "pipelined", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: true, login: false },
+    Work { name: "bulk", at_once: 8, sessions: 32, messages: 1, size: 10 << 20, pipelined: false, login: false },
+    Work { name: "quit", at_once: 256, sessions: 10_000, messages: 0, size: 0, pipelined: false, login: false },
 ];
-
-/// Those that end TLS.
-const TLS_KINDS: [Kind; 4] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder];
 
 /// Sessions that wait, for the memory of one.
 const IDLE_SESSIONS: usize = 5000;
@@ -72,10 +75,15 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     {
         return forward(listen, backend, tls);
     }
+    if let [flag, listen, identity, tls @ ..] = arguments
+        && flag == "--backend"
+    {
+        return backend(listen, identity, tls);
+    }
     if let [flag, rest @ ..] = arguments
         && flag == "--tls"
     {
-        return Plan { tls: true, ..Plan::parse(rest, &TLS_KINDS)? }.run();
+        return Plan { tls: true, ..Plan::parse(rest, &Kind::TLS)? }.run();
     }
     if let [flag, rest @ ..] = arguments
         && flag == "--kernel"
@@ -92,15 +100,29 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
 
 /// The forwarder, as a process of its own; `tls` is certificate and key, or nothing.
 fn forward(listen: &str, backend: &str, tls: &[String]) -> Result<(), String> {
-    let parse = |text: &str| text.parse().map_err(|_| format!("no address: {text}"));
-    let (listen, backend) = (parse(listen)?, parse(backend)?);
-    let done = match tls {
-        [certificate, key] => {
-            helpers::forward_tls(listen, backend, Certificate::server(certificate.as_ref(), key.as_ref())?)
-        }
-        _ => helpers::forward(listen, backend),
+    let (listen, backend) = (address(listen)?, address(backend)?);
+    let done = match server_config(tls)? {
+        Some(config) => helpers::forward_tls(listen, backend, config),
+        None => helpers::forward(listen, backend),
     };
     done.map_err(|error| error.to_string())
+}
+
+/// The mail server, likewise.
+fn backend(listen: &str, identity: &str, tls: &[String]) -> Result<(), String> {
+    let served = backend::serve(address(listen)?, identity == "proxy-v2", server_config(tls)?);
+    served.map_err(|error| error.to_string())
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| format!("no address: {text}"))
+}
+
+fn server_config(tls: &[String]) -> Result<Option<Arc<ServerConfig>>, String> {
+    match tls {
+        [certificate, key] => Certificate::server(certificate.as_ref(), key.as_ref()).map(Some),
+        _ => Ok(None),
+    }
 }
 
 impl Plan {
@@ -160,14 +182,24 @@ impl Plan {
     /// Every work through every proxy; with a `certificate`, inside TLS.
     async fn measure(&self, certificate: Option<&Certificate>) -> Result<(), String> {
         let proxies = self.start(certificate).await?;
-        let in_clear = WORKS.iter().map(|work| (work, false));
-        let inside = tls::WORKS.iter().map(|(work, resumed)| (work, *resumed));
+        let securities = self.securities(certificate, Handshake::Classical)?;
+        if certificate.is_some() {
+            // With all that both sides know.
+            let hybrid = self.securities(certificate, Handshake::Hybrid)?;
+            for (proxy, security) in proxies.iter().zip(&hybrid) {
+                let agreed = ready(proxy, security).await.map_err(|error| failed("TLS", proxy, &error))?;
+                println!("  {:<19} {agreed}", proxy.kind.name());
+            }
+        }
+        let in_clear = WORKS.iter().map(|work| (work, Handshake::Classical));
+        let inside = tls::WORKS.iter().map(|(work, handshake)| (work, *handshake));
         let works: Vec<_> = if certificate.is_some() { inside.collect() } else { in_clear.collect() };
-        for (work, resumed) in works.into_iter().filter(|(work, _)| self.wants(work.name)) {
-            let security = self.securities(certificate, resumed)?;
-            let mut rounds: Vec<Vec<Cell>> = vec![Vec::new(); proxies.len()];
+        for (work, handshake) in works.into_iter().filter(|(work, _)| self.wants(work.name)) {
+            let securities = self.securities(certificate, handshake)?;
+            let able = proxies.iter().zip(&securities).filter(|(proxy, _)| !work.login || proxy.submission.is_some());
+            let mut rows: Vec<_> = able.map(|(proxy, security)| (proxy, security, Vec::new())).collect();
             for round in 0..=self.rounds {
-                for ((proxy, security), cells) in proxies.iter().zip(&security).zip(&mut rounds) {
+                for (proxy, security, cells) in &mut rows {
                     let cell = one_round(work, proxy, security).await;
                     let cell = cell.map_err(|error| failed(work.name, proxy, &error))?;
                     // The first warms caches and pools, and brings tickets.
@@ -176,12 +208,14 @@ impl Plan {
                     }
                 }
             }
-            table::print(work, self.rounds, &self.kinds, &rounds);
+            let rows: Vec<_> = rows.into_iter().map(|(proxy, _, cells)| (proxy.kind, cells)).collect();
+            if !rows.is_empty() {
+                table::print(work, self.rounds, &rows);
+            }
         }
         if self.wants("idle") {
-            let security = self.securities(certificate, false)?;
             let mut rows = Vec::new();
-            for (proxy, security) in proxies.iter().zip(&security) {
+            for (proxy, security) in proxies.iter().zip(&securities) {
                 rows.push(idle_memory(proxy, security).await.map_err(|error| failed("idle", proxy, &error))?);
             }
             table::print_idle(IDLE_SESSIONS, &self.kinds, &rows);
@@ -203,8 +237,8 @@ impl Plan {
     }
 
     /// How each proxy is spoken to.
-    fn securities(&self, certificate: Option<&Certificate>, resumed: bool) -> Result<Vec<Security>, String> {
-        let security = |kind: &Kind| certificate.map_or(Ok(Security::None), |tls| tls.security(*kind, resumed));
+    fn securities(&self, certificate: Option<&Certificate>, handshake: Handshake) -> Result<Vec<Security>, String> {
+        let security = |kind: &Kind| certificate.map_or(Ok(Security::None), |tls| tls.security(*kind, handshake));
         self.kinds.iter().map(security).collect()
     }
 }
@@ -213,9 +247,25 @@ fn failed(work: &str, proxy: &Proxy, error: &io::Error) -> String {
     format!("{work} through {}: {error}", proxy.kind.name())
 }
 
+/// What TLS is agreed upon with it. Where users can log in, waits until they are told so: the gateway has to ask the mail
+/// server first.
+async fn ready(proxy: &Proxy, security: &Security) -> io::Result<String> {
+    if let Some(submission) = proxy.submission {
+        let offered = async {
+            while !Client::open(submission, security, 0).await?.is_offered_auth().await? {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            io::Result::Ok(())
+        };
+        tokio::time::timeout(ROUND_TIMEOUT, offered).await??;
+    }
+    Ok(Client::open(proxy.address, security, 0).await?.agreed())
+}
+
 async fn one_round(work: &Work, proxy: &Proxy, security: &Security) -> io::Result<Cell> {
     let before = usage::cpu_nanoseconds(proxy.pid())?;
-    let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, proxy.address, security)).await??;
+    let server = proxy.submission.filter(|_| work.login).unwrap_or(proxy.address);
+    let measured = tokio::time::timeout(ROUND_TIMEOUT, load::run(work, server, security)).await??;
     let cpu = usage::cpu_nanoseconds(proxy.pid())?.saturating_sub(before);
     Ok(Cell::new(work, measured, cpu))
 }

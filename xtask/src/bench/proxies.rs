@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::command::{end, target};
 use crate::peers;
 
-use super::tls::Certificate;
+use super::tls::{Certificate, NAME};
 
 /// How long a proxy may take until it accepts connections.
 const START_TIMEOUT: Duration = Duration::from_secs(10);
@@ -22,6 +22,8 @@ pub(super) enum Kind {
     Gateway,
     /// Ours, with PROXY v2, as HAProxy has it.
     GatewayProxyV2,
+    /// Ours, with TLS to the backend as well as to the client.
+    GatewayTlsBackend,
     /// An earlier build of ours, so that before and after stand in one run.
     Previous,
     /// The same with PROXY v2.
@@ -38,6 +40,9 @@ impl Kind {
     /// Those that need nothing but this machine.
     pub(super) const ALL: [Self; 5] =
         [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder];
+    /// Those that end TLS.
+    pub(super) const TLS: [Self; 5] =
+        [Self::Gateway, Self::GatewayTlsBackend, Self::Haproxy, Self::Nginx, Self::Forwarder];
     /// Those of an earlier build.
     pub(super) const PREVIOUS: [Self; 2] = [Self::Previous, Self::PreviousProxyV2];
 
@@ -45,6 +50,7 @@ impl Kind {
         match self {
             Self::Gateway => "gateway",
             Self::GatewayProxyV2 => "gateway-proxy-v2",
+            Self::GatewayTlsBackend => "gateway-tls-backend",
             Self::Previous => "previous",
             Self::PreviousProxyV2 => "previous-proxy-v2",
             Self::Haproxy => "haproxy",
@@ -56,7 +62,7 @@ impl Kind {
     /// What its sink expects.
     fn identity(self) -> &'static str {
         match self {
-            Self::Gateway | Self::Previous | Self::Nginx => "xclient",
+            Self::Gateway | Self::GatewayTlsBackend | Self::Previous | Self::Nginx => "xclient",
             Self::GatewayProxyV2 | Self::PreviousProxyV2 | Self::Haproxy => "proxy-v2",
             Self::Forwarder => "none",
         }
@@ -68,6 +74,8 @@ impl Kind {
 pub(super) struct Proxy {
     pub(super) kind: Kind,
     pub(super) address: SocketAddr,
+    /// Where users log in, if they can.
+    pub(super) submission: Option<SocketAddr>,
     process: Running,
     _sink: Running,
 }
@@ -99,13 +107,28 @@ impl Proxy {
         certificate: Option<&Certificate>,
     ) -> Result<Self, String> {
         let binary = target().join("release/smtp-gateway");
-        let sink_process = running(
-            Command::new(&binary)
-                .args(["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity(), "--listen"])
-                .arg(sink.to_string()),
-        )?;
+        let this = std::env::current_exe().map_err(|error| error.to_string())?;
+        let sink_process = match certificate {
+            None => running(
+                Command::new(&binary)
+                    .args(["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity()])
+                    .arg("--listen")
+                    .arg(sink.to_string()),
+            )?,
+            Some(Certificate { certificate, key, .. }) => {
+                let mut command = Command::new(&this);
+                command.args(["bench", "--backend"]).arg(sink.to_string()).arg(kind.identity());
+                if kind == Kind::GatewayTlsBackend {
+                    command.arg(certificate).arg(key);
+                }
+                running(&mut command)?
+            }
+        };
         wait_for(sink)?;
-        let address = free_address().map_err(|error| format!("no free port: {error}"))?;
+        let free = || free_address().map_err(|error| format!("no free port: {error}"));
+        let address = free()?;
+        let logs_in = certificate.is_some() && matches!(kind, Kind::Gateway | Kind::Nginx);
+        let submission = if logs_in { Some(free()?) } else { None };
         let folder = folder.join(kind.name());
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let write = |name: &str, text: String| {
@@ -113,8 +136,9 @@ impl Proxy {
             fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display())).map(|()| path)
         };
         let process = match kind {
-            Kind::Gateway | Kind::GatewayProxyV2 | Kind::Previous | Kind::PreviousProxyV2 => {
-                let config = write("gateway.toml", gateway(address, sink, kind.identity(), &folder, certificate))?;
+            Kind::Gateway | Kind::GatewayProxyV2 | Kind::GatewayTlsBackend | Kind::Previous | Kind::PreviousProxyV2 => {
+                let config = gateway(kind, address, sink, &folder, certificate, submission);
+                let config = write("gateway.toml", config)?;
                 let earlier = previous.filter(|_| Kind::PREVIOUS.contains(&kind));
                 running(Command::new(earlier.unwrap_or(&binary)).args(["run", "-c"]).arg(config))?
             }
@@ -124,11 +148,11 @@ impl Proxy {
             }
             Kind::Nginx => {
                 let module = peers::folder("nginx").join("usr/lib/nginx/modules/ngx_mail_module.so");
-                let config = write("nginx.conf", nginx(address, auth_http, &folder, &module, certificate))?;
+                let config =
+                    write("nginx.conf", nginx(address, auth_http, &folder, &module, certificate.zip(submission)))?;
                 running(peers::command("nginx", "usr/sbin/nginx").args(["-e", "stderr", "-c"]).arg(config))?
             }
             Kind::Forwarder => {
-                let this = std::env::current_exe().map_err(|error| error.to_string())?;
                 let mut command = Command::new(this);
                 command.args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string());
                 if let Some(Certificate { certificate, key, .. }) = certificate {
@@ -138,7 +162,7 @@ impl Proxy {
             }
         };
         wait_for(address)?;
-        Ok(Self { kind, address, process, _sink: sink_process })
+        Ok(Self { kind, address, submission, process, _sink: sink_process })
     }
 }
 
@@ -164,17 +188,28 @@ pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
 }
 
 fn gateway(
+    kind: Kind,
     address: SocketAddr,
     sink: SocketAddr,
-    identity: &str,
     folder: &Path,
     certificate: Option<&Certificate>,
+    submission: Option<SocketAddr>,
 ) -> String {
-    let (listener, tls) = certificate.map_or_else(Default::default, |Certificate { certificate, key, .. }| {
+    let (mut listener, mut backend, mut tls) = (String::new(), String::new(), String::new());
+    if let Some(Certificate { certificate, key, .. }) = certificate {
         let (certificate, key) = (certificate.display(), key.display());
-        let tls = format!("[tls]\ncertificates = [{{ certificate = \"{certificate}\", key = \"{key}\" }}]\n");
-        ("tls = \"starttls\"", tls)
-    });
+        tls = format!("[tls]\ncertificates = [{{ certificate = \"{certificate}\", key = \"{key}\" }}]\n");
+        listener.push_str("tls = \"starttls\"\n");
+        if kind == Kind::GatewayTlsBackend {
+            backend = format!(
+                "tls = \"required\"\ntls_verify = \"ca\"\ntls_ca = \"{certificate}\"\ntls_name = \"backend.{NAME}\"\n"
+            );
+        }
+    }
+    if let Some(submission) = submission {
+        let more = format!("[[listener]]\naddress = \"{submission}\"\nservice = \"submission\"\ntls = \"starttls\"\n");
+        listener.push_str(&more);
+    }
     let control: PathBuf = folder.join("control.sock");
     format!(
         r#"[server]
@@ -182,14 +217,14 @@ hostname = "gateway.example"
 workers = 2
 [[listener]]
 address = "{address}"
-{listener}
-[[backend]]
+{listener}[[backend]]
 address = "{sink}"
-identity = "{identity}"
-[relay]
+identity = "{}"
+{backend}[relay]
 local_domains = ["example.com"]
 [limits]
 sessions_per_client = 20000
+handshakes_per_client = 1000000
 [proof]
 enabled = false
 [dns]
@@ -199,6 +234,7 @@ socket = "{}"
 [log]
 level = "error"
 {tls}"#,
+        kind.identity(),
         control.display()
     )
 }
@@ -222,19 +258,33 @@ listen smtp
     )
 }
 
+/// `tls`: its certificate, and where users log in.
 fn nginx(
     address: SocketAddr,
     auth_http: SocketAddr,
     folder: &Path,
     module: &Path,
-    certificate: Option<&Certificate>,
+    tls: Option<(&Certificate, SocketAddr)>,
 ) -> String {
-    let tls = certificate.map_or_else(String::new, |Certificate { certificate, key, .. }| {
+    let mut starttls = String::new();
+    let mut submission = String::new();
+    if let Some((Certificate { certificate, key, .. }, address)) = tls {
         let (certificate, key) = (certificate.display(), key.display());
-        format!(
-            "starttls on; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:s:10m;"
-        )
-    });
+        starttls = format!(
+            "starttls on; ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_session_cache shared:s:10m;
+        ssl_protocols TLSv1.2 TLSv1.3; proxy_buffer 64k;"
+        );
+        submission = format!(
+            "    server {{
+        listen {address} backlog=1024;
+        protocol smtp;
+        smtp_auth plain;
+        {starttls}
+        smtp_capabilities PIPELINING \"SIZE 104857600\" 8BITMIME;
+    }}
+"
+        );
+    }
     format!(
         "load_module {};
 daemon off;
@@ -252,10 +302,10 @@ mail {{
         listen {address} backlog=1024;
         protocol smtp;
         smtp_auth none;
-        {tls}
+        {starttls}
         smtp_capabilities PIPELINING \"SIZE 104857600\" 8BITMIME;
     }}
-}}
+{submission}}}
 ",
         module.display(),
         folder = folder.display()

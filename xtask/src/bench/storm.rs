@@ -38,7 +38,8 @@ const USAGE: &str = "\
 usage: cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 ";
 
-const WORK: Work = Work { name: "storm", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: false };
+const WORK: Work =
+    Work { name: "storm", at_once: 64, sessions: 600, messages: 20, size: 4 << 10, pipelined: false, login: false };
 const SINK: &str = "127.0.0.1:2525";
 /// How long a flood lasts before the mail begins.
 const AHEAD: Duration = Duration::from_millis(200);

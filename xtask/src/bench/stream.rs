@@ -46,6 +46,16 @@ impl Stream {
     pub(super) fn is_resumed(&self) -> bool {
         matches!(self, Self::Tls(stream) if stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed))
     }
+
+    /// Version, cipher suite and group.
+    pub(super) fn agreed(&self) -> String {
+        let Self::Tls(stream) = self else { return "in clear".to_owned() };
+        let connection = stream.get_ref().1;
+        let version = connection.protocol_version().map(|version| format!("{version:?}"));
+        let suite = connection.negotiated_cipher_suite().map(|suite| format!("{:?}", suite.suite()));
+        let group = connection.negotiated_key_exchange_group().map(|group| format!("{:?}", group.name()));
+        [version, suite, group].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    }
 }
 
 impl AsyncRead for Stream {

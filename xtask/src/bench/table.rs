@@ -46,38 +46,42 @@ fn median(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// A table of medians, CPU beside its ratio to HAProxy's.
-pub(super) fn print(work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cell>]) {
+/// Those that the others are measured by, where they take part.
+const MEASURES: [Kind; 4] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder];
+
+/// A table of medians, CPU beside its ratios to that of those whom everybody knows.
+pub(super) fn print(work: &Work, rounds: usize, rows: &[(Kind, Vec<Cell>)]) {
     let what = if work.messages == 0 { "sessions without mail" } else { "messages" };
     let bulk = work.size >= 1 << 20;
     let pipelined = if work.pipelined { ", pipelined" } else { "" };
+    let login = if work.login { ", after AUTH PLAIN" } else { "" };
     println!(
-        "\n{}: {what} of {} bytes, {} a session, {} at once{pipelined}; medians of {rounds} rounds of {}",
+        "\n{}: {what} of {} bytes, {} a session, {} at once{pipelined}{login}; medians of {rounds} rounds of {}",
         work.name,
         work.size,
         work.messages,
         work.at_once,
         work.units()
     );
-    let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
-    println!("  {:<17} {:>10} {:>12} {:>11} {:>9} {:>9}", "proxy", "per s", unit, "÷ haproxy", "p50 ms", "p99 ms");
     let cpu = |cell: &Cell| if bulk { cell.cpu_s_per_gb } else { cell.cpu_us };
-    let haproxy = kinds.iter().zip(cells).find(|(kind, _)| **kind == Kind::Haproxy);
-    let haproxy = haproxy.map_or(f64::NAN, |(_, cells)| median(cells, cpu));
-    for (kind, cells) in kinds.iter().zip(cells) {
+    let measures: Vec<_> = rows.iter().filter(|(kind, _)| MEASURES.contains(kind)).collect();
+    let measures: Vec<_> = measures.iter().map(|(kind, cells)| (kind.name(), median(cells, cpu))).collect();
+    let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
+    print!("  {:<19} {:>8} {:>12}", "proxy", "per s", unit);
+    for (name, _) in &measures {
+        print!(" {:>11}", format!("÷ {name}"));
+    }
+    println!(" {:>9} {:>9}", "p50 ms", "p99 ms");
+    for (kind, cells) in rows {
         let cost = median(cells, cpu);
-        println!(
-            "  {:<17} {:>10.0} {:>12.2} {:>11.2} {:>9.2} {:>9.2}",
-            kind.name(),
-            median(cells, |cell| cell.rate),
-            cost,
-            cost / haproxy,
-            median(cells, |cell| cell.p50_ms),
-            median(cells, |cell| cell.p99_ms)
-        );
+        print!("  {:<19} {:>8.0} {cost:>12.2}", kind.name(), median(cells, |cell| cell.rate));
+        for (_, measure) in &measures {
+            print!(" {:>11.2}", cost / measure);
+        }
+        println!(" {:>9.2} {:>9.2}", median(cells, |cell| cell.p50_ms), median(cells, |cell| cell.p99_ms));
         let resumed = median(cells, |cell| cell.resumed);
         if resumed > 0.0 {
-            println!("  {:<17} {:>9.0} % of its sessions resumed", "", resumed * 100.0);
+            println!("  {:<19} {:>7.0} % of its sessions resumed", "", resumed * 100.0);
         }
     }
 }
@@ -85,8 +89,8 @@ pub(super) fn print(work: &Work, rounds: usize, kinds: &[Kind], cells: &[Vec<Cel
 /// Memory a waiting session.
 pub(super) fn print_idle(sessions: usize, kinds: &[Kind], rows: &[[f64; 2]]) {
     println!("\nidle: {sessions} sessions, KiB of the proxy's memory each");
-    println!("  {:<17} {:>10} {:>10}", "proxy", "after EHLO", "after RCPT");
+    println!("  {:<19} {:>10} {:>10}", "proxy", "after EHLO", "after RCPT");
     for (kind, [after_ehlo, after_rcpt]) in kinds.iter().zip(rows) {
-        println!("  {:<17} {:>10.1} {:>10.1}", kind.name(), after_ehlo / 1024.0, after_rcpt / 1024.0);
+        println!("  {:<19} {:>10.1} {:>10.1}", kind.name(), after_ehlo / 1024.0, after_rcpt / 1024.0);
     }
 }

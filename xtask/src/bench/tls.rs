@@ -2,8 +2,12 @@
 //!
 //! Each is spoken to as it can be: the gateway and nginx by STARTTLS, HAProxy and the forwarder, which know no SMTP, by
 //! TLS from the first octet. The forwarder is tokio and rustls with nothing between them, and so the least that the
-//! gateway can cost with the same library. A row says which certificate the server has, and whether sessions are
+//! gateway can cost with the same library. The row `auth` is of users that log in, which only the gateway and nginx know; the
+//! gateway hands AUTH to the mail server, nginx asks its HTTP service. `gateway-tls-backend` speaks TLS, by STARTTLS, to the
+//! mail server as well, which nobody else can. A table says which certificate the server has, and whether sessions are
 //! resumed; how many really were is counted.
+//! Key exchange is by X25519 for all but the row `one-hybrid`, for not every library knows X25519MLKEM768, and who does must
+//! not seem dear for it.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -13,6 +17,7 @@ use std::sync::Arc;
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_RSA_SHA256, RsaKeySize};
 use rustls::client::Resumption;
+use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
@@ -30,13 +35,29 @@ pub(super) const NAME: &str = "gateway.example";
 /// Sessions whose tickets the load keeps: more than it has at once.
 const TICKETS: usize = 1024;
 
-/// What is measured inside TLS, and whether sessions are resumed.
-pub(super) const WORKS: [(Work, bool); 4] = [
-    (Work { name: "one", at_once: 64, sessions: 2000, messages: 1, size: 4 << 10, pipelined: false }, false),
-    (Work { name: "one-resumed", at_once: 64, sessions: 2000, messages: 1, size: 4 << 10, pipelined: false }, true),
-    (Work { name: "twenty", at_once: 64, sessions: 200, messages: 20, size: 4 << 10, pipelined: false }, false),
-    (Work { name: "bulk", at_once: 8, sessions: 24, messages: 1, size: 10 << 20, pipelined: false }, false),
+/// What is measured inside TLS.
+pub(super) const WORKS: [(Work, Handshake); 6] = [
+    (ONE, Handshake::Classical),
+    (Work { name: "one-hybrid", ..ONE }, Handshake::Hybrid),
+    (Work { name: "one-resumed", ..ONE }, Handshake::Resumed),
+    (Work { name: "auth", login: true, ..ONE }, Handshake::Classical),
+    (Work { name: "twenty", sessions: 200, messages: 20, ..ONE }, Handshake::Classical),
+    (Work { name: "bulk", at_once: 8, sessions: 24, size: 10 << 20, ..ONE }, Handshake::Classical),
 ];
+
+/// How the load begins TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Handshake {
+    /// In full, with X25519, which every library knows: the same work for all.
+    Classical,
+    /// In full, with X25519MLKEM768 where the server knows that.
+    Hybrid,
+    /// Each client takes its last session up, with X25519.
+    Resumed,
+}
+
+const ONE: Work =
+    Work { name: "one", at_once: 64, sessions: 2000, messages: 1, size: 4 << 10, pipelined: false, login: false };
 
 /// Which key a certificate has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,11 +115,20 @@ impl Certificate {
     }
 
     /// How a proxy of this kind is spoken to.
-    pub(super) fn security(&self, kind: Kind, resumed: bool) -> Result<Security, String> {
+    pub(super) fn security(&self, kind: Kind, handshake: Handshake) -> Result<Security, String> {
         let mut roots = RootCertStore::empty();
         roots.add(self.der.clone()).map_err(|error| error.to_string())?;
-        let mut config = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-        config.resumption = if resumed { Resumption::in_memory_sessions(TICKETS) } else { Resumption::disabled() };
+        let mut provider = aws_lc_rs::default_provider();
+        if handshake != Handshake::Hybrid {
+            provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
+        }
+        let builder = ClientConfig::builder_with_provider(Arc::new(provider)).with_safe_default_protocol_versions();
+        let builder = builder.map_err(|error| error.to_string())?;
+        let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+        config.resumption = match handshake {
+            Handshake::Resumed => Resumption::in_memory_sessions(TICKETS),
+            Handshake::Classical | Handshake::Hybrid => Resumption::disabled(),
+        };
         let config = Arc::new(config);
         Ok(match kind {
             Kind::Haproxy | Kind::Forwarder => Security::Implicit(config),
@@ -119,7 +149,7 @@ impl Certificate {
     }
 }
 
-/// Which library each ends TLS with, in its own words.
+/// Which library each ends TLS with, in its own words, and how it takes sessions up.
 pub(super) fn libraries() -> String {
     let said = |command: &mut Command, argument: &str, mark: &str| {
         let output = command.arg(argument).output().map(|output| [output.stdout, output.stderr].concat());
@@ -130,7 +160,10 @@ pub(super) fn libraries() -> String {
     let haproxy = said(&mut peers::command("haproxy", "usr/sbin/haproxy"), "-vv", "Running on OpenSSL version :");
     let nginx = said(&mut peers::command("nginx", "usr/sbin/nginx"), "-V", "built with");
     let ours = "rustls with aws-lc-rs";
-    format!("gateway: {ours}; forwarder: {ours}; haproxy: {haproxy}; nginx: {nginx}")
+    format!(
+        "gateway: {ours}; forwarder: {ours}; haproxy: {haproxy}; nginx: {nginx}\n\
+         sessions resumed: by tickets that only the client keeps; the forwarder keeps them itself"
+    )
 }
 
 /// Where the certificates go.

@@ -46,7 +46,7 @@ impl Kind {
         match self {
             Self::Debian => format!("dpkg --force-confold --force-downgrade -i {file}"),
             Self::Tarball => format!(
-                "keep=; [ ! -e {CONFIG} ] || keep=--exclude=./etc; tar -C / --no-overwrite-dir --unlink-first $keep -xzf {file} \
+                "keep=; [ ! -e {CONFIG} ] || keep=--exclude=./etc; tar -C / --no-overwrite-dir $keep -xzf {file} \
                  && /usr/lib/smtp-gateway/activate"
             ),
         }
@@ -164,8 +164,9 @@ pub(super) fn deploy(host: &Host, file: &Path, dry_run: bool) -> Result<(), Stri
     if !before.runs {
         return Err(format!("{fails}\nno gateway ran here before, so nothing is put back"));
     }
-    // The new one may have given up, and then the package's script starts nothing.
-    let start = "systemctl reset-failed smtp-gateway || true; systemctl restart smtp-gateway";
+    // The new one may have given up, and then the package's script starts nothing. Where one serves, it went over.
+    let start = "systemctl is-active --quiet smtp-gateway || { systemctl reset-failed smtp-gateway || true; \
+                 systemctl restart smtp-gateway; }";
     let back = steps.run("put the old package back", &format!("{}; {start}", kind.install(&current)));
     match back.and_then(|_| watch(&mut steps, &Before { runs: true, proof: Proof::Found })) {
         Ok(()) => Err(format!("{fails}\nthe old package is back, and runs")),
@@ -268,7 +269,7 @@ fn watch(steps: &mut Steps<'_>, before: &Before) -> Result<(), String> {
          if systemctl is-active --quiet smtp-gateway && smtp-gateway status --json 2>/dev/null | tr -d ' \\n' | grep -qF \
          \"\\\"version\\\":\\\"$want\\\"\" && [ \"$(systemctl show -p MainPID --value smtp-gateway)\" != 0 ] && \
          cmp -s /usr/bin/smtp-gateway /proc/$(systemctl show -p MainPID --value smtp-gateway)/exe; then echo \"ready: $want\"; \
-         exit 0; fi; [ \"$(systemctl show -p NRestarts --value smtp-gateway)\" -lt 3 ] || break; sleep 1; done; systemctl status --no-pager -n 20 smtp-gateway >&2; \
+         exit 0; fi; [ \"$(systemctl show -p NRestarts --value smtp-gateway)\" -lt 3 ] || break; sleep 1; done; systemctl status --no-pager -n 20 smtp-gateway >&2 || true; \
          echo {} >&2; exit 1",
         quoted(&format!("the program was not ready within {READY_SECONDS} seconds, or ended again and again"))
     );
