@@ -41,7 +41,6 @@ mod submission;
 mod submission_load;
 mod submission_mechanisms;
 mod submission_proof;
-mod submission_servers;
 mod tls;
 mod tls_clients;
 mod tls_faults;

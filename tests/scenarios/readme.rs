@@ -4,16 +4,12 @@ use std::net::SocketAddr;
 
 use serde_json::Value;
 use tests::peers::client::Client;
-use tests::peers::dovecot::{Dovecot, PASSWORD, SASL};
 use tests::peers::exim::Exim;
 use tests::peers::gateway::Gateway;
 use tests::peers::haraka::Haraka;
-use tests::peers::net::{BACK, BACKEND, CLIENT, FRONT, Family, Trio};
+use tests::peers::net::{BACK, BACKEND, CLIENT, Family, Trio};
 use tests::peers::opensmtpd::OpenSmtpd;
 use tests::peers::postfix::Postfix;
-use tests::peers::stage::{Stage, said};
-use tests::peers::submission::USER;
-use tests::peers::tls::{Files, TLSMGR};
 use tests::peers::{Backend, LOCAL_DOMAIN, available};
 use tests::readme::block;
 
@@ -94,52 +90,13 @@ fn before_haraka() {
     check(&trio, &Haraka::set_up(&trio.backend, &block("xclient.hosts", &[GATEWAY])), "xclient");
 }
 
-/// Users send at ports 587 and 465; the mail server's own service for them wants TLS and a login.
-#[test]
-fn users_send() {
-    if !available("README's set-up for users", &["postfix", "dovecot", "swaks"]) {
-        return;
-    }
-    let trio = Trio::new();
-    let (own, theirs) = (Files::new("gateway.test"), Files::new("backend.test"));
-    let _dovecot = Dovecot::start(&trio.backend, "plain login");
-    let (certificate, key) = (theirs.certificate.display(), theirs.key.display());
-    let sasl = SASL.replace("smtpd_sasl_auth_enable = yes\n", "");
-    let main = format!(
-        "{}{sasl}smtpd_tls_cert_file = {certificate}\nsmtpd_tls_key_file = {key}\n",
-        block("main.cf", &[GATEWAY])
-    );
-    // As Postfix's own master.cf has it.
-    let master = format!(
-        "{TLSMGR}587 inet n - n - - smtpd -o smtpd_tls_security_level=encrypt -o smtpd_sasl_auth_enable=yes \
-         -o smtpd_client_restrictions=permit_sasl_authenticated,reject\n"
-    );
-    let postfix = Postfix::set_up(&trio.backend, &main, &master, 25);
-    let verify =
-        format!("tls = \"required\"\ntls_verify = \"ca\"\ntls_ca = \"{certificate}\"\ntls_name = \"backend.test\"");
-    let configuration = [
-        block("gateway.toml", &[("10.0.0.25:25", "198.51.100.25:25"), ("example.com\"]", "local.test\"]")]),
-        block("users.toml", &[("10.0.0.25:587", "198.51.100.25:587"), ("tls = \"required\"", &verify)]),
-        format!("[tls]\ncertificates = [{}]\n", own.pair()),
-    ];
-    let gateway = Gateway::by(&trio, &configuration.concat());
-    for (count, how) in [["--port", "587", "--tls"], ["--port", "465", "--tls-on-connect"]].into_iter().enumerate() {
-        let login = ["--auth", "PLAIN", "--auth-user", USER, "--auth-password", PASSWORD, "--from", USER];
-        let program = ["swaks", "--server", FRONT[0], "--helo", "client.test", "--to", "box@local.test"];
-        let output = Stage::new("swaks").run(&trio.client, &[&program[..], &how, &login].concat());
-        assert!(output.status.success(), "{}", said(&output));
-        postfix.log().wait_for(&[&format!("client=unknown[{}]", CLIENT[0]), &format!("sasl_username={USER}")]);
-        postfix.wait_for_deliveries(count + 1);
-    }
-    gateway.log().wait_for_count(&["relay proof: strangers cannot relay"], 2);
-    for backend in gateway.json(&["status"])["backends"].as_array().unwrap() {
-        assert_eq!(backend["proof"]["state"], "safe-unproven", "{backend:#}");
-    }
-}
-
 /// Where nothing can be started, what README says is still a whole configuration.
 #[test]
 fn the_gateway_s_block_is_a_whole_configuration() {
     let text = block("gateway.toml", &[]);
     smtp_gateway::config::parse(&text, "README.md").unwrap();
+    // So it is with what is there for users, who need a certificate.
+    let users = block("users.toml", &[]);
+    let tls = "[tls]\ncertificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]\n";
+    smtp_gateway::config::parse(&format!("{text}{users}{tls}"), "README.md").unwrap();
 }
