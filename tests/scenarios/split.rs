@@ -131,9 +131,10 @@ fn settings() -> impl Strategy<Value = HashMap<String, String>> {
         choice(&["30", "262144"]),
         choice(&["60", "1000", "100000"]),
         choice(&["3", "100"]),
+        choice(&["1", "3"]),
         offers,
     )
-        .prop_map(|(newline, early, identity, text_line, header, size, errors, offers)| {
+        .prop_map(|(newline, early, identity, text_line, header, size, errors, servers, offers)| {
             [
                 ("bare_newline", newline),
                 ("early_talk", early),
@@ -143,6 +144,7 @@ fn settings() -> impl Strategy<Value = HashMap<String, String>> {
                 ("message_size", size),
                 ("received_hops", "1"),
                 ("errors", errors),
+                ("servers", servers),
                 ("backend_offers", offers),
             ]
             .map(|(key, value)| (key.to_owned(), value.to_owned()))

@@ -1,6 +1,7 @@
 //! What looks for faults of TLS finds none at the gateway's listener, whatever keys its certificates have.
 
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 use tests::peers::gateway::Gateway;
@@ -114,6 +115,42 @@ fn sslyze_of_an_rsa_key() {
 #[test]
 fn sslyze_of_both_side_by_side() {
     sslyze("sslyze of both", vec![ecdsa(), rsa()]);
+}
+
+/// What testssl.sh may complain about. Certificates here are signed by themselves, for a name that is in no DNS, and for odd
+/// spans of time; its own `openssl` has no GOST. And of ciphers that are all strong, the client that knows its processor
+/// chooses, not the gateway.
+const COMPLAINTS: [&str; 8] = [
+    "cert_trust",
+    "cert_chain_of_trust",
+    "cert_validityPeriod",
+    "cert_expirationStatus",
+    "cert_notAfter",
+    "cert_revocation",
+    "engine_problem",
+    "cipher_order",
+];
+
+#[test]
+#[ignore = "takes minutes: `cargo test -p tests -- --ignored testssl`"]
+fn testssl_finds_no_weakness() {
+    let Some(setting) = Setting::new("testssl.sh", "testssl", vec![ecdsa(), rsa()]) else { return };
+    let stage = Stage::new("testssl");
+    let target = format!("{}:25", FRONT[0]);
+    let script = "testssl --jsonfile /var/tmp/findings.json \"$@\" >/var/tmp/said; cat /var/tmp/findings.json";
+    let how = ["--quiet", "--color", "0", "--warnings", "batch", "--nodns", "none", "--starttls", "smtp"];
+    let tests = ["--protocols", "--server-defaults", "--server-preference", "--vulnerable", "--fs", &target];
+    let program = [&["sh", "-c", script, "sh"], &how[..], &tests].concat();
+    let output = stage.run_within(Duration::from_secs(900), &setting.trio.client, &program);
+    let findings: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", said(&output)));
+    let findings = findings.as_array().unwrap();
+    assert!(findings.len() > 40, "{findings:#?}");
+    for finding in findings {
+        let [severity, id] = ["severity", "id"].map(|key| finding[key].as_str().unwrap_or_default());
+        // Certificates have their number behind.
+        let id = id.split(' ').next().unwrap_or_default();
+        assert!(["OK", "INFO"].contains(&severity) || COMPLAINTS.contains(&id), "{finding:#}");
+    }
 }
 
 /// Its commands behind STARTTLS are injected in clear; its findings are what it prints.

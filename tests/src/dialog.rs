@@ -20,7 +20,8 @@
 //! Q< pass                  what the gateway asked about a recipient is answered;   Q< 550 text   … with a refusal
 //! S-                       the gateway closes the client's connection;    C! the client closes it;   C!! it breaks
 //! S+                       the gateway greets, with `@ greeting = held`
-//! T+ 300                   seconds pass;   T+ 300 stalled   … and the backend takes no bytes
+//! T+ 300                   seconds pass;   T+ 300 stalled   … and the backend takes no bytes;   T+ 300 down   … and its server
+//!                          was found down
 //! D+                       the gateway drains;   D! its grace time is over
 //! L: accepted 250          the log hears this, perhaps behind other things that are not asked for
 //! --- what this one shows  begins a session of its own; what stands before the first such line opens each of them
@@ -36,6 +37,7 @@ pub mod stage;
 
 use std::iter::Peekable;
 
+use smtp_gateway::session::ServerSeen;
 use stage::Stage;
 
 /// How a transcript's bytes arrive.
@@ -131,11 +133,9 @@ fn step<'a>(
         "D+" => stage.drain(),
         "D!" => stage.drain_now(),
         "T+" => {
-            let (seconds, stalled) = match rest.strip_suffix(" stalled") {
-                Some(seconds) => (seconds, true),
-                None => (rest, false),
-            };
-            stage.time_passes(seconds.parse().map_err(|_| "seconds are needed")?, stalled);
+            let (seconds, how) = rest.split_once(' ').unwrap_or((rest, ""));
+            let seen = ServerSeen { stalled: how == "stalled", down: how == "down" };
+            stage.time_passes_seeing(seconds.parse().map_err(|_| "seconds are needed")?, seen);
         }
         _ => return Err("no such step".to_owned()),
     }

@@ -24,7 +24,7 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 15] = [
+const PEERS: [(&str, Source); 16] = [
     // With Cyrus SASL: its mechanisms, on both sides, and its file of users.
     ("postfix", Source::Apt(&["postfix", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db"])),
     // The light daemon is built without the PROXY protocol.
@@ -56,6 +56,8 @@ const PEERS: [(&str, Source); 15] = [
     ("aiosmtpd", Source::Pip("aiosmtpd~=1.4")),
     // What looks for faults of TLS.
     ("sslyze", Source::Pip("sslyze~=6.1")),
+    // With what it calls.
+    ("testssl", Source::Apt(&["testssl.sh", "openssl", "bsdextrautils", "procps", "ldnsutils"])),
     ("injection", Source::Pip("command-injection-tester~=0.0.2")),
 ];
 

@@ -18,6 +18,7 @@ use crate::opening::{Failure, Hello, Identity, IdentityFault, Opening, Progress,
 use crate::session::{Dialect, Sizes};
 use crate::smtp::ehlo::{Extensions, XclientAttributes};
 use crate::smtp::reply::{ReplyParse, read_reply};
+use crate::time::clock::now;
 use crate::tls::{Channel, TlsFault, TlsStream};
 
 use super::busy::{self, is_busy};
@@ -40,10 +41,12 @@ pub async fn watch(
     let mut first = Some(first);
     loop {
         let deadline = timeouts.connect + timeouts.handshake;
+        backend.load.set_asked(Some(now()));
         let checked = match timeout(deadline, check(&backend, &hostname, sizes)).await {
             Ok(checked) => checked,
             Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
+        backend.load.set_asked(None);
         backend.set_health(match checked {
             Ok(health) => health,
             Err(NotOpen::Busy(problem)) => Health {
@@ -174,6 +177,7 @@ async fn open(
                 session.unread.drain(..used);
                 if used == 0 {
                     session.read().await.map_err(lost)?;
+                    backend.load.set_asked(None);
                 }
                 progress
             }

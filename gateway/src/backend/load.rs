@@ -30,6 +30,8 @@ pub(super) struct Load {
     avoided_until: AtomicU64,
     /// When it came back; 0 if it was never away.
     back_at: AtomicU64,
+    /// Since when a health check waits for its first word; 0 if none does.
+    asked_at: AtomicU64,
     /// The last health check went badly.
     is_down: AtomicBool,
     /// An administrator takes it out.
@@ -92,6 +94,27 @@ impl Load {
             self.avoided_until.store(0, Ordering::Relaxed);
             self.came_back(now);
         }
+    }
+
+    /// Whether sessions have found that it opens none, and not yet that it does again.
+    pub(super) fn fails_sessions(&self) -> bool {
+        self.failures.load(Ordering::Relaxed) >= FAILURES_MAX
+    }
+
+    /// Whether the last health check went badly.
+    pub(super) fn is_down(&self) -> bool {
+        self.is_down.load(Ordering::Relaxed)
+    }
+
+    /// A health check waits for its first word, or does no longer.
+    pub(super) fn set_asked(&self, since: Option<Millis>) {
+        self.asked_at.store(since.map_or(0, |since| since.0.max(1)), Ordering::Relaxed);
+    }
+
+    /// Whether a health check has waited for so long.
+    pub(super) fn is_silent(&self, now: Millis, span: Duration) -> bool {
+        let asked_at = self.asked_at.load(Ordering::Relaxed);
+        asked_at != 0 && now >= Millis(asked_at).after(span)
     }
 
     /// Whether others should be taken where there are any.
@@ -164,6 +187,17 @@ mod tests {
         load.is_busy(Millis(5000));
         assert!(load.is_avoided(Millis(5999)) && !load.is_avoided(Millis(6000)));
         assert_eq!(load.share(Millis(6000)), 1000, "and has not come back");
+    }
+
+    #[test]
+    fn who_is_asked_and_says_nothing_is_silent() {
+        let load = Load::default();
+        let span = Duration::from_secs(5);
+        assert!(!load.is_silent(Millis(9000), span), "nobody has asked");
+        load.set_asked(Some(Millis(2000)));
+        assert!(!load.is_silent(Millis(6999), span) && load.is_silent(Millis(7000), span));
+        load.set_asked(None);
+        assert!(!load.is_silent(Millis(7000), span), "it has spoken");
     }
 
     #[test]

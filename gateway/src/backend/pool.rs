@@ -24,6 +24,9 @@ use crate::time::clock::now;
 use super::choice::{Candidate, choose};
 use super::state::BackendState;
 
+/// What each server gets at least to take a connection, when others have used up the time: a good one needs no more.
+const PATIENCE_MIN: Duration = Duration::from_millis(500);
+
 /// Sessions that wait for a place, of each server that there is.
 const WAITING_MAX: usize = 64;
 
@@ -63,6 +66,8 @@ pub struct ChosenServer {
 #[derive(Debug, Clone, Copy)]
 pub struct Attempts {
     tried: u32,
+    /// Taken when there is no other.
+    put_off: u32,
     until: Millis,
 }
 
@@ -142,7 +147,12 @@ impl Pool {
 
     /// A session's attempts begin.
     pub fn attempts(&self, now: Millis) -> Attempts {
-        Attempts { tried: 0, until: now.after(self.connect_timeout) }
+        Attempts { tried: 0, put_off: 0, until: now.after(self.connect_timeout) }
+    }
+
+    /// The same for a session that has lost this server.
+    pub fn attempts_behind(&self, lost: &ChosenServer, now: Millis) -> Attempts {
+        Attempts { put_off: 1 << lost.member, ..self.attempts(now) }
     }
 
     /// Whether there is a server that was not tried, and time to try it.
@@ -173,7 +183,7 @@ impl Pool {
             let left = Duration::from_millis(attempts.until.since(now()));
             // Whoever is tried last has all that is left; the others leave half of it to those behind them.
             let patience = if self.has_another(attempts, now()) { left / 2 } else { left };
-            let connecting = timeout(patience, server.connect_for(client));
+            let connecting = timeout(patience.max(PATIENCE_MIN), server.connect_for(client));
             match connecting.await.unwrap_or_else(|_| Err(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")))
             {
                 Ok(stream) => return Ok((stream, chosen)),
@@ -239,7 +249,7 @@ impl Pool {
             let is_fit = attempts.tried & (1 << index) == 0 && !load.is_draining() && server.hold() <= hold;
             is_fit.then(|| Candidate {
                 index,
-                avoided: load.is_avoided(now),
+                avoided: load.is_avoided(now) || attempts.put_off & (1 << index) != 0,
                 priority: *priority,
                 weight: (weight * load.share(now)).max(1),
                 sessions: load.sessions(),
@@ -263,6 +273,11 @@ impl Attempts {
     /// another.
     pub fn patience(&self, now: Millis) -> Millis {
         Millis(now.0 + self.until.since(now) / 2)
+    }
+
+    /// The same for the last one, if it was silent towards others.
+    pub fn last_patience(&self, now: Millis) -> Millis {
+        self.until.max(now.after(PATIENCE_MIN))
     }
 }
 

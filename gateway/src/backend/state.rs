@@ -13,6 +13,7 @@ use crate::identity::xclient::Ipv6Form;
 use crate::observe::events::{self, EventKind};
 use crate::policy::relay_guard::Hold;
 use crate::session::{Blame, Dialect};
+use crate::time::Millis;
 use crate::time::clock::now;
 use crate::tls::{Connector, TlsFacts};
 
@@ -244,6 +245,17 @@ impl BackendState {
                 self.ask_refresh();
             }
         }
+    }
+
+    /// Whether health checks find that it opens no sessions; or one asks it, and waits for longer than sessions would. What
+    /// sessions find counts less: a server that is slow fails those that could have another.
+    pub fn is_found_down(&self, now: Millis) -> bool {
+        self.load.is_down() || self.load.is_silent(now, self.connect_timeout / 2)
+    }
+
+    /// The same, or sessions have found so again and again.
+    pub fn is_known_down(&self, now: Millis) -> bool {
+        self.load.fails_sessions() || self.is_found_down(now)
     }
 
     /// Whether an administrator takes it out: no session begins with it then, and those it has go on.

@@ -277,10 +277,15 @@ impl Backend {
 }
 
 pub(super) fn backend_name(value: &DeValue<'_>) -> Read<String> {
-    let name = text(value, "exchange")?;
+    plain_name(value, "exchange", "backend")
+}
+
+/// A name for one of what is called `what`; `example` is one.
+pub(super) fn plain_name(value: &DeValue<'_>, example: &str, what: &str) -> Read<String> {
+    let name = text(value, example)?;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if name.is_empty() || name.len() > NAME_MAX || !is_plain {
-        let message = format!("is {}, which is no name for a backend", quoted(name));
+        let message = format!("is {}, which is no name for a {what}", quoted(name));
         let help = format!("write at most {NAME_MAX} letters, digits, hyphens, underscores and dots");
         return Err(Complaint::new(message, help));
     }

@@ -26,6 +26,10 @@ impl SessionTask {
                 self.server().opening_failed(blame);
                 self.dial();
             }
+            Action::DialInstead => {
+                counters.failovers_total.increment();
+                self.dial_instead();
+            }
             Action::DialAgain => self.dial_again(),
             Action::Ask(ticket, question) => {
                 self.questions.ask(&self.worker, self.session.client_addr(), ticket, question);
@@ -66,7 +70,7 @@ impl SessionTask {
                     counters.identity_seconds.observe(connection.since_greeting(now()));
                 }
             }
-            Action::DialectStale => self.server().ask_refresh(),
+            Action::AskServer | Action::DialectStale => self.server().ask_refresh(),
         }
     }
 

@@ -28,6 +28,15 @@ impl SessionTask {
         self.backend = BackendSide::dial(dialing, now);
     }
 
+    /// Connects to another server than the one whose session was lost, or to the same if there is no other.
+    pub(super) fn dial_instead(&mut self) {
+        if let Some(lost) = &self.chosen {
+            lost.server().ask_refresh();
+            self.attempts = Some(Box::new(self.pool().attempts_behind(lost, now())));
+        }
+        self.dial();
+    }
+
     /// Connects to the server that the session has, once more; its place stays taken.
     pub(super) fn dial_again(&mut self) {
         let Some(chosen) = self.chosen.take() else { return self.dial() };
@@ -104,14 +113,20 @@ impl SessionTask {
                 let worker = &self.worker;
                 let pool = &worker.pools[self.session.place()];
                 worker.counters.connect_seconds.observe(took);
-                let has_another = pool.has_several() && pool.has_another(&attempts, now);
+                let open_by = if !pool.has_several() {
+                    None
+                } else if pool.has_another(&attempts, now) {
+                    Some(attempts.patience(now))
+                } else {
+                    chosen.server().is_found_down(now).then(|| attempts.last_patience(now))
+                };
+                let server = chosen.server();
                 let connected = Connected {
                     destination,
-                    ipv6_form: chosen.server().ipv6_form(),
-                    open_by: has_another.then(|| attempts.patience(now)),
+                    ipv6_form: server.ipv6_form(),
+                    open_by,
                     // Of interest only where TLS is not certain.
-                    is_on_this_host: chosen.server().tls == BackendTls::Opportunistic
-                        && chosen.server().is_on_this_host(),
+                    is_on_this_host: server.tls == BackendTls::Opportunistic && server.is_on_this_host(),
                 };
                 if pool.has_several() {
                     self.attempts = Some(Box::new(attempts));

@@ -2,6 +2,7 @@
 
 use std::task::Context;
 
+use crate::session::ServerSeen;
 use crate::time::Millis;
 
 use super::buffers::Scratch;
@@ -24,8 +25,9 @@ impl SessionTask {
             return;
         }
         if now >= self.session.deadline() {
-            let stalled = !self.backend.is_flushed();
-            self.session.tick(now, stalled, &mut scratch.out);
+            let down = self.chosen.as_ref().is_some_and(|chosen| chosen.server().is_known_down(now));
+            let seen = ServerSeen { stalled: !self.backend.is_flushed(), down };
+            self.session.tick(now, seen, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
         }
         self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));

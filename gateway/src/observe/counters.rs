@@ -187,6 +187,8 @@ counters! {
         early_talkers_total,
         /// Connections to backends that could not be made.
         dials_failed_total,
+        /// Transactions that went on with another server of their backend, for theirs was lost.
+        failovers_total,
         /// Clients' TLS handshakes that took an earlier session up.
         tls_resumed_total,
         /// Messages accepted from clients over TLS; the others came in clear text.

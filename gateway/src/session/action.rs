@@ -17,6 +17,11 @@ pub enum Action {
     /// The backend's session did not open with the server that was connected to: connect to another, if there is one, then
     /// call the same.
     DialAnother(Blame),
+    /// The session with the server was open, and is lost: connect to another, or to the same if there is none, then call the
+    /// same.
+    DialInstead,
+    /// The server is silent for a while: find out whether it answers others, for [`Session::tick`](super::Session::tick).
+    AskServer,
     /// Give the connection up, and connect to the same server once more.
     DialAgain,
     /// Begin TLS with the client, once what is left for it was written, then call [`Session::client_secured`](super::Session::client_secured) or

@@ -40,6 +40,7 @@ const IN_CLEAR: Words = Words(538, EnhancedCode(5, 7, 11), "Encryption is requir
 const UNKNOWN_MECHANISM: Words = Words(504, EnhancedCode(5, 5, 4), "This mechanism is not offered");
 const LINE_TOO_LONG: Words = Words(500, EnhancedCode(5, 5, 6), "The line is too long for AUTH");
 const BAD_LINE: Words = Words(501, EnhancedCode(5, 5, 2), "The response is no line of base64");
+const CANCELLED: Words = Words(501, EnhancedCode(5, 7, 0), "Authentication cancelled");
 const UNAVAILABLE: Words = Words(454, EnhancedCode(4, 7, 0), "Logging in is not possible now; try again later");
 /// To whom the backend's connection would say a password in clear.
 pub(super) const NO_SECRECY: Words = Words(
@@ -93,14 +94,29 @@ impl Session {
     }
 
     fn begin_exchange(&mut self, now: Millis, auth: &Auth, out: &mut Output) {
+        if self.settings.user_routes.is_some() && auth.initial.is_none() {
+            self.transaction = Transaction::None;
+            out.to_client.extend_from_slice(auth.mechanism.first_challenge());
+            self.client.deadline = now.after(self.settings.timeouts.command);
+            self.client.state = Client::Auth(Box::new(Exchange::asking(auth)));
+            return;
+        }
+        self.open_exchange(now, Exchange::begin(auth), out);
+    }
+
+    /// The exchange goes to the backend, which is the user's.
+    fn open_exchange(&mut self, now: Millis, mut exchange: Exchange, out: &mut Output) {
+        self.route_user(exchange.login.as_ref().map(Login::name), out);
         if !self.can_be_told() {
-            return self.reply(UNAVAILABLE, out);
+            return match self.client.state {
+                Client::Auth(_) => self.end_exchange(now, LoginOutcome::Unavailable, UNAVAILABLE, out),
+                _ => self.reply(UNAVAILABLE, out),
+            };
         }
         if matches!(self.backend.state, Backend::Ready(_)) && !self.backend_keeps_secrets() {
             return self.reply(NO_SECRECY, out);
         }
         self.transaction = Transaction::None;
-        let mut exchange = Exchange::begin(auth);
         match self.backend.state {
             Backend::None => self.dial(now, out),
             Backend::Opening(_) => {}
@@ -108,6 +124,23 @@ impl Session {
         }
         self.expect(Expect::Auth, now);
         self.client.state = Client::Auth(Box::new(exchange));
+    }
+
+    /// Where routes are by users, all that this one sends goes to his backend.
+    fn route_user(&mut self, name: Option<&str>, out: &mut Output) {
+        if let Some(routes) = &self.settings.user_routes {
+            let place = routes.decide_user(self.client_addr.ip(), name).place;
+            if place != self.backend.place {
+                self.change_backend(place, out);
+            }
+        }
+    }
+
+    /// Whoever may send without having logged in is not sent the way of somebody whose password he did not know.
+    pub(super) fn route_the_nameless(&mut self, out: &mut Output) {
+        if self.login.is_none() {
+            self.route_user(None, out);
+        }
     }
 
     /// The backend's session is open, and may have waited for AUTH.
@@ -164,6 +197,10 @@ impl Session {
             }
             Line::Complete { text, used } => {
                 match Response::parse(text.trim_ascii_end()) {
+                    Ok(response) if exchange.asks_name => {
+                        let exchange = exchange.answered(response);
+                        self.open_exchange(now, exchange, out);
+                    }
                     Ok(response) => {
                         exchange.respond(&response);
                         self.send_response(now, &response.encode(), out);
@@ -186,6 +223,10 @@ impl Session {
 
     fn send_response(&mut self, now: Millis, line: &[u8], out: &mut Output) {
         let Client::Auth(exchange) = &mut self.client.state else { return };
+        if exchange.asks_name {
+            let words = exchange.instead.unwrap_or(CANCELLED);
+            return self.end_exchange(now, LoginOutcome::Cancelled, words, out);
+        }
         if exchange.lost {
             let words = exchange.instead.unwrap_or(UNAVAILABLE);
             return self.end_exchange(now, LoginOutcome::Unavailable, words, out);

@@ -42,6 +42,10 @@ pub(super) struct BackendHalf {
     pub(super) holds: Box<[Hold]>,
     /// When it must have answered; meaningful while it owes something.
     pub(super) deadline: Millis,
+    /// When it is asked whether its server is down; meaningful while an answer is awaited that another may give.
+    pub(super) doubted_at: Millis,
+    /// It was asked, and nothing has come since.
+    pub(super) is_doubted: bool,
 }
 
 /// The backend's session, as far as it has come.
@@ -95,6 +99,8 @@ impl BackendHalf {
             place: 0,
             holds: Box::default(),
             deadline: now,
+            doubted_at: now,
+            is_doubted: false,
         }
     }
 }

@@ -38,6 +38,7 @@ impl Session {
         let step = state.transcoder.step(input, &self.settings.body_rules, &mut out.to_backend);
         state.rate.count(step.used);
         state.taken += step.used as u64;
+        state.kept = None;
         if step.fault == Some(BodyFault::Smuggling) {
             self.conduct.offend(Offence::SmugglingAttempt, out);
         }

@@ -105,7 +105,9 @@ impl Session {
             let content = Content::new(self.trace(now, open.needs), self.settings.header_keeps());
             let text = (!open.binary).then(Text::new);
             let started = Box::new(Started { content, text, size: 0, until });
-            self.transaction.open_mut()?.chunks = Chunks::Started(started);
+            let open = self.transaction.open_mut()?;
+            open.chunks = Chunks::Started(started);
+            open.kept = None;
         }
         match &self.transaction.open_mut()?.chunks {
             Chunks::Started(started) => Some(started.until),

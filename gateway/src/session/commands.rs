@@ -43,6 +43,7 @@ impl Session {
         let in_step = self.pipelines() || !self.pipeline.awaits_backend();
         if !in_step
             || self.pipeline.awaits_routed_mail()
+            || self.pipeline.awaits_replay()
             || self.pipeline.is_full()
             || self.backend.state.held() > HELD_MAX
         {
@@ -368,7 +369,7 @@ impl Session {
     /// Queues an expectation; the backend's clock starts with the first.
     pub(super) fn expect(&mut self, expect: Expect, now: Millis) {
         if !self.backend_owes() {
-            self.backend.deadline = now.after(self.settings.timeouts.reply);
+            self.give_backend(now, self.settings.timeouts.reply);
         }
         self.pipeline.expect(expect);
     }

@@ -21,6 +21,7 @@ use super::backend::Backend;
 use super::chunks::Chunks;
 use super::client::{Asked, Client, Wait};
 use super::end::End;
+use super::kept_envelope::KeptEnvelope;
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::question::{Question, RecipientVerdict};
@@ -74,6 +75,7 @@ impl Session {
             return Err(NESTED);
         }
         self.may_submit()?;
+        self.route_the_nameless(out);
         if self.ends_for_lost_login(out) {
             return Ok(());
         }
@@ -107,6 +109,7 @@ impl Session {
             accepted: 0,
             relay_denied: false,
             routed: is_routed.then(|| routed(path, self.told(esmtp, params))),
+            kept: None,
             binary: needs.contains(Extensions::BINARYMIME),
             chunks: Chunks::None,
             report,
@@ -119,7 +122,15 @@ impl Session {
             self.dial(now, out);
         }
         let told = self.told(esmtp, params);
-        encode_mail(path, told, self.toward_backend(out));
+        let to_backend = self.toward_backend(out);
+        let from = to_backend.len();
+        encode_mail(path, told, to_backend);
+        if self.may_replay() {
+            let kept = KeptEnvelope::new(&self.toward_backend(out)[from..]);
+            if let Some(open) = self.transaction.open_mut() {
+                open.kept = Some(Box::new(kept));
+            }
+        }
         self.expect(Expect::Mail, now);
         Ok(())
     }
@@ -243,7 +254,13 @@ impl Session {
             return;
         }
         open.forwarded += 1;
-        encode_rcpt(path, params.iter(), self.toward_backend(out));
+        let Self { backend, transaction, .. } = self;
+        let to_backend = backend.state.held_mut().unwrap_or(&mut out.to_backend);
+        let from = to_backend.len();
+        encode_rcpt(path, params.iter(), to_backend);
+        if let Some(open) = transaction.open_mut() {
+            open.keep(&to_backend[from..]);
+        }
         self.expect(Expect::Rcpt, now);
     }
 
@@ -257,7 +274,11 @@ impl Session {
         match verdict {
             RecipientVerdict::Pass => {
                 open.forwarded += 1;
-                self.toward_backend(out).extend_from_slice(&asked.command);
+                open.keep(&asked.command);
+                // Behind what is being said to another server, it comes of itself.
+                if !self.pipeline.awaits_replay() {
+                    self.toward_backend(out).extend_from_slice(&asked.command);
+                }
                 self.expect(Expect::Rcpt, now);
             }
             RecipientVerdict::Refuse { code, enhanced, text } => {

@@ -17,6 +17,7 @@ use super::backend::{Backend, BackendHalf, Connected, Held, Name};
 use super::client::Client;
 use super::machine::Session;
 use super::question::Question;
+use super::transaction::Transaction;
 use super::words::{CONFUSED, NO_IDENTITY, Refusal, STALE, Words};
 
 const UNREACHABLE: Words = Words(451, EnhancedCode(4, 4, 1), "The mail server cannot be reached now; try again later");
@@ -210,8 +211,8 @@ impl Session {
             offered.remove(Extensions::REQUIRETLS);
         }
         let esmtp = self.client.hello.as_ref().is_some_and(|h| h.esmtp);
-        let mut needs = self.transaction.open_mut().map_or(Extensions::default(), |open| open.needs);
-        if self.pipeline.len() > 1 {
+        let mut needs = self.needs();
+        if self.pipeline.len() > 1 + usize::from(self.pipeline.awaits_replay()) {
             needs = needs.union(Extensions::PIPELINING);
         }
         if self.target().identity.is_xclient() && offered.contains(Extensions::XCLIENT) && !self.may_be_a_proxy() {
@@ -232,7 +233,16 @@ impl Session {
             out.to_backend.extend_from_slice(&held.commands);
             self.send_held_auth(out);
         }
-        self.backend.deadline = now.after(self.settings.timeouts.reply);
+        self.give_backend(now, self.settings.timeouts.reply);
+    }
+
+    /// Extensions that the transaction uses.
+    fn needs(&self) -> Extensions {
+        match (&self.transaction, &self.client.state) {
+            (Transaction::Open(open), _) => open.needs,
+            (_, Client::Data(state)) => state.kept.as_ref().map_or(Extensions::default(), |kept| kept.needs),
+            _ => Extensions::default(),
+        }
     }
 
     /// Whether the backend may have reason to offer XCLIENT to this client itself: programs of this host and of the networks

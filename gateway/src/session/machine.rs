@@ -155,6 +155,7 @@ impl Session {
                     }
                     continue;
                 }
+                Client::Data(_) if self.pipeline.awaits_replay() => break,
                 Client::Data(_) => self.take_data(now, &mut input[used..], out),
                 Client::Chunk(_) => self.take_chunk(now, &mut input[used..], out),
                 Client::Greeting(_) => {
@@ -228,23 +229,10 @@ impl Session {
             Client::Commands { .. } => !self.client.half_closed && self.client.wait.is_nothing(),
             Client::AwaitGoAhead { early } => !early,
             Client::Auth(_) => !self.client.half_closed && self.pipeline.is_empty(),
-            Client::Greeting(_) | Client::Data(_) | Client::Chunk(_) | Client::Securing => true,
+            Client::Data(_) => !self.pipeline.awaits_replay(),
+            Client::Greeting(_) | Client::Chunk(_) | Client::Securing => true,
             Client::Ending(..) | Client::Closed => false,
         }
-    }
-
-    /// When [`Session::tick`] must be called at the latest.
-    pub fn deadline(&self) -> Millis {
-        let mut deadline = match (&self.client.state, self.client.wait.until()) {
-            (Client::Greeting(until), _) => *until,
-            (_, Some(until)) => until,
-            _ if self.backend_owes() => self.backend.deadline,
-            _ => self.client.deadline,
-        };
-        if let Some(check) = self.rate_check_at() {
-            deadline = deadline.min(check);
-        }
-        deadline
     }
 
     /// Which of the listener's backends it has, or is to have.

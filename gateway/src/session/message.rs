@@ -8,6 +8,7 @@ use crate::smtp::body::{BodyFault, BodyTranscoder, Framing};
 use crate::smtp::reply::EnhancedCode;
 use crate::time::Millis;
 
+use super::kept_envelope::KeptEnvelope;
 use super::report::MessageReport;
 use super::trace_header::TraceHeader;
 use super::words::{Refusal, TOO_LARGE, Words};
@@ -53,6 +54,8 @@ pub(super) struct DataState {
     /// When the client, which may believe that it has ended its message, will have been silent for long enough to be told.
     pub(super) told_at: Option<Millis>,
     pub(super) report: Box<MessageReport>,
+    /// Until the first octet: what another server would be told.
+    pub(super) kept: Option<Box<KeptEnvelope>>,
 }
 
 const LOOPING: Words = Words(554, EnhancedCode(5, 4, 6), "Too many Received fields: the message loops");
@@ -156,6 +159,7 @@ impl DataState {
             taken: 0,
             told_at: None,
             report,
+            kept: None,
         }
     }
 

@@ -6,8 +6,8 @@
 //!
 //! - the **client half** (`client`; `commands`, `envelope`, `routed`, `body`, `chunk`, `starttls`, `auth`) reads commands and bodies, answers what is
 //!   the gateway's to answer, and sends on what is the backend's;
-//! - the **backend half** (`backend`; `handshake`, `replies`) opens the backend's session with the client's identity and
-//!   reads its replies;
+//! - the **backend half** (`backend`; `handshake`, `replies`, `failover`) opens the backend's session with the client's identity,
+//!   reads its replies, and opens another where a server is lost;
 //! - the **pipeline** between them holds, in the client's order, every reply still owed to it.
 //!
 //! `machine` puts them together. The files that are named second do things with the session, those named first are what it
@@ -26,11 +26,14 @@ mod chunks;
 mod client;
 mod commands;
 mod conduct;
+mod deadlines;
 mod end;
 mod ending;
 mod envelope;
 mod exchange;
+mod failover;
 mod handshake;
+mod kept_envelope;
 mod machine;
 mod message;
 mod pipeline;
@@ -47,6 +50,7 @@ mod words;
 pub use action::{Action, Blame, Output, Refused, Taken};
 pub use backend::Connected;
 pub use client::TlsOffer;
+pub use deadlines::ServerSeen;
 pub use end::End;
 pub use machine::{Session, Start};
 pub use question::{Answer, Question, RecipientVerdict, Ticket};

@@ -26,6 +26,11 @@ pub(super) enum Expect {
     /// The end of data, or BDAT LAST: the one reply that says whether there is mail.
     Message(Box<MessageReport>),
     Rset,
+    /// An envelope's commands that the client has its answers to, said to another server one by one: so many answers are
+    /// still to come.
+    Replayed(usize),
+    /// DATA, likewise.
+    ReplayedData,
     /// RSET, said for a client that says hello once more.
     Hello,
     /// AUTH, or a response in its exchange.
@@ -104,6 +109,33 @@ impl Pipeline {
     /// Whether the backend's next reply decides whether a RCPT is sent.
     pub(super) fn awaits_routed_mail(&self) -> bool {
         matches!(self.queue.front(), Some(Owed::Backend(Expect::RoutedMail(_))))
+    }
+
+    /// Whether what the backend owes first is its answers to what the client has had answered.
+    pub(super) fn awaits_replay(&self) -> bool {
+        matches!(self.queue.front(), Some(Owed::Backend(Expect::Replayed(_) | Expect::ReplayedData)))
+    }
+
+    /// So many commands are said again before all that is owed; DATA too, if there is a `message`. What was still owed of an
+    /// earlier replay is forgotten.
+    pub(super) fn expect_replay(&mut self, commands: usize, message: bool) {
+        while self.awaits_replay() {
+            self.queue.pop_front();
+        }
+        if message {
+            self.queue.push_front(Owed::Backend(Expect::ReplayedData));
+        }
+        self.queue.push_front(Owed::Backend(Expect::Replayed(commands)));
+    }
+
+    /// Whether the answer to MAIL is owed.
+    pub(super) fn owes_mail(&self) -> bool {
+        self.queue.iter().any(|owed| matches!(owed, Owed::Backend(Expect::Mail | Expect::RoutedMail(_))))
+    }
+
+    /// Whether nothing is owed but to forget a transaction.
+    pub(super) fn owes_only_resets(&self) -> bool {
+        self.queue.iter().all(|owed| matches!(owed, Owed::Gateway(_) | Owed::Backend(Expect::Rset | Expect::Hello)))
     }
 
     /// Whether a verdict on a message is owed at all.

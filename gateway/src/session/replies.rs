@@ -1,7 +1,7 @@
 //! The backend half once its session is open: each reply finds the command it answers.
 
 use crate::smtp::ehlo::Extensions;
-use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, read_reply};
+use crate::smtp::reply::{Reply, ReplyParse, read_reply};
 use crate::time::Millis;
 
 use super::action::{Action, Output};
@@ -11,13 +11,10 @@ use super::end::End;
 use super::machine::Session;
 use super::message::{DataState, RateWindow};
 use super::pipeline::{Expect, Owed};
-use super::question::RecipientVerdict;
 use super::report::MessageReport;
 use super::transaction::Transaction;
-use super::words::{CONFUSED, OK, Refusal, UNENDED_LINE, Words};
+use super::words::{CONFUSED, LOST, OK, Refusal, Words};
 
-const LOST: Words = Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
-const SILENT: Words = Words(451, EnhancedCode(4, 4, 2), "The mail server did not answer in time; try again later");
 impl Session {
     /// Takes bytes from the backend; returns how many were used. The rest must be handed in again, with more behind it.
     /// `unsent`: some of what was said to it has not left yet.
@@ -99,6 +96,9 @@ impl Session {
     }
 
     fn ready_reply(&mut self, now: Millis, reply: &Reply<'_>, unsent: bool, out: &mut Output) {
+        if reply.code == 421 && self.fail_over(now, &Refusal::from_reply(reply), out) {
+            return;
+        }
         // What has not left cannot have been answered; only a refusal may come before the end.
         let too_soon = unsent && self.pipeline.owes_one();
         let Some(expect) = self.pipeline.settle() else {
@@ -111,6 +111,7 @@ impl Session {
         let understood = match expect {
             // A go-ahead without a transaction would make content of what are commands to the gateway, or the reverse.
             Expect::Data => (reply.code == 354 && self.transaction.open_mut().is_some()) || class >= 4,
+            Expect::ReplayedData => reply.code == 354 || class >= 4,
             _ => class == 2 || class >= 4,
         };
         if !understood || (too_soon && class < 4) {
@@ -120,6 +121,8 @@ impl Session {
         let expect = match expect {
             Expect::Part => return self.part_answered(now, reply, out),
             Expect::RoutedMail(rcpt) => return self.routed_mail_answered(now, reply, &rcpt, out),
+            Expect::Replayed(left) => return self.replay_answered(now, reply, left, out),
+            Expect::ReplayedData => return self.data_replayed(now, reply, out),
             expect => expect,
         };
         if matches!(expect, Expect::Hello) && class == 2 {
@@ -134,10 +137,12 @@ impl Session {
         }
         match expect {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
-            Expect::Rcpt if class == 2 => self.recipient_accepted(),
-            Expect::Rcpt if class == 5 => {
-                self.conduct.unknown_recipient(out);
-                self.charge_error(out);
+            Expect::Rcpt => {
+                self.recipient_answered(class == 2);
+                if class == 5 {
+                    self.conduct.unknown_recipient(out);
+                    self.charge_error(out);
+                }
             }
             Expect::Data => self.data_answered(now, reply.code == 354, out),
             Expect::Chunk if class != 2 => {
@@ -148,7 +153,8 @@ impl Session {
             Expect::Message(report) => self.message_answered(now, report, reply.code, &reply.text(), out),
             Expect::Mail
             | Expect::RoutedMail(_)
-            | Expect::Rcpt
+            | Expect::Replayed(_)
+            | Expect::ReplayedData
             | Expect::Chunk
             | Expect::Part
             | Expect::Rset
@@ -170,11 +176,11 @@ impl Session {
     }
 
     /// Of a message that was sent behind it without waiting, as BDAT may be, or else of the transaction that is open.
-    fn recipient_accepted(&mut self) {
+    fn recipient_answered(&mut self, is_accepted: bool) {
         if let Some(report) = self.pipeline.next_message() {
-            report.recipients_accepted += 1;
+            report.recipients_accepted += u32::from(is_accepted);
         } else if let Some(open) = self.transaction.open_mut() {
-            open.accepted += 1;
+            open.rcpt_answered(is_accepted);
         }
     }
 
@@ -183,7 +189,7 @@ impl Session {
         if self.pipeline.awaits_backend() {
             let timeouts = &self.settings.timeouts;
             let span = if self.pipeline.awaits_message() { timeouts.end_of_data } else { timeouts.reply };
-            self.backend.deadline = now.after(span);
+            self.give_backend(now, span);
         }
     }
 
@@ -214,8 +220,14 @@ impl Session {
             self.client.deadline = now.after(self.settings.timeouts.body);
             let trace = self.trace(now, needs);
             let rate = RateWindow::new(now, self.client.hurried);
-            let state = DataState::new(open.into_report(), rate, trace, self.settings.header_keeps());
-            self.client.state = Client::Data(Box::new(state));
+            let mut open = open;
+            let kept = open.kept.take().map(|mut kept| {
+                kept.needs = needs;
+                kept
+            });
+            let report = open.into_report();
+            let state = DataState::new(report, rate, trace, self.settings.header_keeps());
+            self.client.state = Client::Data(Box::new(DataState { kept, ..state }));
         }
     }
 
@@ -253,6 +265,13 @@ impl Session {
         if self.backend.state.is_opening() && self.target().has_several {
             return self.opening_failed(now, words.into(), self.blame(), out);
         }
+        if !self.fail_over(now, &words.into(), out) {
+            self.lose_backend(now, words, out);
+        }
+    }
+
+    /// The backend is lost, and with it what it was told.
+    pub(super) fn lose_backend(&mut self, now: Millis, words: Words, out: &mut Output) {
         let idle = !self.backend_owes();
         self.drop_backend(out);
         match &self.client.state {
@@ -285,6 +304,8 @@ impl Session {
             early_body = early;
         }
         self.client.wait.end_for_backend();
+        let lost = Refusal::from(LOST);
+        let mut refusal = refusal;
         let mut rest = self.pipeline.take();
         while let Some(owed) = rest.pop_front() {
             match owed {
@@ -294,6 +315,11 @@ impl Session {
                 Owed::Backend(Expect::Hello) => self.answer_hello(out),
                 Owed::Backend(Expect::Auth) => self.auth_failed(now, refusal, out),
                 Owed::Backend(Expect::Part) => {}
+                // What another server took is not refused for good.
+                Owed::Backend(Expect::Replayed(_) | Expect::ReplayedData) => {
+                    refusal = &lost;
+                    self.discard_body(lost.clone());
+                }
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
                     if let Expect::Message(report) = expect {
@@ -338,52 +364,6 @@ impl Session {
         self.message_answered(now, report, refusal.code, &refusal.text, out);
         if refusal.code == 421 {
             self.finish(End::BackendClosing, out);
-        }
-    }
-
-    /// A deadline or rate check is due. `backend_stalled`: the backend takes no bytes, so the client cannot be blamed.
-    pub fn tick(&mut self, now: Millis, backend_stalled: bool, out: &mut Output) {
-        match &self.client.state {
-            Client::Closed => return,
-            Client::Greeting(until) => {
-                if now >= *until {
-                    self.greet(now, out);
-                }
-                return;
-            }
-            _ => {}
-        }
-        if self.client.wait.until().is_some_and(|until| now >= until) {
-            self.recipient_judged(now, RecipientVerdict::Pass, out);
-        }
-        if self.client.wait.until().is_some() {
-            return;
-        }
-        if self.backend_owes() {
-            if now >= self.backend.deadline && !self.give_up_name(now, out) && !self.give_up_tls(now, out) {
-                self.backend_failed(now, SILENT, out);
-                self.after_backend(now, out);
-            }
-        } else if now >= self.client.deadline && self.is_securing() {
-            return self.client_not_secured_in_time(out);
-        } else if now >= self.client.deadline {
-            if self.client.unended {
-                return self.finish_with(End::ClientTimeout, UNENDED_LINE, out);
-            }
-            self.abort_message(now, out);
-            self.finish_with(End::ClientTimeout, Words(421, EnhancedCode(4, 4, 2), "Timeout"), out);
-            return;
-        }
-        if self.refuse_unended(now, backend_stalled, out) {
-            return;
-        }
-        if !self.rate_holds(now) {
-            if backend_stalled {
-                self.backend_failed(now, SILENT, out);
-                return;
-            }
-            self.abort_message(now, out);
-            self.finish_with(End::ClientTooSlow, Words(421, EnhancedCode(4, 4, 2), "Too slow"), out);
         }
     }
 

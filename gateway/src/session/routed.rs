@@ -14,6 +14,7 @@ use super::action::Output;
 use super::backend::Backend;
 use super::chunks::Chunks;
 use super::end::End;
+use super::kept_envelope::KeptEnvelope;
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::words::{HELD, NO_IDENTITY, Words};
@@ -46,6 +47,7 @@ impl Session {
         match routed.place {
             Some(chosen) if chosen == place => {
                 open.forwarded += 1;
+                open.keep(&command);
                 self.toward_backend(out).extend_from_slice(&command);
                 return self.expect(Expect::Rcpt, now);
             }
@@ -63,9 +65,12 @@ impl Session {
         if !self.can_be_told() {
             return self.reply(NO_IDENTITY, out);
         }
-        if let Some(routed) = self.transaction.open_mut().and_then(|open| open.routed.as_mut()) {
+        let may_replay = self.may_replay();
+        let Some(open) = self.transaction.open_mut() else { return };
+        if let Some(routed) = &mut open.routed {
             routed.place = Some(place);
         }
+        open.kept = may_replay.then(|| Box::new(KeptEnvelope::new(&mail)));
         if matches!(self.backend.state, Backend::None) {
             self.dial(now, out);
         }
@@ -74,7 +79,7 @@ impl Session {
     }
 
     /// Leaves the backend that the session has, between commands.
-    fn change_backend(&mut self, place: usize, out: &mut Output) {
+    pub(super) fn change_backend(&mut self, place: usize, out: &mut Output) {
         if matches!(self.backend.state, Backend::Ready(_)) {
             out.to_backend.extend_from_slice(b"QUIT\r\n");
         }
@@ -90,6 +95,7 @@ impl Session {
         let Some(open) = self.transaction.open_mut() else { return };
         if reply.class() == 2 {
             open.forwarded += 1;
+            open.keep(rcpt);
             out.to_backend.extend_from_slice(rcpt);
             self.pipeline.unsettle(Expect::Rcpt);
             return self.await_next(now);
@@ -97,6 +103,7 @@ impl Session {
         if let Some(routed) = &mut open.routed {
             routed.place = None;
         }
+        open.kept = None;
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code == 421 {
             self.drop_backend(out);
@@ -116,6 +123,7 @@ impl Session {
         match &mut open.routed {
             Some(routed) if is_fresh => {
                 routed.place = None;
+                open.kept = None;
                 open.forwarded = 0;
                 true
             }

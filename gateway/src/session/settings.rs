@@ -59,6 +59,8 @@ pub struct Settings {
     pub(super) targets: Box<[Target]>,
     /// Which of them a recipient's mail goes to, where there are several.
     pub(super) routes: Option<Routes>,
+    /// Which of them a user's mail goes to, where there are several and users send.
+    pub(super) user_routes: Option<Routes>,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -118,7 +120,11 @@ impl Settings {
         let routes = Routes::new(config, listener);
         let targets = routes.pools().iter().map(|pool| Target::new(config, *pool)).collect();
         let routes = Some(routes).filter(|routes| routes.pools().len() > 1);
-        Self::of(config, listener, targets, routes, record_messages)
+        let (user_routes, routes) = match routes {
+            Some(routes) if routes.are_by_user() => (Some(routes), None),
+            routes => (None, routes),
+        };
+        Self { user_routes, ..Self::of(config, listener, targets, routes, record_messages) }
     }
 
     /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
@@ -147,6 +153,7 @@ impl Settings {
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             targets,
             routes,
+            user_routes: None,
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
@@ -166,11 +173,15 @@ impl Settings {
 }
 
 impl Settings {
-    /// What is offered beside what the backends offer (RFC 9422): recipients in several domains may part.
+    /// What is offered of what the backends offer, and beside it (RFC 9422): recipients in several domains may part, and users
+    /// must say who they are before a backend can ask for anything.
     pub fn dialect(&self, common: Arc<Dialect>) -> Arc<Dialect> {
         if self.routes.as_ref().is_some_and(Routes::are_by_domain) {
             let mx = common.mx.saying("LIMITS RCPTDOMAINMAX=1");
             return Arc::new(Dialect { mx, ..(*common).clone() });
+        }
+        if self.user_routes.is_some() {
+            return Arc::new(Dialect { mechanisms: common.mechanisms.client_first(), ..(*common).clone() });
         }
         common
     }

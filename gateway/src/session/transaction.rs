@@ -3,6 +3,7 @@
 use crate::smtp::ehlo::Extensions;
 
 use super::chunks::{Chunks, Started};
+use super::kept_envelope::KeptEnvelope;
 use super::report::MessageReport;
 
 /// MAIL to end of data.
@@ -31,6 +32,8 @@ pub(super) struct Open {
     pub(super) relay_denied: bool,
     /// Where the listener leads to several backends.
     pub(super) routed: Option<Box<Routed>>,
+    /// Where the backend has several servers: what this one was told, until the message begins.
+    pub(super) kept: Option<Box<KeptEnvelope>>,
     /// BODY=BINARYMIME: only BDAT may carry it (RFC 3030 section 3).
     pub(super) binary: bool,
     /// How far BDAT has come.

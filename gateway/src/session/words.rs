@@ -18,6 +18,8 @@ pub(super) const CONFUSED: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's answer was not understood; try again later");
 pub(super) const STALE: Words =
     Words(451, EnhancedCode(4, 3, 0), "The mail server's abilities have changed; try again");
+pub(super) const LOST: Words =
+    Words(451, EnhancedCode(4, 4, 2), "The connection to the mail server was lost; try again later");
 /// To who begins a message while all sessions together hold as much as they may.
 pub(super) const CRAMMED: Words =
     Words(452, EnhancedCode(4, 3, 1), "Too much mail is on its way here; try again later");

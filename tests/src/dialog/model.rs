@@ -14,9 +14,9 @@ pub enum Answer {
     No,
     /// 451.
     Later,
-    /// 421, and the connection is closed.
+    /// 421, and nothing more.
     Closing,
-    /// What is no reply.
+    /// What is no reply, and nothing more.
     Junk,
     /// The connection is closed.
     Close,
@@ -48,7 +48,12 @@ pub enum Deed {
 enum Mode {
     Commands,
     Data,
-    Chunk { left: usize, last: bool },
+    Chunk {
+        left: usize,
+        last: bool,
+    },
+    /// It has said its last on this connection.
+    Gone,
 }
 
 /// The backend.
@@ -106,6 +111,7 @@ impl Model {
                 Mode::Commands => self.hear_command(),
                 Mode::Data => self.hear_data(),
                 Mode::Chunk { left, last } => self.hear_chunk(left, last),
+                Mode::Gone => None,
             };
             match deed {
                 Some(deed) => deeds.push(deed),
@@ -178,7 +184,7 @@ impl Model {
     fn hear_chunk_start(&mut self) -> Deed {
         match self.mode {
             Mode::Chunk { left, last } => self.hear_chunk(left, last).unwrap_or(Deed::Say(Vec::new())),
-            Mode::Commands | Mode::Data => Deed::Say(Vec::new()),
+            Mode::Commands | Mode::Data | Mode::Gone => Deed::Say(Vec::new()),
         }
     }
 
@@ -230,8 +236,14 @@ impl Model {
             Answer::Later => "451 later\r\n".to_owned(),
             Answer::Closing => "421 closing\r\n".to_owned(),
             Answer::Junk => "junk\r\n".to_owned(),
-            Answer::Close => return (Deed::Close, false),
+            Answer::Close => {
+                self.mode = Mode::Gone;
+                return (Deed::Close, false);
+            }
         };
+        if matches!(answer, Answer::Closing | Answer::Junk) {
+            self.mode = Mode::Gone;
+        }
         (Deed::Say(text.into_bytes()), matches!(answer, Answer::Yes | Answer::YesAtLength))
     }
 }

@@ -102,9 +102,10 @@ fn parsed(text: &str) -> Result<Config, String> {
 fn config(settings: &Map) -> Result<Config, String> {
     // Thousands of sessions begin from it.
     static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| parsed(CONFIG));
-    let mut config = match settings.get("route") {
-        Some(recipient) => parsed(&format!("{CONFIG}{SECOND}recipients = [\"{recipient}\"]\n"))?,
-        None => PARSED.clone()?,
+    let mut config = match (settings.get("route"), settings.get("user_route")) {
+        (Some(recipient), _) => parsed(&format!("{CONFIG}{SECOND}recipients = [\"{recipient}\"]\n"))?,
+        (None, Some(user)) => parsed(&format!("{CONFIG}{SECOND}users = [\"{user}\"]\n"))?,
+        (None, None) => PARSED.clone()?,
     };
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
@@ -119,8 +120,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
-        // Stands in the text.
-        "route" => {}
+        // They stand in the text.
+        "route" | "user_route" => {}
         "servers" => {
             let servers = usize::try_from(number()?).map_err(|_| "too many")?;
             config.backends.resize(servers, config.backends[0].clone());

@@ -6,7 +6,7 @@ use std::time::Duration;
 use smtp_gateway::identity::xclient::{ClientName, Ipv6Form};
 use smtp_gateway::policy::relay_guard::Hold;
 use smtp_gateway::session::{
-    Action, Answer, Connected, MessageReport, Output, Question, RecipientVerdict, Refused, Session, Ticket,
+    Action, Answer, Connected, MessageReport, Output, Question, RecipientVerdict, Refused, ServerSeen, Session, Ticket,
 };
 use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
@@ -186,10 +186,15 @@ impl Stage {
 
     /// Time passes; the core is told at its deadlines, and only then.
     pub fn time_passes(&mut self, seconds: u64, stalled: bool) {
+        self.time_passes_seeing(seconds, ServerSeen { stalled, down: false });
+    }
+
+    /// The same; how the driver sees the server meanwhile.
+    pub fn time_passes_seeing(&mut self, seconds: u64, seen: ServerSeen) {
         let until = self.now.after(Duration::from_secs(seconds));
         while !self.client_closed && self.session.deadline() <= until {
             self.now = self.session.deadline().max(Millis(self.now.0 + 1));
-            self.session.tick(self.now, stalled, &mut self.out);
+            self.session.tick(self.now, seen, &mut self.out);
             self.pump();
             let waits = self.session.deadline() > self.now || self.session.end().is_some();
             assert!(waits, "a tick at its deadline must move it, or the driver spins: {:#?}", self.session);
@@ -356,6 +361,10 @@ impl Stage {
                     self.dialling = true;
                     self.backend_in.clear();
                 }
+                Action::DialInstead => {
+                    self.dialling = true;
+                    self.events.push_back("another server, for this one is lost".to_owned());
+                }
                 Action::DialAnother(blame) => {
                     self.dialling = true;
                     self.events.push_back(format!("another server, blame: {blame:?}").to_lowercase());
@@ -395,6 +404,7 @@ impl Stage {
                     let name = report.login.as_ref().map_or("", |login| login.name());
                     self.events.push_back(format!("login {:?} {name}", report.outcome).trim_end().to_owned());
                 }
+                Action::AskServer => self.events.push_back("server asked whether it is there".to_owned()),
                 Action::DialectStale => self.events.push_back("dialect stale".to_owned()),
             }
         }

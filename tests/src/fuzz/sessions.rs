@@ -17,7 +17,7 @@ const UNREAD_MAX: usize = 2049;
 fn settings(bytes: &mut Bytes<'_>) -> Map {
     let offers =
         ["PIPELINING,CHUNKING,SIZE,8BITMIME,SMTPUTF8,DSN,BINARYMIME", "PIPELINING", "CHUNKING,8BITMIME", "SIZE 1000"];
-    [
+    let first = [
         ("bare_newline", bytes.pick(&["normalize", "reject"])),
         ("early_talk", bytes.pick(&["reject", "log"])),
         ("identity", bytes.pick(&["none", "xclient", "trace-header", "proxy-v1", "proxy-v2"])),
@@ -25,11 +25,11 @@ fn settings(bytes: &mut Bytes<'_>) -> Map {
         ("header_size", bytes.pick(&["262144", "30"])),
         ("message_size", bytes.pick(&["100000", "1000", "60"])),
         ("received_hops", bytes.pick(&["1", "100"])),
-        ("errors", bytes.pick(&["100", "3"])),
-        ("backend_offers", bytes.pick(&offers)),
-    ]
-    .map(|(key, value)| (key.to_owned(), value.to_owned()))
-    .into()
+    ];
+    let (errors, servers) = bytes.pick(&[("100", "1"), ("3", "1"), ("100", "3"), ("3", "3")]);
+    let then = [("errors", errors), ("servers", servers), ("backend_offers", bytes.pick(&offers))];
+    let owned = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
+    first.into_iter().chain(then).map(owned).collect()
 }
 
 /// However the packets are cut, an honest backend and the client hear the same; the client is told nothing else, and every

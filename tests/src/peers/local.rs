@@ -41,12 +41,12 @@ pub struct LocalSink {
 }
 
 impl LocalSink {
-    /// Starts one that takes mail for `example.com` and `second.test`; `options.listen` is filled in.
+    /// Starts one that takes mail for `example.com`, `second.test` and [`super::LOCAL_DOMAIN`]; `options.listen` is filled in.
     pub fn start(options: Options) -> Self {
         let (observer, events) = Observer::channel();
         let listen =
             if options.listen == Options::default().listen { (address(), 2526).into() } else { options.listen };
-        let local_domains = vec!["example.com".into(), "second.test".into()];
+        let local_domains = vec!["example.com".into(), "second.test".into(), super::LOCAL_DOMAIN.into()];
         let sink = sink::start(Options { listen, local_domains, quiet: true, observer: Some(observer), ..options });
         let sink = sink.expect("a sink");
         Self { address: sink.address(), events, _sink: sink }

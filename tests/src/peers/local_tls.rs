@@ -62,10 +62,19 @@ impl<S: Read + Write> Speaker<S> {
     /// # Panics
     /// If any of it is refused.
     pub fn deliver(&mut self) {
+        self.deliver_to("b@example.com");
+    }
+
+    /// The same, for this recipient.
+    ///
+    /// # Panics
+    /// As [`Speaker::deliver`].
+    pub fn deliver_to(&mut self, recipient: &str) {
+        let rcpt = format!("RCPT TO:<{recipient}>\r\n");
         for (command, code) in [
             ("EHLO client.test\r\n", "250"),
             ("MAIL FROM:<a@client.test>\r\n", "250"),
-            ("RCPT TO:<b@example.com>\r\n", "250"),
+            (&rcpt, "250"),
             ("DATA\r\n", "354"),
             ("Subject: secret\r\n\r\nText.\r\n.\r\n", "250"),
             ("QUIT\r\n", "221"),

@@ -1,8 +1,9 @@
 //! A running program's output as something to wait for.
 
+use std::fs;
 use std::io::Read;
 use std::net::IpAddr;
-use std::process::{Child, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -152,6 +153,38 @@ impl Process {
         self.child.wait().expect("a child")
     }
 
+    /// Sends this signal to it and to all that it has started; who starts others goes before them.
+    pub fn signal_all(&self, signal: &str) {
+        let mut known = Vec::new();
+        loop {
+            let all = with_children(self.pid());
+            let new: Vec<_> = all.iter().filter(|pid| !known.contains(*pid)).map(u32::to_string).collect();
+            if new.is_empty() {
+                return;
+            }
+            // One that has ended meanwhile needs none.
+            let _ = Command::new("kill").arg(signal).args(new).stderr(Stdio::null()).status();
+            known = all;
+        }
+    }
+
+    /// The first of all that it has started under this name.
+    pub fn descendant(&self, name: &str) -> Option<u32> {
+        let is_it = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|comm| comm.trim() == name);
+        with_children(self.pid()).into_iter().find(is_it)
+    }
+
+    /// Kills it, with all that it has started.
+    pub fn kill(&mut self) {
+        // If it cannot be killed it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Its output ends when its last child is gone: only then may its folder and its network be taken away.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+
     /// What it has printed.
     pub fn log(&self) -> &Log {
         &self.log
@@ -163,12 +196,27 @@ impl Drop for Process {
         if thread::panicking() {
             eprintln!("--- {} had said:\n{}", self.name, self.log.text());
         }
-        // If it cannot be killed it has ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        // Its output ends when its last child is gone: only then may its folder and its network be taken away.
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
+        self.kill();
     }
+}
+
+/// A process and all that it and its children have started, in that order.
+fn with_children(pid: u32) -> Vec<u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = entries.filter_map(|entry| parent(&entry)).collect();
+    let mut all = vec![pid];
+    let mut next = 0;
+    while let Some(&parent) = all.get(next) {
+        all.extend(parents.iter().filter(|(_, of)| *of == parent).map(|(pid, _)| *pid));
+        next += 1;
+    }
+    all
+}
+
+/// A process and its parent.
+fn parent(entry: &fs::DirEntry) -> Option<(u32, u32)> {
+    let pid = entry.file_name().to_str()?.parse().ok()?;
+    let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+    let parent = stat.rsplit(") ").next()?.split(' ').nth(1)?.parse().ok()?;
+    Some((pid, parent))
 }

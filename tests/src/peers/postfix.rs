@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 
 use super::log::{Log, Process};
 use super::net::{BACK, BACKEND, Family, Host};
@@ -107,6 +108,50 @@ impl Postfix {
         Self::launch(host, |mailbox| main_cf(temper, mailbox), service, family.smtp(BACKEND), |_| {})
     }
 
+    /// On a port of its own, for several on one host.
+    pub fn start_on(host: &Host, temper: Temper, port: u16) -> Self {
+        let address = SocketAddr::new(Family::V4.ip(BACKEND), port);
+        Self::launch(
+            host,
+            |mailbox| main_cf(temper, mailbox),
+            &format!("{port} inet n - n - - smtpd\n"),
+            address,
+            |_| {},
+        )
+    }
+
+    /// Kills all of it at once, as a power cut would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, with what it had in its queue.
+    pub fn revive(&mut self, host: &Host) {
+        self.process = start(&self.stage, host);
+    }
+
+    /// Stops all of it where it is: connections stand, and nobody answers.
+    pub fn freeze(&self) {
+        self.process.signal_all("-STOP");
+    }
+
+    /// Lets it go on.
+    pub fn thaw(&self) {
+        self.process.signal_all("-CONT");
+    }
+
+    /// From now on each session that begins is told 421 at its first recipient, or no longer.
+    pub fn say_421(&self, does: bool) {
+        let file = "postfix/main.cf";
+        let busy = "smtpd_recipient_restrictions = check_client_access static:{421 4.3.2 Down for a moment}\n";
+        let main = fs::read_to_string(self.stage.etc_path(file)).expect("its configuration");
+        let main = main.replace(busy, "");
+        self.stage.etc(file, &if does { main + busy } else { main });
+        let master = self.process.descendant("master").expect("its master");
+        let status = Command::new("kill").args(["-HUP", &master.to_string()]).status().expect("kill");
+        assert!(status.success());
+    }
+
     /// As somebody set it up: with these lines in main.cf and master.cf, beside an ordinary `smtpd` on port 25. It trusts
     /// nobody but itself, and is to be reached on this port.
     pub fn set_up(host: &Host, main: &str, master: &str, port: u16) -> Self {
@@ -152,16 +197,14 @@ impl Postfix {
         stage.etc("postfix/master.cf", &format!("{services}{SERVICES}"));
         stage.prepare(
             "cd /var/spool && mkdir -p postfix /var/lib/postfix && cd postfix\n\
-             for d in active bounce corrupt defer deferred flush hold incoming private saved trace; do mkdir -m 700 $d; done\n\
-             mkdir -m 710 public; mkdir -m 730 maildrop; mkdir -m 755 pid\n\
+             for d in active bounce corrupt defer deferred flush hold incoming private saved trace; do mkdir -pm 700 $d; done\n\
+             mkdir -pm 710 public; mkdir -pm 730 maildrop; mkdir -pm 755 pid\n\
              chown postfix active bounce corrupt defer deferred flush hold incoming private saved trace /var/lib/postfix\n\
              chown postfix:postdrop public maildrop\n\
              chown mailbox:mailbox /var/mail",
         );
         furnish(&mut stage);
-        // Not `postfix start-fg`: its checks are for installations, and take longer than everything else.
-        let process = stage.start(host, &["/usr/lib/postfix/sbin/master", "-s"]);
-        process.log().wait_for(&["daemon started"]);
+        let process = start(&stage, host);
         Self { process, stage, address, taken: 0 }
     }
 
@@ -196,6 +239,13 @@ impl Backend for Postfix {
     fn log(&self) -> &Log {
         self.process.log()
     }
+}
+
+fn start(stage: &Stage, host: &Host) -> Process {
+    // Not `postfix start-fg`: its checks are for installations, and take longer than everything else.
+    let process = stage.start(host, &["/usr/lib/postfix/sbin/master", "-s"]);
+    process.log().wait_for(&["daemon started"]);
+    process
 }
 
 fn main_cf(temper: Temper, mailbox: u32) -> String {

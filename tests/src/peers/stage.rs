@@ -18,8 +18,8 @@ use super::net::Host;
 
 /// The first uid and gid given to users that exist on a stage only.
 const FIRST_ID: u32 = 61_000;
-/// How long a program that is not a server may run, in seconds.
-const TOOL_SECONDS_MAX: &str = "60";
+/// How long a program that is not a server may run.
+const TOOL_MAX: Duration = Duration::from_secs(60);
 
 /// A root in the making, and the folder behind it.
 #[derive(Debug)]
@@ -58,12 +58,17 @@ impl Stage {
 
     /// Writes a file below `/etc`.
     pub fn etc(&self, name: &str, text: &str) {
-        let path = self.folder.path().join("etc").join(name);
+        let path = self.etc_path(name);
         fs::create_dir_all(path.parent().expect("below a folder")).expect("a folder");
         fs::write(&path, text).expect("a file on the stage");
         // Postfix waits until a file it has just seen change has rested for two seconds.
         let rested = SystemTime::now() - Duration::from_secs(60);
         File::options().write(true).open(path).and_then(|file| file.set_modified(rested)).expect("a file on the stage");
+    }
+
+    /// A file below `/etc`, as the machine sees it.
+    pub fn etc_path(&self, name: &str) -> PathBuf {
+        self.folder.path().join("etc").join(name)
     }
 
     /// A system user with a group of the same name and number; returns the number.
@@ -114,10 +119,14 @@ impl Stage {
 
     /// Runs a program to its end.
     pub fn run(&self, host: &Host, program: &[&str]) -> Output {
+        self.run_within(TOOL_MAX, host, program)
+    }
+
+    /// The same for a program that may take longer.
+    pub fn run_within(&self, longest: Duration, host: &Host, program: &[&str]) -> Output {
         let mut command = host.command("timeout");
-        command
-            .args([TOOL_SECONDS_MAX, "unshare", "--mount", "sh", "-ec", &self.script("exec \"$@\""), "sh"])
-            .args(program);
+        let seconds = longest.as_secs().to_string();
+        command.args([&seconds, "unshare", "--mount", "sh", "-ec", &self.script("exec \"$@\""), "sh"]).args(program);
         command.stdin(Stdio::null()).output().unwrap_or_else(|error| panic!("{program:?}: {error}"))
     }
 
