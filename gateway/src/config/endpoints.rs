@@ -24,6 +24,8 @@ table! {
         address: SocketAddr = NOWHERE, Required("\"0.0.0.0:25\"", listen_address);
         /// If not empty, a PROXY header is required, and only from these.
         proxy_protocol_from: Vec<IpNet> = Vec::new(), Each(network);
+        /// Those of them whose connections are their own where they name nobody.
+        own_connections_from: Vec<IpNet> = Vec::new(), Each(network);
         /// Who sends here.
         service: Service = Service::Mx, word;
         /// Whether clients of `relay.allowed_networks` may send here without AUTH.
@@ -213,7 +215,13 @@ pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
 /// The networks that must send a PROXY header. To name none, or everybody, is to let the header be forged.
 fn check_load_balancers(section: &mut Section<'_, '_, '_>) {
     let key = "proxy_protocol_from";
-    let Some(list) = section.locate(key, ()) else { return };
+    let Some(list) = section.locate(key, ()) else {
+        if let Some(Located { span, .. }) = section.locate("own_connections_from", ()) {
+            let message = "`listener.own_connections_from` is given, and there is no `proxy_protocol_from`";
+            section.report().fault(&span, message, "write the load balancers' addresses there too, or delete the key");
+        }
+        return;
+    };
     let path = section.path(key);
     let is_empty = section.value(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty());
     if is_empty {

@@ -57,6 +57,7 @@ fn defaults() -> Config {
             address: "0.0.0.0:25".parse().unwrap(),
             backend: 0,
             proxy_protocol_from: Vec::new(),
+            own_connections_from: Vec::new(),
             tls: ListenerTls::Off,
             service: Service::Mx,
             relay_without_auth: false,
@@ -168,6 +169,7 @@ fn values_mean_what_they_say() {
     assert_eq!((config.server.early_talk, config.server.bare_newline), (EarlyTalk::Log, BareNewline::Reject));
     let listeners: Vec<_> = config.listeners.iter().map(|listener| (listener.address, listener.backend)).collect();
     assert_eq!(listeners, [("192.0.2.1:25".parse().unwrap(), 1), ("[2001:db8::1]:2525".parse().unwrap(), 2)]);
+    assert_eq!(config.listeners[1].own_connections_from, ["10.0.0.5/32".parse().unwrap()]);
     assert_eq!(config.listeners[1].proxy_protocol_from, ["10.0.0.5/32", "fd00::/64"].map(|net| net.parse().unwrap()));
     let backends: Vec<_> = config.backends.iter().map(|backend| (&*backend.name, backend.address.clone())).collect();
     let expected = [

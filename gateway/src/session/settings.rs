@@ -263,7 +263,11 @@ impl Dialect {
             Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
         let (mx, users) = (told(sizes.mx), told(sizes.submission));
-        let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        let mut allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        // A long chunk is passed on in parts, one behind the other.
+        if !offer.extensions.contains(Extensions::PIPELINING) {
+            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        }
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
         Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
