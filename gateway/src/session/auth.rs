@@ -107,14 +107,13 @@ impl Session {
     /// The exchange goes to the backend, which is the user's.
     fn open_exchange(&mut self, now: Millis, mut exchange: Exchange, out: &mut Output) {
         self.route_user(exchange.login.as_ref().map(Login::name), out);
-        if !self.can_be_told() {
+        let is_in_clear = matches!(self.backend.state, Backend::Ready(_)) && !self.backend_keeps_secrets();
+        if is_in_clear || !self.can_be_told() {
+            let words = if is_in_clear { NO_SECRECY } else { UNAVAILABLE };
             return match self.client.state {
-                Client::Auth(_) => self.end_exchange(now, LoginOutcome::Unavailable, UNAVAILABLE, out),
-                _ => self.reply(UNAVAILABLE, out),
+                Client::Auth(_) => self.end_exchange(now, LoginOutcome::Unavailable, words, out),
+                _ => self.reply(words, out),
             };
-        }
-        if matches!(self.backend.state, Backend::Ready(_)) && !self.backend_keeps_secrets() {
-            return self.reply(NO_SECRECY, out);
         }
         self.transaction = Transaction::None;
         match self.backend.state {
