@@ -128,6 +128,8 @@ fn status_and_log_say_what_was_agreed_upon() {
     // And one that never asks for it.
     let mut clear = scene.connect();
     assert!(clear.line().starts_with("220 ") && clear.reply("QUIT\r\n").starts_with("221 "));
+    // It is counted at its end, before its connection closes.
+    assert_eq!(clear.line(), "");
     let status = scene.gateway.status();
     let tls = &status["tls"];
     assert_eq!((&tls["messages_total"], &tls["sessions_total"]["TLS 1.3"]), (&1.into(), &1.into()), "{tls}");

@@ -189,6 +189,8 @@ counters! {
         dials_failed_total,
         /// Transactions that went on with another server of their backend, for theirs was lost.
         failovers_total,
+        /// Sessions that are over and were in clear text to their end. Those whose TLS handshake failed are not among them.
+        clear_sessions_total,
         /// Clients' TLS handshakes that took an earlier session up.
         tls_resumed_total,
         /// Messages accepted from clients over TLS; the others came in clear text.

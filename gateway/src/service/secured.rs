@@ -34,10 +34,8 @@ pub(super) fn of_clients(totals: &Totals) -> TlsTotals {
         groups_total: counts(&totals.tls_groups_total),
         resumed_total: totals.tls_resumed_total,
         messages_total: totals.tls_messages_total,
-        // Read one after the other while sessions go on. One whose handshake failed is neither.
-        clear_sessions_total: totals
-            .sessions_accepted_total
-            .saturating_sub(totals.tls_handshakes_total.sum() + totals.tls_faults_total.sum()),
+        clear_sessions_total: totals.clear_sessions_total,
+        // Read one after the other while sessions go on.
         clear_messages_total: accepted.saturating_sub(totals.tls_messages_total),
         faults_total: counts(&totals.tls_faults_total),
     }
