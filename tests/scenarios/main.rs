@@ -44,6 +44,7 @@ mod submission_mechanisms;
 mod submission_proof;
 mod tls;
 mod tls_clients;
+mod tls_endings;
 mod tls_faults;
 mod tls_half_open;
 mod tls_renewals;
