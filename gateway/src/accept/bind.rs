@@ -85,6 +85,11 @@ impl BindError {
     pub fn is_of_the_configuration(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrNotAvailable || no_ipv6(&self.source)
     }
+
+    /// Whether somebody has the port.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 fn mend(address: SocketAddr, source: &io::Error) -> String {

@@ -23,6 +23,8 @@ pub struct Routes {
     by_key: HashMap<Box<str>, Vec<Target>>,
     /// Whether one of them is for a single mailbox.
     has_mailboxes: bool,
+    /// Whether one of them is a `.suffix`.
+    has_suffixes: bool,
     /// Those that anybody fits.
     of_everybody: Vec<Target>,
     /// Indices into `Config::pools`; the listener's own is the first.
@@ -86,6 +88,7 @@ impl Routes {
             rules: Vec::new(),
             by_key: HashMap::new(),
             has_mailboxes: false,
+            has_suffixes: false,
             of_everybody: Vec::new(),
             pools: vec![config.listeners[listener].backend],
             by_user,
@@ -97,6 +100,7 @@ impl Routes {
             routes.add(index, route);
         }
         routes.has_mailboxes = routes.by_key.keys().any(|key| key.contains('@'));
+        routes.has_suffixes = routes.by_key.keys().any(|key| key.starts_with('.'));
         routes
     }
 
@@ -189,6 +193,9 @@ struct Choice<'a> {
 
 impl Choice<'_> {
     fn look_up(&mut self, key: &str) {
+        if !self.routes.has_suffixes && key.starts_with('.') {
+            return;
+        }
         if let Some(targets) = self.routes.by_key.get(key) {
             self.consider(targets);
         }
