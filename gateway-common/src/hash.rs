@@ -1,7 +1,7 @@
 //! Which bit or cell belongs to an address. Both sides must agree, so both take it from here.
 
 use crate::SourceKey;
-use crate::maps::{BAN_BITS_WORDS, BANS4_ROWS, GATE_ROWS, NET_BITS_WORDS};
+use crate::maps::{BANS4_ROWS, BITS_WORDS, GATE_ROWS, NET_BITS_WORDS};
 
 /// Fibonacci hashing: one multiplication, of which the high bits are good.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,25 +10,27 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const GROUPS_PER_WORD: u32 = 32;
 
 const _: () = assert!(NET_BITS_WORDS * GROUPS_PER_WORD == 2 * 65_536);
-const _: () = assert!(BAN_BITS_WORDS == 1 << 14 && GATE_ROWS == 1 << 16 && BANS4_ROWS == 1 << 17);
+const _: () = assert!(BITS_WORDS == 1 << 15 && GATE_ROWS == 1 << 16 && BANS4_ROWS == 1 << 17);
 
-/// Word of `BAN_BITS`, and the bit in it as a mask.
+/// Word of `BITS` that says whether the source may be banned, an even one, and the bit in it as a mask.
 #[inline(always)]
 pub const fn ban_bit(key: SourceKey) -> (u32, u64) {
     let hash = key.word().wrapping_mul(GOLDEN);
-    ((hash >> 50) as u32, 1 << ((hash >> 44) & 63))
+    ((hash >> 50) as u32 * 2, 1 << ((hash >> 44) & 63))
 }
 
-/// Row of `BANS4`. Rows and bits go together: the eight bits of row `n` begin at bit `8 n` of `BAN_BITS`.
+/// Row of `BANS4`. Rows and bits go together: the eight bits of row `n` begin at bit `8 n` of the even words of `BITS`.
 #[inline(always)]
 pub const fn ban_row(key: SourceKey) -> u32 {
     (key.word().wrapping_mul(GOLDEN) >> 47) as u32
 }
 
-/// Word of `SOURCE_BITS`, and the bit in it as a mask.
+/// Word of `BITS` that says whether the source may be known, the odd one behind its [`ban_bit`]'s, and the bit in it as a
+/// mask: both questions cost one line of memory.
 #[inline(always)]
 pub const fn source_bit(key: SourceKey) -> (u32, u64) {
-    ban_bit(key)
+    let (word, mask) = ban_bit(key);
+    (word + 1, mask)
 }
 
 /// Row of `GATE`, cell in the row, and the 24 bits by which the cell remembers a source, shifted clear of the count in the
@@ -67,8 +69,9 @@ mod tests {
         for number in (0..u64::MAX).step_by(0x0003_1415_9265_3589) {
             let key = SourceKey(number.to_be_bytes());
             let (word, mask) = ban_bit(key);
-            assert!(word < BAN_BITS_WORDS && mask.is_power_of_two());
-            assert_eq!(ban_row(key), word * 8 + mask.trailing_zeros() / 8);
+            assert!(word < BITS_WORDS && word % 2 == 0 && mask.is_power_of_two());
+            assert_eq!(source_bit(key), (word + 1, mask));
+            assert_eq!(ban_row(key), word / 2 * 8 + mask.trailing_zeros() / 8);
             let (row, cell, mark) = gate_cell(key, 7);
             assert!(row < GATE_ROWS && cell < 16 && mark != 0 && mark & 0xff == 0);
             let mut address = [0; 16];

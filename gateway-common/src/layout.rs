@@ -46,20 +46,19 @@ const KEY: usize = size_of::<SourceKey>();
 const DENY: usize = size_of::<Deny>();
 
 /// Every map.
-pub const MAPS: [Map; 17] = [
+pub const MAPS: [Map; 16] = [
     map(maps::CONFIG, MapKind::Array, 4, size_of::<Config>(), 1),
     map(maps::PORTS, MapKind::Array, 4, 8, maps::PORTS_WORDS),
     map(maps::INTERFACES, MapKind::Hash, 4, 4, maps::INTERFACES_MAX),
     map(maps::BANS4, MapKind::Array, 4, size_of::<BanRow>(), maps::BANS4_ROWS),
     map(maps::BANS, MapKind::Hash, KEY, DENY, maps::BANS_MAX),
-    map(maps::BAN_BITS, MapKind::Array, 4, 8, maps::BAN_BITS_WORDS),
+    map(maps::BITS, MapKind::Array, 4, 8, maps::BITS_WORDS),
     map(maps::ALLOW4, MapKind::LpmTrie, 4, 4, maps::NETS_MAX),
     map(maps::ALLOW6, MapKind::LpmTrie, 16, 4, maps::NETS_MAX),
     map(maps::DENY4, MapKind::LpmTrie, 4, DENY, maps::NETS_MAX),
     map(maps::DENY6, MapKind::LpmTrie, 16, DENY, maps::NETS_MAX),
     map(maps::NET_BITS, MapKind::Array, 4, 8, maps::NET_BITS_WORDS),
     map(maps::SOURCES, MapKind::Hash, KEY, size_of::<Source>(), maps::SOURCES_MAX),
-    map(maps::SOURCE_BITS, MapKind::Array, 4, 8, maps::SOURCE_BITS_WORDS),
     map(maps::GATE, MapKind::Array, 4, size_of::<GateRow>(), maps::GATE_ROWS),
     map(maps::BUCKETS, MapKind::PerCpuArray, 4, 8, maps::BUCKETS_MAX),
     map(maps::STATS, MapKind::PerCpuArray, 4, size_of::<Counter>(), COUNTERS),

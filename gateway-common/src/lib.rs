@@ -50,11 +50,14 @@ pub mod maps {
     pub const BANS: &str = "BANS";
     /// Exact bans at most.
     pub const BANS_MAX: u32 = 131_072;
-    /// Array of `u64` words: a set bit ([`ban_bit`](super::ban_bit)) means that [`BANS4`] or [`BANS`] is worth asking. Whoever inserts a
-    /// ban sets the bit **first**, and clears it only when no ban has it.
-    pub const BAN_BITS: &str = "BAN_BITS";
-    /// Words of [`BAN_BITS`]: 2²⁰ bits, so 100,000 bans send one stranger in ten to [`BANS`] for nothing.
-    pub const BAN_BITS_WORDS: u32 = 16_384;
+    /// Array of `u64` words, which tables are worth asking. Even words, [`ban_bit`](super::ban_bit): [`BANS4`] or [`BANS`].
+    /// Whoever inserts a ban sets the bit **first**, and clears it only when no ban has it. Odd words,
+    /// [`source_bit`](super::source_bit): [`SOURCES`]. The kernel side sets those; userspace clears the ones that no source has,
+    /// now and then. One that is cleared by mistake, because the kernel side set it meanwhile, is set again when the source
+    /// comes again.
+    pub const BITS: &str = "BITS";
+    /// Words of [`BITS`]: 2²⁰ bits of each sort, so 100,000 bans send one stranger in ten to [`BANS`] for nothing.
+    pub const BITS_WORDS: u32 = 32_768;
     /// LPM trie, IPv4: networks that nothing may ban or limit. Value: `u32`, [`ALLOW_CONFIGURED`](super::ALLOW_CONFIGURED)
     /// or [`ALLOW_AUTOMATIC`](super::ALLOW_AUTOMATIC).
     pub const ALLOW4: &str = "ALLOW4";
@@ -76,12 +79,6 @@ pub mod maps {
     pub const SOURCES: &str = "SOURCES";
     /// Sources at most.
     pub const SOURCES_MAX: u32 = 131_072;
-    /// Array of `u64` words: a set bit ([`source_bit`](super::source_bit)) means that [`SOURCES`] may know the source. The
-    /// kernel side sets bits; userspace clears those that no source has, now and then. One that is cleared by mistake,
-    /// because the kernel side set it meanwhile, is set again when the source comes again.
-    pub const SOURCE_BITS: &str = "SOURCE_BITS";
-    /// Words of [`SOURCE_BITS`].
-    pub const SOURCE_BITS_WORDS: u32 = BAN_BITS_WORDS;
     /// Array of [`GateRow`](super::GateRow): the gate before [`SOURCES`]. A cell remembers the last unknown source that fell
     /// into it (24 bits) and how often it came in a row (8 bits). Userspace never touches it.
     pub const GATE: &str = "GATE";

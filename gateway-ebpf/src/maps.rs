@@ -34,7 +34,7 @@ static BANS: HashMap<SourceKey, Deny> = HashMap::with_max_entries(layout::BANS_M
 #[map]
 static BANS4: Array<BanRow> = Array::with_max_entries(layout::BANS4_ROWS, ON_A_PAGE);
 #[map]
-static BAN_BITS: Array<u64> = Array::with_max_entries(layout::BAN_BITS_WORDS, 0);
+static BITS: Array<u64> = Array::with_max_entries(layout::BITS_WORDS, ON_A_PAGE);
 #[map]
 static ALLOW4: LpmTrie<[u8; 4], u32> = LpmTrie::with_max_entries(layout::NETS_MAX, 0);
 #[map]
@@ -47,8 +47,6 @@ static DENY6: LpmTrie<[u8; 16], Deny> = LpmTrie::with_max_entries(layout::NETS_M
 static NET_BITS: Array<u64> = Array::with_max_entries(layout::NET_BITS_WORDS, 0);
 #[map]
 static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::SOURCES_MAX, ON_DEMAND);
-#[map]
-static SOURCE_BITS: Array<u64> = Array::with_max_entries(layout::SOURCE_BITS_WORDS, 0);
 #[map]
 static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, ON_A_PAGE);
 #[map]
@@ -103,7 +101,7 @@ pub(crate) fn interface_flags(index: u32) -> u32 {
 #[inline(always)]
 pub(crate) fn may_be_banned(key: SourceKey) -> bool {
     let (word, mask) = gateway_common::ban_bit(key);
-    BAN_BITS.get(word).is_some_and(|bits| bits & mask != 0)
+    BITS.get(word).is_some_and(|bits| bits & mask != 0)
 }
 
 /// Bit 0: ask the allow list. Bit 1: ask the deny list.
@@ -153,7 +151,7 @@ fn lookup<K>(map: *const LpmTrie<K, Deny>, key: &Key<K>) -> Option<*mut Deny> {
 #[inline(always)]
 pub(crate) fn source(key: SourceKey) -> Option<*mut Source> {
     let (word, mask) = gateway_common::source_bit(key);
-    if SOURCE_BITS.get(word)? & mask == 0 {
+    if BITS.get(word)? & mask == 0 {
         return None;
     }
     SOURCES.get_ptr_mut(key)
@@ -164,7 +162,7 @@ pub(crate) fn source(key: SourceKey) -> Option<*mut Source> {
 pub(crate) fn add_source(key: SourceKey, source: &Source) -> bool {
     let is_added = SOURCES.insert(key, source, ONLY_NEW).is_ok();
     let (word, mask) = gateway_common::source_bit(key);
-    if let Some(bits) = SOURCE_BITS.get_ptr_mut(word) {
+    if let Some(bits) = BITS.get_ptr_mut(word) {
         // SAFETY: a map value, aligned to eight bytes.
         unsafe { atomic_or::<u64, u64, { AtomicOrdering::Relaxed }>(bits, mask) };
     }

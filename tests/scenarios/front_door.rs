@@ -2,7 +2,7 @@
 //! backends that are not there.
 
 use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
@@ -223,6 +223,30 @@ fn an_unnamed_client_has_no_rights_of_the_load_balancers() {
         smtp.must("MAIL FROM:<a@client.test>");
         assert_eq!(smtp.command("RCPT TO:<b@elsewhere.example>").code, 550);
         smtp.must("RCPT TO:<b@example.com>");
+        smtp.quit();
+    }
+}
+
+/// One that the configuration says speaks for nobody but itself then is the client, and no more than that: a client that it
+/// names is told as ever, and an address of the gateway's own names nobody.
+#[test]
+fn a_load_balancer_s_own_connections_are_its_own_where_that_is_said() {
+    let balancer = address();
+    let listed = format!("proxy_protocol_from = [\"{balancer}/32\"]\nown_connections_from = [\"{balancer}/32\"]");
+    let (gateway, sink) = start(&listed, "xclient", "");
+    let local = b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0";
+    for (header, told) in [
+        (b"PROXY UNKNOWN\r\n".as_slice(), Some(IpAddr::from(balancer))),
+        (local, Some(balancer.into())),
+        (b"PROXY TCP4 203.0.113.9 192.0.2.1 4711 25\r\n", "203.0.113.9".parse().ok()),
+        (b"PROXY TCP4 127.0.0.1 192.0.2.1 4711 25\r\n", None),
+    ] {
+        let mut stream = gateway.connect_from(balancer);
+        stream.write_all(header).unwrap();
+        let mut smtp = Client::over(stream);
+        smtp.expect(2);
+        assert_eq!(smtp.mail("a@client.test", "b@example.com", MESSAGE).code, 250);
+        assert_eq!(sink.message_from(), told);
         smtp.quit();
     }
 }

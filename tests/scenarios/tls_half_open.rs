@@ -53,7 +53,7 @@ fn sessions(client: &Arc<ClientConfig>) -> Vec<Duration> {
 }
 
 #[test]
-#[ignore = "a measurement, for a quiet machine and `ulimit -n 11000`: `cargo test -p tests -- --ignored half_open`"]
+#[ignore = "a measurement, for a quiet machine and `ulimit -n 11000`: `cargo test --release -p tests -- --ignored ten_thousand`"]
 fn ten_thousand_half_open_handshakes_hold_up_nobody() {
     if !available("half-open handshakes from a hundred sources", &[]) {
         return;
@@ -101,13 +101,12 @@ fn ten_thousand_half_open_handshakes_hold_up_nobody() {
         assert_eq!(gateway.json(&["status"])["sessions"]["active"], open.len());
         let with = sessions(&client);
         drop(open);
-        let again = sessions(&client);
         let at = |took: &[Duration], percent: usize| took[took.len() * percent / 100];
-        for (when, took) in [("without", &without), ("with", &with), ("without again", &again)] {
+        for (when, took) in [("without", &without), ("with", &with)] {
             println!("{when}: p50 {:?}, p99 {:?}, worst {:?}", at(took, 50), at(took, 99), took[took.len() - 1]);
         }
-        let without = at(&without, 99).max(at(&again, 99));
-        assert!(at(&with, 99) <= without * 3 / 2, "{:?}, and {without:?} without", at(&with, 99));
+        let (without, with) = (at(&without, 99), at(&with, 99));
+        assert!(with <= without * 3 / 2, "{with:?}, and {without:?} without");
     });
     assert_eq!(gateway.json(&["status"])["xdp"]["bans"], 0);
 }

@@ -156,6 +156,15 @@ fn the_number_of_workers_changes() {
     assert_eq!(gateway.status()["messages"]["accepted_total"], 80);
 }
 
+/// Whatever fails, clients end.
+struct Ends<'d>(&'d AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Clients that come again and again, each in its own way, while one process after the other takes over, each of which reloads
 /// a few times; workers become more and fewer, and a listener comes and goes.
 fn under_load(upgrades: usize, reloads_each: usize) {
@@ -164,6 +173,7 @@ fn under_load(upgrades: usize, reloads_each: usize) {
     let second = format!("[[listener]]\naddress = \"{second}\"\n[[backend]]");
     let done = AtomicBool::new(false);
     let (sent, slowest) = std::thread::scope(|scope| {
+        let ends = Ends(&done);
         let clients: Vec<_> = (0..3)
             .map(|_| {
                 scope.spawn(|| {
@@ -197,7 +207,7 @@ fn under_load(upgrades: usize, reloads_each: usize) {
             assert!(now >= accepted, "from {accepted} to {now}");
             accepted = now;
         }
-        done.store(true, Ordering::Relaxed);
+        drop(ends);
         let clients = clients.into_iter().map(|client| client.join().unwrap());
         clients.fold((0, Duration::ZERO), |(sum, slowest), (sent, own)| (sum + sent, slowest.max(own)))
     });

@@ -85,6 +85,11 @@ impl BindError {
     pub fn is_of_the_configuration(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrNotAvailable || no_ipv6(&self.source)
     }
+
+    /// Whether somebody has the port.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
 }
 
 fn mend(address: SocketAddr, source: &io::Error) -> String {
@@ -204,6 +209,7 @@ mod tests {
             backend: 0,
             tls: ListenerTls::Off,
             proxy_protocol_from: Vec::new(),
+            own_connections_from: Vec::new(),
             service: Service::Mx,
             relay_without_auth: false,
         }

@@ -11,7 +11,7 @@ use tracing::debug;
 
 use crate::backend::Pool;
 use crate::config::{Config, ListenerTls};
-use crate::drive::{ClientTls, DrainState, Worker, serve_direct, serve_proxied};
+use crate::drive::{Balancer, ClientTls, DrainState, Worker, serve_direct, serve_proxied};
 use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
@@ -36,6 +36,8 @@ pub struct Gate {
     pub(super) admission: Arc<Admission>,
     /// Not empty: only these, and only with a PROXY header.
     pub(super) proxy_protocol_from: Arc<[IpNet]>,
+    /// Those of them whose connections are their own where they name nobody.
+    pub(super) own_connections_from: Arc<[IpNet]>,
     pub(super) greet_delay: Duration,
     /// The listener's address, unless that is every address of the host.
     pub(super) destination: Option<SocketAddr>,
@@ -70,6 +72,7 @@ pub struct Entry {
     tls: Option<ClientTls>,
     address: SocketAddr,
     proxy_protocol_from: Arc<[IpNet]>,
+    own_connections_from: Arc<[IpNet]>,
 }
 
 impl Entry {
@@ -82,12 +85,14 @@ impl Entry {
         settings: Settings,
         pools: Box<[Arc<Pool>]>,
     ) -> Self {
+        let configured = &parts.config.listeners[listener];
         Self {
             settings: Arc::new(settings),
             pools,
             tls: parts.acceptor.and_then(|acceptor| client_tls(parts, listener, acceptor)),
             address,
-            proxy_protocol_from: parts.config.listeners[listener].proxy_protocol_from.as_slice().into(),
+            proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),
+            own_connections_from: configured.own_connections_from.as_slice().into(),
         }
     }
 }
@@ -112,7 +117,7 @@ impl Gate {
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
         let Parts { config, names, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
-        let Entry { settings, pools, tls, address, proxy_protocol_from } = entry;
+        let Entry { settings, pools, tls, address, proxy_protocol_from, own_connections_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 listener: *address,
@@ -129,6 +134,7 @@ impl Gate {
             }),
             admission: (*admission).clone(),
             proxy_protocol_from: proxy_protocol_from.clone(),
+            own_connections_from: own_connections_from.clone(),
             greet_delay: config.server.greet_delay,
             destination: (!address.ip().is_unspecified()).then_some(*address),
         }
@@ -136,7 +142,7 @@ impl Gate {
 
     /// A connection that was accepted; `alive` is kept as long as its session lasts.
     pub(super) fn open(&self, stream: TcpStream, peer: PeerAddr, alive: &Alive) {
-        let Self { worker, admission, proxy_protocol_from, greet_delay, destination } = self;
+        let Self { worker, admission, proxy_protocol_from, own_connections_from, greet_delay, destination } = self;
         let proxied = !proxy_protocol_from.is_empty();
         if proxied && !proxy_protocol_from.iter().any(|network| network.contains(&peer.ip())) {
             worker.turned_away(RefusalCause::UnlistedBalancer, peer.ip());
@@ -156,7 +162,9 @@ impl Gate {
             let admit = move |client: ClientAddr, stream: &TcpStream| {
                 gate.admit(client).map_err(|refusal| gate.refuse(stream, peer, refusal)).ok()
             };
-            tokio::spawn(serve_proxied(worker, stream, peer, delay, admit, (slot, alive)));
+            let speaks_for_itself = own_connections_from.iter().any(|network| network.contains(&peer.ip()));
+            let balancer = Balancer { peer, speaks_for_itself };
+            tokio::spawn(serve_proxied(worker, stream, balancer, delay, admit, (slot, alive)));
             return;
         }
         match admission.share(ClientAddr::direct(peer), false) {

@@ -14,7 +14,7 @@ use super::socket::shown;
 pub(super) struct RouteArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The recipient
+    /// The recipient; where users send it decides nothing
     #[arg(value_name = "RECIPIENT")]
     recipient: String,
     /// The sender; left out, mail has none
@@ -23,6 +23,9 @@ pub(super) struct RouteArguments {
     /// Where the client comes from; left out, from an address that is in no network of a route
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
+    /// Who has logged in, where users send; left out, nobody
+    #[arg(long, value_name = "NAME")]
+    user: Option<String>,
 }
 
 pub(super) fn route(arguments: &RouteArguments) -> Result<(), Failure> {
@@ -33,10 +36,18 @@ pub(super) fn route(arguments: &RouteArguments) -> Result<(), Failure> {
     for (index, listener) in config.listeners.iter().enumerate() {
         let routes = Routes::new(&config, index);
         let refused = |error: NoAddress| Failure { code: REFUSED, message: error.to_string() };
-        let decision = routes.decide_text(client, from, &arguments.recipient).map_err(refused)?;
+        let by_recipient = routes.decide_text(client, from, &arguments.recipient).map_err(refused)?;
+        let decision = match routes.are_by_user() {
+            true => routes.decide_user(client, arguments.user.as_deref()),
+            false => by_recipient,
+        };
         let backend = &config.pools[routes.pools()[decision.place]].name;
         let why = match decision.route {
-            Some(route) => format!("by the route in line {}", config.routes[route].line.0),
+            Some(index) => {
+                let route = &config.routes[index];
+                let line = (decision.line != 0).then_some(decision.line);
+                format!("by the route {} in {}", route.name, route.place(line))
+            }
             None => "its own; no route fits".to_owned(),
         };
         shown(writeln!(out, "listener {}: backend {backend}, {why}", listener.address))?;

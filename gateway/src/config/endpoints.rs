@@ -24,6 +24,8 @@ table! {
         address: SocketAddr = NOWHERE, Required("\"0.0.0.0:25\"", listen_address);
         /// If not empty, a PROXY header is required, and only from these.
         proxy_protocol_from: Vec<IpNet> = Vec::new(), Each(network);
+        /// Those of them whose connections are their own where they name nobody.
+        own_connections_from: Vec<IpNet> = Vec::new(), Each(network);
         /// Who sends here.
         service: Service = Service::Mx, word;
         /// Whether clients of `relay.allowed_networks` may send here without AUTH.
@@ -67,6 +69,8 @@ table! {
         tls_ca: Option<PathBuf> = None, Maybe(path);
         /// Digests of public keys, for `tls_verify = "pin"`.
         tls_pins: Vec<[u8; 32]> = Vec::new(), Each(pin);
+        /// Whether passwords may go to it in clear text where TLS cannot be had.
+        clear_text_auth: bool = false, boolean;
         /// Most sessions that it has at once; 0 for any number.
         max_sessions: u32 = 0, integer(0..=1_000_000);
     } and {
@@ -211,7 +215,13 @@ pub(super) fn listener(mut section: Section<'_, '_, '_>) -> ReadListener {
 /// The networks that must send a PROXY header. To name none, or everybody, is to let the header be forged.
 fn check_load_balancers(section: &mut Section<'_, '_, '_>) {
     let key = "proxy_protocol_from";
-    let Some(list) = section.locate(key, ()) else { return };
+    let Some(list) = section.locate(key, ()) else {
+        if let Some(Located { span, .. }) = section.locate("own_connections_from", ()) {
+            let message = "`listener.own_connections_from` is given, and there is no `proxy_protocol_from`";
+            section.report().fault(&span, message, "write the load balancers' addresses there too, or delete the key");
+        }
+        return;
+    };
     let path = section.path(key);
     let is_empty = section.value(key).and_then(|value| value.get_ref().as_array()).is_some_and(|list| list.is_empty());
     if is_empty {
@@ -275,10 +285,15 @@ impl Backend {
 }
 
 pub(super) fn backend_name(value: &DeValue<'_>) -> Read<String> {
-    let name = text(value, "exchange")?;
+    plain_name(value, "exchange", "backend")
+}
+
+/// A name for one of what is called `what`; `example` is one.
+pub(super) fn plain_name(value: &DeValue<'_>, example: &str, what: &str) -> Read<String> {
+    let name = text(value, example)?;
     let is_plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'));
     if name.is_empty() || name.len() > NAME_MAX || !is_plain {
-        let message = format!("is {}, which is no name for a backend", quoted(name));
+        let message = format!("is {}, which is no name for a {what}", quoted(name));
         let help = format!("write at most {NAME_MAX} letters, digits, hyphens, underscores and dots");
         return Err(Complaint::new(message, help));
     }

@@ -8,7 +8,8 @@ use super::diagnostics::{Report, Span, quoted};
 use super::endpoints::{Backend, Listener, ReadListener, Service};
 use super::pool::{Pool, ReadPool};
 use super::read::Located;
-use super::route::{self, ReadRoute, Route};
+use super::read_route::{self, ReadRoute};
+use super::route::Route;
 use super::suggest::nearest;
 use super::tls::ListenerTls;
 use super::values::choice;
@@ -43,7 +44,7 @@ pub(super) fn join(
     let indices = pool_indices(&read, report);
     between::check(&listeners, &read, &indices, facts.names_domains, report);
     let listeners = resolve(listeners, &indices, facts, report);
-    let routes = route::join(routes, &listeners, &indices, report);
+    let routes = read_route::join(routes, &listeners, &indices, report);
     let (mut pools, mut backends) = (Vec::new(), Vec::new());
     for (index, ReadPool { name, servers, .. }) in read.into_iter().enumerate() {
         let first = backends.len();

@@ -10,9 +10,10 @@ use toml::de::DeTable;
 
 use super::diagnostics::{Fault, NamedText, Report};
 use super::read::{Keys, Located, Section};
+use super::read_route::ReadRoute;
 use super::{
-    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, relay, route,
-    sections, submission, syntax, tls,
+    Config, Control, Dns, Limits, Log, Metrics, Timeouts, abuse, endpoints, files, join, pool, proof, read_route,
+    relay, sections, submission, syntax, tls,
 };
 
 /// Bytes of a configuration.
@@ -84,9 +85,9 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
     let server = sections::server(top.table("[server]"));
     let listeners = top.tables("[[listener]]", |section, _| endpoints::listener(section));
     let backends = top.tables("[[backend]]", |section, index| pool::backend(section, index, directory));
-    let routes = top.tables("[[route]]", |section, _| route::route(section));
-    let (relay, names_domains) = relay::relay(top.table("[relay]"), directory);
-    let proof = proof::proof(top.table("[proof]"), &relay);
+    let routes = top.tables("[[route]]", |section, index| read_route::route(section, index, directory));
+    let is_any_local = routes.iter().any(ReadRoute::is_local);
+    let (mut relay, names_domains) = relay::relay(top.table("[relay]"), directory, is_any_local);
     let submission = submission::submission(top.table("[submission]"));
     let tls = tls::tls(top.table("[tls]"), directory);
     let limits = alone(top.table("[limits]"), Limits::read);
@@ -103,6 +104,11 @@ fn config<'a>(tree: &'a DeTable<'a>, directory: &Path, keys: &mut Keys, report: 
         has_clear_text_networks: !submission.clear_text_networks.is_empty(),
     };
     let (listeners, pools, backends, routes) = join::join(listeners, backends, routes, facts, top.report());
+    for key in routes.iter().filter(|route| route.local).flat_map(|route| &route.recipients) {
+        // It is a domain, or was reported.
+        let _ = relay.local_domains.insert(&key.text);
+    }
+    let proof = proof::proof(top.table("[proof]"), &relay);
     top.finish();
     Config {
         server,

@@ -61,7 +61,7 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory:
     let place = match section.locate("name", ()) {
         Some(name) => name.span,
         None => {
-            backend.name = default_name(index);
+            backend.name = default_name("backend", index);
             section.header().unwrap_or_default()
         }
     };
@@ -175,6 +175,7 @@ fn server(value: &DeValue<'_>) -> Read<Server> {
     })
 }
 
-fn default_name(index: usize) -> String {
-    if index == 0 { "backend".to_owned() } else { format!("backend-{}", index + 1) }
+/// Of a table that has no name, by its index from 0.
+pub(super) fn default_name(what: &str, index: usize) -> String {
+    if index == 0 { what.to_owned() } else { format!("{what}-{}", index + 1) }
 }

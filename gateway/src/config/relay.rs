@@ -41,9 +41,10 @@ words! {
     }
 }
 
-/// `directory` is where the configuration lies. Also: whether domains are named, rightly or wrongly.
-pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path) -> (Relay, bool) {
+/// `directory` is where the configuration lies. Also: whether domains are named, rightly or wrongly; here, or by routes.
+pub(super) fn relay(mut section: Section<'_, '_, '_>, directory: &Path, routes_name_domains: bool) -> (Relay, bool) {
     let (local_domains, names_domains) = local_domains(&mut section, directory);
+    let names_domains = names_domains || routes_name_domains;
     let relay = Relay { local_domains, ..Relay::read(&mut section) };
     let networks = section.value("allowed_networks");
     let names_networks =
@@ -152,7 +153,7 @@ fn domain_file(name: &str, place: &Span, directory: &Path, domains: &mut DomainS
 }
 
 /// White space, and the mark that some editors put before the first line.
-fn is_blank(c: char) -> bool {
+pub(super) fn is_blank(c: char) -> bool {
     c.is_whitespace() || c == '\u{feff}'
 }
 

@@ -57,6 +57,7 @@ fn defaults() -> Config {
             address: "0.0.0.0:25".parse().unwrap(),
             backend: 0,
             proxy_protocol_from: Vec::new(),
+            own_connections_from: Vec::new(),
             tls: ListenerTls::Off,
             service: Service::Mx,
             relay_without_auth: false,
@@ -75,6 +76,7 @@ fn defaults() -> Config {
             tls_place: WhereSaid::default(),
             tls_ca_place: WhereSaid::default(),
             kind: None,
+            clear_text_auth: false,
             max_sessions: 0,
             pool: 0,
             weight: 1,
@@ -167,6 +169,7 @@ fn values_mean_what_they_say() {
     assert_eq!((config.server.early_talk, config.server.bare_newline), (EarlyTalk::Log, BareNewline::Reject));
     let listeners: Vec<_> = config.listeners.iter().map(|listener| (listener.address, listener.backend)).collect();
     assert_eq!(listeners, [("192.0.2.1:25".parse().unwrap(), 1), ("[2001:db8::1]:2525".parse().unwrap(), 2)]);
+    assert_eq!(config.listeners[1].own_connections_from, ["10.0.0.5/32".parse().unwrap()]);
     assert_eq!(config.listeners[1].proxy_protocol_from, ["10.0.0.5/32", "fd00::/64"].map(|net| net.parse().unwrap()));
     let backends: Vec<_> = config.backends.iter().map(|backend| (&*backend.name, backend.address.clone())).collect();
     let expected = [
@@ -184,17 +187,26 @@ fn values_mean_what_they_say() {
         [(3, 1, 1, 50), (3, 2, 1, 20), (3, 1, 2, 50)]
     );
     assert_eq!(config.pools[3], Pool { name: "pool".to_owned(), servers: 3..6 });
+    let key = |text: &str, backend, line| RouteKey { text: text.to_owned(), backend, line };
     let route = Route {
-        recipients: ["example.net", ".example.net", "boss@example.org"].map(str::to_owned).into(),
+        name: "partner".to_owned(),
+        recipients: ["example.net", ".example.net", "boss@example.org"].map(|text| key(text, 3, 0)).into(),
+        users: Vec::new(),
+        local: false,
+        file: None,
         clients: vec!["192.0.2.0/24".parse().unwrap()],
         senders: domains(&["partner.example"]),
-        listeners: vec![0],
+        listeners: vec![1],
         backend: 3,
         line: Line(0),
     };
-    assert_eq!(config.routes, [route]);
+    assert_eq!(config.routes[0], route);
+    assert_eq!(config.routes[1].users, ["boss@example.net", "example.org", "alice"].map(|text| key(text, 3, 0)));
+    let customers = [key("customer.test", 1, 2), key(".customer.test", 1, 3), key("other.test", 0, 4)];
+    assert_eq!((&*config.routes[2].name, &*config.routes[2].recipients), ("route-3", &customers[..]));
     assert_eq!(config.backends[0].kind, Some(ServerKind::Exchange));
-    assert_eq!(config.relay.local_domains, domains(&["example.net", ".example.net", "[192.0.2.1]"]));
+    let local = ["example.net", ".example.net", "[192.0.2.1]", "customer.test", ".customer.test", "other.test"];
+    assert_eq!(config.relay.local_domains, domains(&local));
     assert_eq!(config.proof.foreign_domain, "example.org");
     let limits = config.limits;
     assert_eq!((limits.message_size, limits.header_size, limits.text_line), (20 << 20, 4096, Some(1000)));
@@ -251,7 +263,8 @@ fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
 fn every_key_is_documented() {
     // A backend has one address, or several servers.
     let all = uncommented(DOCUMENTED, &["# ", "# example: "]).replacen("\nservers = ", "\n[[backend]]\nservers = ", 1);
-    let all = all.replace("# example: [[route]]", "[[route]]");
+    let all =
+        all.replace("# example: [[route]]", "[[route]]").replace("customers.txt", "src/config/tests/customers.txt");
     let (config, keys) = walk(&all, "gateway.toml");
     assert!(config.is_ok(), "{}", shown(config));
     let (tree, _) = DeTable::parse_recoverable(&all);
@@ -271,6 +284,41 @@ fn the_demo_needs_no_privileges() {
     assert_eq!(demo.backends[0].identity, IdentityMode::Xclient);
     assert!(!demo.dns.enabled);
     assert!(demo.control.socket.is_relative());
+}
+
+#[test]
+fn routes_may_stand_in_a_file_beside_the_configuration() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("gateway.toml");
+    let two = "[[backend]]\nname = \"second\"\naddress = \"192.0.2.26:25\"\n";
+    fs::write(&path, format!("{MINIMAL}{two}[[route]]\nfile = \"customers.txt\"\n")).unwrap();
+    let file = directory.path().join("customers.txt");
+
+    fs::write(&file, "\u{feff}# theirs\r\nA.test second\r\n\n  boss@b.test\tbackend # him\n.c.test second").unwrap();
+    let routes = load(&path).unwrap().routes;
+    let found: Vec<_> = routes[0].recipients.iter().map(|key| (&*key.text, key.backend, key.line)).collect();
+    assert_eq!(found, [("a.test", 1, 2), ("boss@b.test", 0, 4), (".c.test", 1, 5)]);
+    assert_eq!(routes[0].place(Some(4)), format!("line 4 of {}", file.display()));
+
+    fs::write(&file, "a.test second\nb.test\n@c.test second\nd.test secnd\ne.test second b\nA.test second\n").unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    let shown = file.display();
+    for expected in [
+        format!("{shown}:2:1: error: `b.test` has no backend"),
+        format!("{shown}:3:1: error: `@c.test`, which is no recipient"),
+        format!("{shown}:4:8: error: there is no backend `secnd`"),
+        format!("{shown}:5:15: error: `b` is too much in this line"),
+        format!("{shown}:6:1: error: `a.test` stands twice in this route"),
+    ] {
+        assert!(faults.contains(&expected), "{faults}\n\nlacks {expected}");
+    }
+
+    fs::write(&file, "# nobody\n").unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    assert!(faults.contains("names no recipient"), "{faults}");
+    fs::remove_file(&file).unwrap();
+    let faults = load(&path).unwrap_err().to_string();
+    assert!(faults.contains("gateway.toml:14:8: error: `route.file` names the file"), "{faults}");
 }
 
 #[test]

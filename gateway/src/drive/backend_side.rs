@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use crate::backend::{Attempts, BackendState, ChosenServer};
 use crate::smtp::starttls::NothingBuffered;
 use crate::time::Millis;
-use crate::tls::{Channel, Received, SecuredStream, TlsFacts, TlsFault, Wire};
+use crate::tls::{Channel, Received, SecuredStream, TlsFacts, TlsFault};
 
 use super::buffers::Pending;
 use super::encrypted::{self, Read};
@@ -165,7 +165,7 @@ impl Connection {
     /// as soon as they are gone.
     pub(super) fn send(&mut self, cx: &mut Context<'_>, head: &[u8], body: &[u8], last: bool) -> io::Result<()> {
         if let Some(channel) = &mut self.tls {
-            let sent = encrypted::send(channel, &mut self.stream, cx, &[head, body], last, &mut self.pending);
+            let sent = encrypted::send(channel, &mut self.stream, cx, (head, body), last, &mut self.pending);
             return sent.map_err(io::Error::other);
         }
         let mut sent = 0;
@@ -185,6 +185,11 @@ impl Connection {
         self.pending.push(&head[sent.min(head.len())..]);
         self.pending.push(&body[sent.saturating_sub(head.len())..]);
         Ok(())
+    }
+
+    /// What was sent last, as far as it is kept, is wiped when it has left.
+    pub(super) fn keep_secret(&mut self) {
+        self.pending.keep_secret();
     }
 
     /// Read and not used yet, or not taken yet.
@@ -249,16 +254,7 @@ impl Connection {
         words.truncate(end);
         match &mut self.tls {
             None => words,
-            Some(channel) => decrypted(channel, words),
+            Some(channel) => [std::mem::take(&mut self.unread), channel.last_text(words)].concat(),
         }
     }
-}
-
-/// The text of what was read at the last.
-fn decrypted(channel: &mut Channel, mut cipher: Vec<u8>) -> Vec<u8> {
-    let mut plain = vec![0; cipher.len()];
-    let mut wire = Wire::default();
-    let received = channel.receive(&mut cipher, &mut plain, &mut wire).unwrap_or_default();
-    plain.truncate(received.plain);
-    plain
 }

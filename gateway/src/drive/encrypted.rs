@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::tls::{Channel, Received, TlsFault};
 
+use super::backend_side::poll_send_last;
 use super::buffers::{Pending, READ_MAX, with_tls_scratch};
 
 /// What a read of the socket came to.
@@ -22,7 +23,7 @@ pub(super) enum Read {
 }
 
 /// Reads from the socket what TLS can be made of; its text goes to the head of `plain`. What TLS has to say is added to
-/// `pending`.
+/// `pending`. A fault is told when all text before it was.
 pub(super) fn poll_receive(
     channel: &mut Channel,
     stream: &mut TcpStream,
@@ -30,6 +31,9 @@ pub(super) fn poll_receive(
     plain: &mut [u8],
     pending: &mut Pending,
 ) -> Poll<io::Result<Read>> {
+    if let Some(fault) = channel.fault() {
+        return Poll::Ready(Ok(Read::Fault(fault.clone())));
+    }
     with_tls_scratch(|scratch| {
         let held = channel.held().len();
         // No record makes more text than it has bytes.
@@ -47,28 +51,28 @@ pub(super) fn poll_receive(
     })
 }
 
-/// Encrypts and sends; what the socket does not take is added to `pending`, and a broken connection shows itself when that is
+/// Encrypts `head` and `body` and sends them. `last`: the connection closes as soon as they are gone, and TLS says so. What the socket does not take is added to `pending`, and a broken connection shows itself when that is
 /// flushed.
 pub(super) fn send(
     channel: &mut Channel,
     stream: &mut TcpStream,
     cx: &mut Context<'_>,
-    parts: &[&[u8]],
+    (head, body): (&[u8], &[u8]),
     last: bool,
     pending: &mut Pending,
 ) -> Result<(), TlsFault> {
     with_tls_scratch(|scratch| {
-        channel.send(parts, &mut scratch.wire)?;
+        channel.send(head, body, &mut scratch.wire)?;
         if last {
             channel.close(&mut scratch.wire);
         }
         let bytes = scratch.wire.as_slice();
         let mut sent = 0;
-        if pending.is_empty()
-            && !bytes.is_empty()
-            && let Poll::Ready(Ok(count)) = Pin::new(stream).poll_write(cx, bytes)
-        {
-            sent = count;
+        if pending.is_empty() && !bytes.is_empty() {
+            let written = if last { poll_send_last(stream, bytes, cx) } else { Pin::new(stream).poll_write(cx, bytes) };
+            if let Poll::Ready(Ok(count)) = written {
+                sent = count;
+            }
         }
         pending.push(&bytes[sent..]);
         Ok(())

@@ -32,4 +32,4 @@ mod worker;
 pub use roll::{Roll, SessionLine, SessionQuery, ask_sessions};
 pub use worker::{Alarm, ClientTls, Drain, DrainState, Shortage, Worker, wake_sessions};
 
-pub(crate) use serve::{serve_direct, serve_proxied};
+pub(crate) use serve::{Balancer, serve_direct, serve_proxied};

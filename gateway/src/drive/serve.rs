@@ -17,6 +17,14 @@ use crate::observe::refusals::RefusalCause;
 use super::task::SessionTask;
 use super::worker::Worker;
 
+/// A load balancer that has connected.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Balancer {
+    pub(crate) peer: PeerAddr,
+    /// Whether a connection for which it names nobody is its own.
+    pub(crate) speaks_for_itself: bool,
+}
+
 /// What the header said, and what was read behind it.
 struct Introduction {
     client: ClientAddr,
@@ -55,12 +63,14 @@ pub(crate) fn serve_direct(
 pub(crate) async fn serve_proxied<G: Send + 'static>(
     worker: Arc<Worker>,
     mut stream: TcpStream,
-    peer: PeerAddr,
+    balancer: Balancer,
     greet_delay: Duration,
     admit: impl FnOnce(ClientAddr, &TcpStream) -> Option<G>,
     held: impl Send + 'static,
 ) {
-    let (cause, problem) = match timeout(worker.settings.timeouts.proxy_header, introduce(&mut stream, peer)).await {
+    let peer = balancer.peer;
+    let (cause, problem) = match timeout(worker.settings.timeouts.proxy_header, introduce(&mut stream, balancer)).await
+    {
         Ok(Ok(Introduction { client, destination, unread })) => {
             let Some(place) = admit(client, &stream) else { return };
             let early = !unread.is_empty() || has_talked(&stream);
@@ -87,7 +97,8 @@ fn has_talked(stream: &TcpStream) -> bool {
 }
 
 /// Reads the header of a load balancer.
-async fn introduce(stream: &mut TcpStream, peer: PeerAddr) -> Result<Introduction, Unintroduced> {
+async fn introduce(stream: &mut TcpStream, balancer: Balancer) -> Result<Introduction, Unintroduced> {
+    let Balancer { peer, speaks_for_itself } = balancer;
     let faulty = |why: &str| Unintroduced::Faulty(why.to_owned());
     let mut buffer = Vec::with_capacity(256);
     loop {
@@ -115,6 +126,7 @@ async fn introduce(stream: &mut TcpStream, peer: PeerAddr) -> Result<Introductio
                             (client, Some(destination))
                         }
                     }
+                    ProxyHeader::Unnamed if speaks_for_itself => (ClientAddr::balancer_itself(peer), None),
                     ProxyHeader::Unnamed => (ClientAddr::unnamed(peer), None),
                 };
                 return Ok(Introduction { client, destination, unread });

@@ -81,6 +81,9 @@ impl Drop for SessionTask {
         if record.is_empty() {
             counters.sessions_empty_total.increment();
         }
+        if self.client.tls.is_none() && !self.session.end().is_some_and(End::is_fault_of_tls) {
+            counters.clear_sessions_total.increment();
+        }
         self.note(record.end);
         log::session_closed(&record);
     }

@@ -283,12 +283,7 @@ impl SessionTask {
                 break;
             }
         }
-        self.client.forget_unread(out.secret);
-        if used == length {
-            self.client.unread = Vec::new();
-        } else {
-            self.client.unread.extend_from_slice(&read[used..length]);
-        }
+        self.client.keep_unread(&read[used..length], out.secret);
         used > 0
     }
 
@@ -312,6 +307,9 @@ impl SessionTask {
         if let Some(connection) = self.backend.connection() {
             let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
             failed = connection.send(cx, &out.to_backend, forward, last).err();
+            if out.secret {
+                connection.keep_secret();
+            }
         }
         out.to_backend.clear();
         let mut secure = None;
@@ -347,14 +345,14 @@ impl SessionTask {
     }
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
-        if let Some(channel) = &mut self.client.tls {
+        let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
+        if let ClientSide { tls: Some(channel), stream, pending, .. } = &mut self.client {
             // Who cannot be written to shows itself when it is read from.
-            let _ = encrypted::send(channel, &mut self.client.stream, cx, &[bytes], false, &mut self.client.pending);
+            let _ = encrypted::send(channel, stream, cx, (bytes, &[]), quit, pending);
             return;
         }
         let mut sent = 0;
         if self.client.pending.is_empty() {
-            let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
             let written = if quit {
                 poll_send_last(&self.client.stream, bytes, cx)
             } else {

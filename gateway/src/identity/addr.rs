@@ -55,6 +55,12 @@ impl ClientAddr {
         Self { addr: balancer.0, origin: Origin::Unnamed }
     }
 
+    /// A listed load balancer speaks for itself, and by the configuration nobody else ever stands behind such a connection: it
+    /// is the client.
+    pub fn balancer_itself(balancer: PeerAddr) -> Self {
+        Self { addr: balancer.0, origin: Origin::Header }
+    }
+
     /// A listed load balancer named this source in its PROXY header.
     pub fn from_proxy_header(source: SocketAddr) -> Self {
         Self { addr: SocketAddr::new(source.ip().to_canonical(), source.port()), origin: Origin::Header }

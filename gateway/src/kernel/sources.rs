@@ -26,7 +26,7 @@ pub(super) struct Sources {
 
 impl Sources {
     pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
-        Ok(Self { table: typed(open, maps::SOURCES)?, bits: typed(open, maps::SOURCE_BITS)? })
+        Ok(Self { table: typed(open, maps::SOURCES)?, bits: typed(open, maps::BITS)? })
     }
 
     /// Takes sources out that were not seen for long; sooner while there is little room.
@@ -54,7 +54,8 @@ impl Sources {
         for (word, bit) in sources.map(source_bit) {
             *needed.entry(word).or_default() |= bit;
         }
-        for word in 0..maps::SOURCE_BITS_WORDS {
+        // The even words are the bans'.
+        for word in (1..maps::BITS_WORDS).step_by(2) {
             let (bits, needed) = (self.bits.get(&word, 0)?, needed.get(&word).copied().unwrap_or_default());
             if bits & !needed != 0 {
                 self.bits.set(word, bits & needed, 0)?;

@@ -64,7 +64,7 @@ impl KernelTables {
     /// `open` gives a handle of the map with this name, which the tables may keep.
     pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
         Ok(Self {
-            ban_bits: typed(open, maps::BAN_BITS)?,
+            ban_bits: typed(open, maps::BITS)?,
             net_bits: typed(open, maps::NET_BITS)?,
             bans: Bans::open(open)?,
             denied: Tries { v4: typed(open, maps::DENY4)?, v6: typed(open, maps::DENY6)? },
@@ -104,9 +104,9 @@ impl Tables for KernelTables {
     fn bans(&self) -> Result<Vec<(SourceKey, Deny)>, MapError> {
         let mut all = self.bans.others.iter().collect::<Result<Vec<_>, _>>()?;
         // A row without a bit has no ban, and most have none.
-        for word in 0..maps::BAN_BITS_WORDS {
+        for word in (0..maps::BITS_WORDS).step_by(2) {
             let bits = self.ban_bits.get(&word, 0)?.to_le_bytes();
-            for (row, _) in (word * 8..).zip(bits).filter(|(_, bits)| *bits != 0) {
+            for (row, _) in (word / 2 * 8..).zip(bits).filter(|(_, bits)| *bits != 0) {
                 let row = self.bans.rows.get(&row, 0)?;
                 let bans = row.address.into_iter().filter_map(|address| row.get(address).map(|ban| (address, ban)));
                 all.extend(bans.map(|(address, ban)| (SourceKey::v4(address), ban)));

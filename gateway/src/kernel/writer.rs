@@ -8,7 +8,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gateway_common::maps::NET_BITS_WORDS;
+use gateway_common::maps::{BITS_WORDS, NET_BITS_WORDS};
 use gateway_common::{Deny, SourceKey, ban_bit, net_bits_v4, net_bits_v6, outcome};
 use ipnet::IpNet;
 
@@ -96,8 +96,9 @@ impl<T: Tables> Writer<T> {
         for (network, _) in &allowed {
             self.networks.note_all(network_bits(*network, Kind::Allow));
         }
-        self.bans.write_all(&mut self.tables, gateway_common::maps::BAN_BITS_WORDS)?;
-        self.networks.write_all(&mut self.tables, NET_BITS_WORDS)?;
+        // The odd words are the sources'.
+        self.bans.write_all(&mut self.tables, (0..BITS_WORDS).step_by(2))?;
+        self.networks.write_all(&mut self.tables, 0..NET_BITS_WORDS)?;
         for &(network, value) in allow {
             self.allow(network, value)?;
         }
@@ -281,12 +282,12 @@ impl Bits {
     }
 
     /// Makes the field what it must be; what it is already is not written.
-    fn write_all<T: Tables>(&self, tables: &mut T, words: u32) -> Result<(), T::Error> {
+    fn write_all<T: Tables>(&self, tables: &mut T, words: impl Iterator<Item = u32>) -> Result<(), T::Error> {
         let mut wanted: HashMap<u32, u64> = HashMap::new();
         for bit in self.users.keys() {
             *wanted.entry(bit / 64).or_default() |= 1 << (bit % 64);
         }
-        for word in 0..words {
+        for word in words {
             let bits = wanted.get(&word).copied().unwrap_or_default();
             if tables.bits(self.field, word)? != bits {
                 tables.set_bits(self.field, word, bits)?;

@@ -86,10 +86,20 @@ impl Outlet {
     ///
     /// # Errors
     /// If there can be no thread.
-    pub(super) fn start(&self, mut out: impl Write + Send + 'static) -> io::Result<()> {
+    pub(super) fn start(&self, out: impl Write + Send + 'static) -> io::Result<()> {
+        self.start_telling(out, tell)
+    }
+
+    /// `tell` hears how many lines were lost.
+    fn start_telling(
+        &self,
+        mut out: impl Write + Send + 'static,
+        tell: impl Fn(u64) + Send + 'static,
+    ) -> io::Result<()> {
         let Some(receiver) = self.waiting().take() else { return Ok(()) };
         let lost = self.lost.clone();
-        thread::Builder::new().name("log".to_owned()).spawn(move || write_lines(&receiver, &mut out, &lost)).map(drop)
+        let write = move || write_lines(&receiver, &mut out, &lost, tell);
+        thread::Builder::new().name("log".to_owned()).spawn(write).map(drop)
     }
 
     /// Waits until what was logged so far is written, but not for ever. Without a thread this one writes.
@@ -115,7 +125,13 @@ impl Outlet {
     }
 }
 
-fn write_lines(queue: &Receiver<Message>, out: &mut impl Write, lost: &AtomicU64) {
+/// Tells of lines that were lost.
+fn tell(lines: u64) {
+    warn!(lines, "log lines were lost: whoever reads standard error did not keep up");
+    events::emit(EventKind::Log, "log", format_args!("{lines} lines were lost"));
+}
+
+fn write_lines(queue: &Receiver<Message>, out: &mut impl Write, lost: &AtomicU64, tell: impl Fn(u64)) {
     let mut batch = Vec::new();
     let mut told = 0;
     while let Ok(first) = queue.recv() {
@@ -133,16 +149,16 @@ fn write_lines(queue: &Receiver<Message>, out: &mut impl Write, lost: &AtomicU64
             next = if batch.len() < BATCH { queue.try_recv().ok() } else { None };
         }
         // A full disk or a closed pipe: what was to be said there cannot be said.
-        if out.write_all(&batch).and_then(|()| out.flush()).is_err() {
+        let written = out.write_all(&batch).and_then(|()| out.flush()).is_ok();
+        if !written {
             lost.fetch_add(lines, Ordering::Relaxed);
         }
         batch.clear();
         drop(flushed);
         let now = lost.load(Ordering::Relaxed);
-        if now > told {
-            // This line may be lost as well; then the next one tells.
-            warn!(lines = now - told, "log lines were lost: whoever reads standard error did not keep up");
-            events::emit(EventKind::Log, "log", format_args!("{} lines were lost", now - told));
+        // Where a line has just come through: otherwise what is told would be lost and told of, without end.
+        if now > told && written && lines > 0 {
+            tell(now - told);
             told = now;
         }
     }
@@ -292,6 +308,39 @@ mod tests {
         log(&lines, "one\n");
         outlet.flush(io::sink());
         assert_eq!(outlet.lost(), 1);
+    }
+
+    /// Whether a reader is gone for a while or for good: what tells of lost lines is a line itself.
+    #[test]
+    fn lost_lines_are_told_of_by_a_line_that_comes_through() {
+        /// Fails so many times.
+        struct Gone(u32);
+        impl Write for Gone {
+            fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+                if self.0 == 0 {
+                    return Ok(bytes.len());
+                }
+                self.0 -= 1;
+                Err(io::ErrorKind::BrokenPipe.into())
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        for (failures, lost, expected) in [(0, 0, vec![]), (1, 1, vec![1]), (2, 2, vec![2]), (u32::MAX, 4, vec![])] {
+            let (lines, outlet) = queue(Target::Plain, Escape::Braces);
+            let ((tell, told), telling) = (channel(), lines.clone());
+            let tell = move |count| {
+                log(&telling, "lost\n");
+                tell.send(count).unwrap();
+            };
+            outlet.start_telling(Gone(failures), tell).unwrap();
+            for _ in 0..4 {
+                log(&lines, "line\n");
+                outlet.flush(io::sink());
+            }
+            assert_eq!((outlet.lost(), told.try_iter().collect::<Vec<u64>>()), (lost, expected), "{failures} failures");
+        }
     }
 
     #[test]

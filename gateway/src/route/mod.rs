@@ -1,38 +1,56 @@
 //! Routes: who sends what to whom goes in, and comes out as one of the backends that a listener leads to.
 //!
 //! The first route of the configuration whose every condition holds decides; if none does, the listener's own backend gets the
-//! mail. Recipients are looked up by hash, each form that a route may have written them in once, so ten thousand routes cost
-//! what ten cost. The room knows nothing of sessions, and whether a backend can be reached is none of its business.
+//! mail. Where other mail servers send, that goes by the recipient; where users send, by who has logged in, for all that he
+//! sends. Recipients and users are looked up by hash, each form that a route may have written them in once, so ten thousand
+//! routes cost what ten cost. The room knows nothing of sessions, and whether a backend can be reached is none of its business.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use crate::config::{Config, Route, Service, recipient_keys};
+use ipnet::IpNet;
+
+use crate::config::{Config, Route, Service, recipient_keys, user_keys};
 use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
-use crate::smtp::domains::Membership;
+use crate::smtp::domains::{DomainSet, Membership};
 
 /// The routes of one listener.
 #[derive(Debug, Clone)]
 pub struct Routes {
     /// Those for this listener, in the configuration's order.
-    routes: Vec<Rule>,
-    /// By what recipients may be written as; each list in order.
-    by_recipient: HashMap<Box<str>, Vec<usize>>,
+    rules: Vec<Rule>,
+    /// By what recipients or users may be written as; each list in order.
+    by_key: HashMap<Box<str>, Vec<Target>>,
     /// Whether one of them is for a single mailbox.
     has_mailboxes: bool,
-    /// Those that any recipient fits.
-    of_everybody: Vec<usize>,
+    /// Whether one of them is a `.suffix`.
+    has_suffixes: bool,
+    /// Those that anybody fits.
+    of_everybody: Vec<Target>,
     /// Indices into `Config::pools`; the listener's own is the first.
     pools: Vec<usize>,
+    /// Whether users decide, and not recipients.
+    by_user: bool,
 }
 
+/// A route's other conditions.
 #[derive(Debug, Clone)]
 struct Rule {
-    route: Route,
     /// Among the configuration's routes.
     index: usize,
+    clients: Box<[IpNet]>,
+    senders: DomainSet,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    /// Among `Routes::rules`.
+    rule: usize,
     /// Among `Routes::pools`.
     place: usize,
+    /// Of the route's file, if it has one.
+    line: usize,
 }
 
 /// What decides.
@@ -58,32 +76,53 @@ pub struct Decision {
     pub place: usize,
     /// Among the configuration's routes; `None` for the listener's own backend.
     pub route: Option<usize>,
+    /// The line of the route's file, if it has one.
+    pub line: usize,
 }
 
 impl Routes {
     /// For the listener with this index.
     pub fn new(config: &Config, listener: usize) -> Self {
-        let mut pools = vec![config.listeners[listener].backend];
-        let mut routes = Vec::new();
-        let (mut by_recipient, mut of_everybody) = (HashMap::<Box<str>, Vec<usize>>::new(), Vec::new());
-        // Users' mail goes to the server that they have logged in to.
-        let is_mx = config.listeners[listener].service == Service::Mx;
-        let is_own = |route: &&Route| is_mx && (route.listeners.is_empty() || route.listeners.contains(&listener));
+        let by_user = config.listeners[listener].service == Service::Submission;
+        let mut routes = Self {
+            rules: Vec::new(),
+            by_key: HashMap::new(),
+            has_mailboxes: false,
+            has_suffixes: false,
+            of_everybody: Vec::new(),
+            pools: vec![config.listeners[listener].backend],
+            by_user,
+        };
+        let is_own = |route: &&Route| {
+            by_user != route.users.is_empty() && (route.listeners.is_empty() || route.listeners.contains(&listener))
+        };
         for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| is_own(route)) {
-            let place = pools.iter().position(|pool| *pool == route.backend).unwrap_or_else(|| {
-                pools.push(route.backend);
-                pools.len() - 1
-            });
-            if route.recipients.is_empty() {
-                of_everybody.push(routes.len());
-            }
-            for recipient in &route.recipients {
-                by_recipient.entry(recipient.as_str().into()).or_default().push(routes.len());
-            }
-            routes.push(Rule { route: route.clone(), index, place });
+            routes.add(index, route);
         }
-        let has_mailboxes = by_recipient.keys().any(|key| key.contains('@'));
-        Self { routes, by_recipient, has_mailboxes, of_everybody, pools }
+        routes.has_mailboxes = routes.by_key.keys().any(|key| key.contains('@'));
+        routes.has_suffixes = routes.by_key.keys().any(|key| key.starts_with('.'));
+        routes
+    }
+
+    fn add(&mut self, index: usize, route: &Route) {
+        let rule = self.rules.len();
+        let Route { clients, senders, .. } = route;
+        self.rules.push(Rule { index, clients: clients.as_slice().into(), senders: senders.clone() });
+        if route.keys().is_empty() {
+            let place = self.place_of(route.backend);
+            self.of_everybody.push(Target { rule, place, line: 0 });
+        }
+        for key in route.keys() {
+            let target = Target { rule, place: self.place_of(key.backend), line: key.line };
+            self.by_key.entry(key.text.as_str().into()).or_default().push(target);
+        }
+    }
+
+    fn place_of(&mut self, pool: usize) -> usize {
+        self.pools.iter().position(|known| *known == pool).unwrap_or_else(|| {
+            self.pools.push(pool);
+            self.pools.len() - 1
+        })
     }
 
     /// The backends that the listener leads to, as indices into `Config::pools`; its own is the first.
@@ -93,7 +132,12 @@ impl Routes {
 
     /// Whether recipients in different domains may part.
     pub fn are_by_domain(&self) -> bool {
-        !self.by_recipient.is_empty()
+        !self.by_user && !self.by_key.is_empty()
+    }
+
+    /// Whether users decide, and not recipients.
+    pub fn are_by_user(&self) -> bool {
+        self.by_user
     }
 
     /// Where mail goes for this recipient, from this sender (none for mail without), both as text.
@@ -115,31 +159,72 @@ impl Routes {
 
     /// Where this goes.
     pub fn decide(&self, envelope: &Envelope<'_>) -> Decision {
-        let fits = |at: &&usize| self.routes[**at].fits(envelope);
-        let mut first = self.of_everybody.iter().find(fits).copied();
-        if let (ForwardPath::Mailbox(mailbox), false) = (envelope.recipient, self.by_recipient.is_empty()) {
-            recipient_keys(mailbox, self.has_mailboxes, |key| {
-                let found = self.by_recipient.get(key).and_then(|list| list.iter().find(fits)).copied();
-                first = match (first, found) {
-                    (Some(one), Some(other)) => Some(one.min(other)),
-                    (one, other) => one.or(other),
-                };
-            });
+        let Envelope { client, sender, recipient } = *envelope;
+        let mut choice = self.choice(client, sender);
+        if let (ForwardPath::Mailbox(mailbox), false) = (recipient, self.by_key.is_empty()) {
+            recipient_keys(mailbox, self.has_mailboxes, |key| choice.look_up(key));
         }
-        first.map_or(Decision { place: 0, route: None }, |at| {
-            let Rule { index, place, .. } = self.routes[at];
-            Decision { place, route: Some(index) }
+        choice.decision()
+    }
+
+    /// Where all goes that this user sends; `None` for who has not logged in.
+    pub fn decide_user(&self, client: IpAddr, name: Option<&str>) -> Decision {
+        let mut choice = self.choice(client, None);
+        if let Some(name) = name {
+            user_keys(name, |key| choice.look_up(key));
+        }
+        choice.decision()
+    }
+
+    fn choice<'a>(&'a self, client: IpAddr, sender: Option<&'a str>) -> Choice<'a> {
+        let mut choice = Choice { routes: self, client, sender, first: None };
+        choice.consider(&self.of_everybody);
+        choice
+    }
+}
+
+/// The first route that fits, of those that were looked at.
+struct Choice<'a> {
+    routes: &'a Routes,
+    client: IpAddr,
+    sender: Option<&'a str>,
+    first: Option<Target>,
+}
+
+impl Choice<'_> {
+    fn look_up(&mut self, key: &str) {
+        if !self.routes.has_suffixes && key.starts_with('.') {
+            return;
+        }
+        if let Some(targets) = self.routes.by_key.get(key) {
+            self.consider(targets);
+        }
+    }
+
+    fn consider(&mut self, targets: &[Target]) {
+        let fits = |target: &&Target| self.routes.rules[target.rule].fits(self.client, self.sender);
+        if let Some(found) = targets.iter().find(fits)
+            && self.first.is_none_or(|first| found.rule < first.rule)
+        {
+            self.first = Some(*found);
+        }
+    }
+
+    fn decision(self) -> Decision {
+        self.first.map_or(Decision { place: 0, route: None, line: 0 }, |Target { rule, place, line }| Decision {
+            place,
+            route: Some(self.routes.rules[rule].index),
+            line,
         })
     }
 }
 
 impl Rule {
-    /// Whether everything but the recipient is as it asks.
-    fn fits(&self, envelope: &Envelope<'_>) -> bool {
-        let Route { clients, senders, .. } = &self.route;
-        let is_sender =
-            || envelope.sender.is_some_and(|sender| senders.contains(&Domain::Name(sender)) == Membership::Local);
-        (clients.is_empty() || clients.iter().any(|network| network.contains(&envelope.client)))
+    /// Whether everything but the recipient or user is as it asks.
+    fn fits(&self, client: IpAddr, sender: Option<&str>) -> bool {
+        let Self { clients, senders, .. } = self;
+        let is_sender = || sender.is_some_and(|sender| senders.contains(&Domain::Name(sender)) == Membership::Local);
+        (clients.is_empty() || clients.iter().any(|network| network.contains(&client)))
             && (senders.is_empty() || is_sender())
     }
 }

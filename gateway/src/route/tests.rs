@@ -93,6 +93,69 @@ fn without_routes_a_listener_leads_to_its_own_backend() {
     assert_eq!(routes("", 1).1.pools(), [1]);
 }
 
+const USERS: &str = r#"
+    [[listener]]
+    address = "192.0.2.3:587"
+    service = "submission"
+    [submission]
+    clear_text_networks = ["10.0.0.0/8"]
+    [[route]]
+    recipients = ["example.com"]
+    backend = "third"
+    [[route]]
+    users = ["Boss@example.net", "alice"]
+    backend = "third"
+    [[route]]
+    users = ["example.net", ".example.net"]
+    clients = ["10.0.0.0/8"]
+    backend = "second"
+"#;
+
+#[test]
+fn where_users_send_they_decide_and_not_their_recipients() {
+    let (config, users) = routes(USERS, 2);
+    for (client, user, backend) in [
+        ("10.1.1.1", None, "first"),
+        ("10.1.1.1", Some("boss@EXAMPLE.net"), "third"),
+        ("10.1.1.1", Some("Alice"), "third"),
+        ("10.1.1.1", Some("alice@example.org"), "first"),
+        ("10.1.1.1", Some("bob@example.net"), "second"),
+        ("10.1.1.1", Some("bob@a.example.net"), "second"),
+        ("192.0.2.9", Some("bob@example.net"), "first"),
+    ] {
+        let decision = users.decide_user(client.parse().unwrap(), user);
+        assert_eq!(config.pools[users.pools()[decision.place]].name, backend, "{client} {user:?}");
+    }
+    assert_eq!(users.pools(), [0, 2, 1], "what recipients decide is for other listeners");
+    assert_eq!(routes(USERS, 0).1.pools(), [0, 2]);
+}
+
+/// Not a test but a measurement: `cargo test --release -p smtp-gateway --lib -- --ignored --nocapture measure_routes`.
+#[test]
+#[ignore = "prints, and asserts nothing"]
+fn measure_routes() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("customers.txt");
+    let lines = (0..10_000).fold(String::new(), |mut text, number| {
+        let _ = writeln!(text, "customer-{number}.example.net second");
+        text
+    });
+    std::fs::write(&file, lines).unwrap();
+    let begun = Instant::now();
+    let (config, routes) = routes(&format!("[[route]]\nfile = \"{}\"\n", file.display()), 0);
+    let read = begun.elapsed();
+    let (recipient, _) = ForwardPath::parse("<user@customer-7777.example.net>").unwrap();
+    let envelope = Envelope { client: "198.51.100.1".parse().unwrap(), sender: None, recipient: &recipient };
+    let begun = Instant::now();
+    const ROUNDS: u32 = 1_000_000;
+    for _ in 0..ROUNDS {
+        std::hint::black_box(routes.decide(std::hint::black_box(&envelope)));
+    }
+    let look_up = begun.elapsed() / ROUNDS;
+    let count = config.routes[0].recipients.len();
+    println!("{count} routes: read and made ready in {read:?}, a look-up takes {look_up:?}");
+}
+
 #[test]
 fn ten_thousand_routes_cost_what_ten_cost() {
     let text = |count: usize| {

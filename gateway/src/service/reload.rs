@@ -6,6 +6,12 @@
 //! Whatever is made from the configuration (gates, and with them all that a session reads) is made anew here, so that what a
 //! file holds that the configuration names is read again, too.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::oneshot::Receiver;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::accept::{BindError, BoundListener, Listener, bind};
@@ -18,6 +24,10 @@ use super::backends::Backends;
 use super::certificates;
 use super::generation::{Generation, keep_unchangeable, listener_statuses};
 use super::parts::{place, risks, schedule, spawn_names};
+
+/// How often, and after what time, a port is tried again that the process before may still have.
+const BIND_ATTEMPTS: u32 = 20;
+const BIND_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a reload did not happen. The old configuration is in force as before.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +78,7 @@ impl Gateway {
         let added: Vec<_> = config.listeners.iter().filter(is_new).cloned().collect();
         let all: Vec<_> = config.listeners.iter().map(|listener| listener.address).collect();
         let connectors = certificates::connectors(&config, Some(&old.backends))?;
-        let (bound, told) = bind(&added, &all, self.workers.count(), Vec::new())?;
+        let (bound, told) = self.bind_added(&added, &all).await?;
         let metrics = self.metrics_socket(&old.config, &config)?;
         kept.extend(told);
         kept.extend(risks(&config));
@@ -87,7 +97,7 @@ impl Gateway {
             warn!(%error, "the log's level stays as it was");
         }
         if let Some(kernel) = &self.view.kernel {
-            let ports: Vec<_> = addresses.iter().map(std::net::SocketAddr::port).collect();
+            let ports: Vec<_> = addresses.iter().map(SocketAddr::port).collect();
             if let Err(error) = kernel.configure(&config, &ports) {
                 kept.push(format!("the kernel side goes on by its old settings: {error}"));
             }
@@ -129,6 +139,26 @@ impl Gateway {
 }
 
 impl Gateway {
+    /// Binds new listeners. The process before may still be about to close one that this one did not take over.
+    async fn bind_added(
+        &mut self,
+        added: &[config::Listener],
+        all: &[SocketAddr],
+    ) -> Result<(Vec<BoundListener>, Vec<String>), BindError> {
+        let mut attempts = BIND_ATTEMPTS;
+        loop {
+            let bound = bind(added, all, self.workers.count(), Vec::new());
+            attempts -= 1;
+            let may_close = |before: &mut Receiver<()>| before.try_recv() == Err(TryRecvError::Empty);
+            match bound {
+                Err(error) if error.is_in_use() && attempts > 0 && self.predecessor.as_mut().is_some_and(may_close) => {
+                    sleep(BIND_INTERVAL).await;
+                }
+                done => return done,
+            }
+        }
+    }
+
     /// Where numbers are to be served from now on, and by which names; `None`: as before.
     fn metrics_socket(&self, old: &Config, new: &Config) -> Result<Option<Option<MetricsSocket>>, MetricsBindError> {
         let (hostname, metrics) = (&new.server.hostname, &new.metrics);
@@ -144,7 +174,7 @@ impl Gateway {
 }
 
 /// Where each listener of the configuration listens, in its order.
-fn addresses(config: &Config, old: &[Listener], bound: &[BoundListener]) -> Vec<std::net::SocketAddr> {
+fn addresses(config: &Config, old: &[Listener], bound: &[BoundListener]) -> Vec<SocketAddr> {
     let address = |listener: &config::Listener| {
         let kept = old.iter().find(|old| old.configured == listener.address).map(|old| old.address);
         let new = || bound.iter().find(|new| new.configured == listener.address).map(|new| new.address);

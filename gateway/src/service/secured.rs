@@ -34,16 +34,14 @@ pub(super) fn of_clients(totals: &Totals) -> TlsTotals {
         groups_total: counts(&totals.tls_groups_total),
         resumed_total: totals.tls_resumed_total,
         messages_total: totals.tls_messages_total,
-        // Read one after the other while sessions go on. One whose handshake failed is neither.
-        clear_sessions_total: totals
-            .sessions_accepted_total
-            .saturating_sub(totals.tls_handshakes_total.sum() + totals.tls_faults_total.sum()),
+        clear_sessions_total: totals.clear_sessions_total,
+        // Read one after the other while sessions go on.
         clear_messages_total: accepted.saturating_sub(totals.tls_messages_total),
         faults_total: counts(&totals.tls_faults_total),
     }
 }
 
-fn counts<L: Label>(totals: &FamilyTotals<L>) -> std::collections::BTreeMap<String, u64> {
+pub(super) fn counts<L: Label>(totals: &FamilyTotals<L>) -> std::collections::BTreeMap<String, u64> {
     let counted = L::ALL.iter().map(|label| (label.as_str().to_owned(), totals.of(*label)));
     counted.filter(|(_, count)| *count > 0).collect()
 }

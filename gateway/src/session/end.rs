@@ -48,6 +48,11 @@ pub enum End {
 }
 
 impl End {
+    /// Whether TLS was wanted, and did not come about.
+    pub fn is_fault_of_tls(self) -> bool {
+        matches!(self, Self::TlsFailed | Self::TlsTimeout | Self::TlsUnasked | Self::TooManyHandshakes)
+    }
+
     /// For the log.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -43,7 +43,11 @@ const TOO_MANY_MESSAGES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many mes
 const TOO_MANY_RECIPIENTS: Words = Words(452, EnhancedCode(4, 5, 3), "Too many recipients");
 const UNKNOWN_PARAMETER: Words =
     Words(555, EnhancedCode(5, 5, 4), "Parameter not recognised, or its extension was not offered");
-const NO_REQUIRETLS: Words = Words(555, EnhancedCode(5, 7, 30), "TLS all the way is not offered here now");
+const REQUIRETLS_IN_CLEAR: Words =
+    Words(530, EnhancedCode(5, 7, 0), "REQUIRETLS is for messages that come over TLS; say STARTTLS first");
+/// RFC 8689 section 6.
+const NO_REQUIRETLS: Words =
+    Words(550, EnhancedCode(5, 7, 30), "REQUIRETLS support required, and the way on from here is not verified TLS");
 const BAD_VALUE: Words = Words(501, EnhancedCode(5, 5, 4), "Parameter value not understood");
 const TWICE: Words = Words(501, EnhancedCode(5, 5, 4), "A parameter was given twice");
 const NEEDS_UTF8: Words = Words(553, EnhancedCode(5, 6, 7), "An address with non-ASCII characters needs SMTPUTF8");
@@ -75,6 +79,7 @@ impl Session {
             return Err(NESTED);
         }
         self.may_submit()?;
+        self.route_the_nameless(out);
         if self.ends_for_lost_login(out) {
             return Ok(());
         }
@@ -134,11 +139,18 @@ impl Session {
         Ok(())
     }
 
-    /// The parameters of MAIL that are passed on. The rest is heeded here and left out: devices that say HELO write SIZE and
-    /// BODY all the same, and what is told of itself by somebody who has not logged in is worth nothing (RFC 4954 section 5).
+    /// The parameters of MAIL that are passed on.
     fn told<'a>(&self, esmtp: bool, params: Params<'a>) -> impl Iterator<Item = Param<'a>> + use<'a> {
-        let known = self.login.is_some();
-        params.iter().filter(move |param| is_told(esmtp, known, &param.keyword.to_ascii_uppercase()))
+        let told = self.tells(esmtp);
+        params.iter().filter(move |param| told.holds(&param.keyword.to_ascii_uppercase()))
+    }
+
+    fn tells(&self, esmtp: bool) -> Told {
+        Told { esmtp, dsn: self.offers_dsn(), login: self.login.is_some() }
+    }
+
+    fn offers_dsn(&self) -> bool {
+        self.dialect.offered.contains(Extensions::DSN) && self.client.hello.as_ref().is_some_and(|hello| hello.esmtp)
     }
 
     /// Whether a transaction may begin with the backend that the session has, or is to have. If not, that was answered.
@@ -172,14 +184,14 @@ impl Session {
                     param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
                 ),
                 "AUTH" => (Extensions::default(), param.value.is_some_and(is_xtext)),
-                "REQUIRETLS" if !self.client.secured || !self.dialect.offered.contains(Extensions::REQUIRETLS) => {
-                    return Err(NO_REQUIRETLS);
-                }
+                "REQUIRETLS" if !self.dialect.offered.contains(Extensions::REQUIRETLS) => return Err(NO_REQUIRETLS),
+                "REQUIRETLS" if !self.client.secured && self.offers_starttls() => return Err(REQUIRETLS_IN_CLEAR),
+                "REQUIRETLS" if !self.client.secured => return Err(NO_REQUIRETLS),
                 "REQUIRETLS" => (Extensions::REQUIRETLS, param.value.is_none()),
                 "ENVID" => (Extensions::DSN, param.value.is_some_and(is_xtext)),
                 _ => return Err(UNKNOWN_PARAMETER),
             };
-            let told = is_told(esmtp, self.login.is_some(), &keyword);
+            let told = self.tells(esmtp).holds(&keyword);
             if told && (!esmtp || !self.dialect.offered.contains(extension)) {
                 return Err(UNKNOWN_PARAMETER);
             }
@@ -226,6 +238,7 @@ impl Session {
             }
             return self.error(words, out);
         }
+        let params = if self.offers_dsn() { params } else { Params::default() };
         let record = self.settings.record_messages;
         let limit = self.settings.limits.recipients;
         let Some(open) = self.transaction.open_mut() else { return };
@@ -323,13 +336,12 @@ impl Session {
             RelayVerdict::RelayDenied => return Err(RELAY_DENIED),
             RelayVerdict::RoutedLocalPart => return Err(ROUTED),
         }
-        let dsn = self.dialect.offered.contains(Extensions::DSN) && self.client.hello.as_ref().is_some_and(|h| h.esmtp);
         let mut seen = Seen::default();
         for param in params.iter() {
             let keyword = param.keyword.to_ascii_uppercase();
             let value_ok = match &*keyword {
-                "NOTIFY" if dsn => param.value.is_some_and(is_notify),
-                "ORCPT" if dsn => param.value.is_some_and(|value| is_orcpt(value, utf8)),
+                "NOTIFY" => param.value.is_some_and(is_notify),
+                "ORCPT" => param.value.is_some_and(|value| is_orcpt(value, utf8)),
                 _ => return Err(UNKNOWN_PARAMETER),
             };
             if !value_ok {
@@ -341,12 +353,25 @@ impl Session {
     }
 }
 
-/// Whether a parameter of MAIL is passed on.
-fn is_told(esmtp: bool, logged_in: bool, keyword: &str) -> bool {
-    match keyword {
-        "SIZE" | "BODY" => esmtp,
-        "AUTH" => logged_in,
-        _ => true,
+/// Which parameters of MAIL are passed on. Of the rest, those that only wish or announce are heeded here and left out: some
+/// senders write them whatever they were offered.
+#[derive(Debug, Clone, Copy)]
+struct Told {
+    esmtp: bool,
+    dsn: bool,
+    login: bool,
+}
+
+impl Told {
+    fn holds(self, keyword: &str) -> bool {
+        match keyword {
+            "SIZE" | "BODY" => self.esmtp,
+            // To a server that does not know of them a message may be handed all the same (RFC 3461 section 5.2.2).
+            "RET" | "ENVID" => self.dsn,
+            // What is told of itself by somebody who has not logged in is worth nothing (RFC 4954 section 5).
+            "AUTH" => self.login,
+            _ => true,
+        }
     }
 }
 

@@ -10,7 +10,9 @@ use super::words::Words;
 
 /// An AUTH that is under way.
 pub(super) struct Exchange {
-    mechanism: Mechanisms,
+    pub(super) mechanism: Mechanisms,
+    /// It was the gateway that asked, to know by the client's name which backend to ask.
+    pub(super) asks_name: bool,
     /// The command, until the backend's session is open.
     pub(super) held: Zeroizing<Vec<u8>>,
     pub(super) login: Option<Login>,
@@ -49,6 +51,7 @@ impl Exchange {
         let login = auth.initial.as_ref().and_then(|response| Login::from_response(auth.mechanism, response));
         Self {
             mechanism: auth.mechanism,
+            asks_name: false,
             held: auth.encode(),
             login,
             responded: auth.initial.is_some(),
@@ -58,6 +61,16 @@ impl Exchange {
             lost: false,
             skipping: 0,
         }
+    }
+
+    /// The client is to say who it is, before any backend is asked.
+    pub(super) fn asking(auth: &Auth) -> Self {
+        Self { asks_name: true, ..Self::begin(auth) }
+    }
+
+    /// The exchange that begins with this response.
+    pub(super) fn answered(&self, response: Response) -> Self {
+        Self::begin(&Auth { mechanism: self.mechanism, initial: Some(response) })
     }
 
     /// The client responds. Of a server that asks first, DIGEST-MD5 and CRAM-MD5, the name is in the answer.

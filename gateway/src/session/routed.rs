@@ -79,7 +79,7 @@ impl Session {
     }
 
     /// Leaves the backend that the session has, between commands.
-    fn change_backend(&mut self, place: usize, out: &mut Output) {
+    pub(super) fn change_backend(&mut self, place: usize, out: &mut Output) {
         if matches!(self.backend.state, Backend::Ready(_)) {
             out.to_backend.extend_from_slice(b"QUIT\r\n");
         }

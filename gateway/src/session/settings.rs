@@ -26,6 +26,8 @@ pub(super) struct Target {
     pub(super) xclient_login: bool,
     /// Whether the connection to it is encrypted.
     pub(super) tls: BackendTls,
+    /// Whether passwords may go to it all the same where it is not.
+    pub(super) clear_text_auth: bool,
     /// Whether it has several servers, of which another may do what one does not.
     pub(super) has_several: bool,
 }
@@ -34,8 +36,15 @@ impl Target {
     fn new(config: &Config, pool: usize) -> Self {
         let servers = &config.backends[config.pools[pool].servers.clone()];
         // What is read of it here, all servers of a pool have in common.
-        let Backend { identity, xclient_login, tls, .. } = servers[0];
-        Self { identity, xclient_login: xclient_login && identity.is_xclient(), tls, has_several: servers.len() > 1 }
+        let Backend { identity, xclient_login, tls, clear_text_auth, .. } = servers[0];
+        Self {
+            identity,
+            xclient_login: xclient_login && identity.is_xclient(),
+            tls,
+            // Whoever writes `off` has decided.
+            clear_text_auth: clear_text_auth || tls == BackendTls::Off,
+            has_several: servers.len() > 1,
+        }
     }
 }
 
@@ -50,6 +59,8 @@ pub struct Settings {
     pub(super) targets: Box<[Target]>,
     /// Which of them a recipient's mail goes to, where there are several.
     pub(super) routes: Option<Routes>,
+    /// Which of them a user's mail goes to, where there are several and users send.
+    pub(super) user_routes: Option<Routes>,
     /// Limits.
     pub limits: Limits,
     /// Timeouts.
@@ -109,7 +120,11 @@ impl Settings {
         let routes = Routes::new(config, listener);
         let targets = routes.pools().iter().map(|pool| Target::new(config, *pool)).collect();
         let routes = Some(routes).filter(|routes| routes.pools().len() > 1);
-        Self::of(config, listener, targets, routes, record_messages)
+        let (user_routes, routes) = match routes {
+            Some(routes) if routes.are_by_user() => (Some(routes), None),
+            routes => (None, routes),
+        };
+        Self { user_routes, ..Self::of(config, listener, targets, routes, record_messages) }
     }
 
     /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
@@ -138,6 +153,7 @@ impl Settings {
             greeting: format!("220 {} ESMTP\r\n", config.server.hostname).into_bytes().into(),
             targets,
             routes,
+            user_routes: None,
             timeouts: config.timeouts.clone(),
             relay: RelayGuard::new(&config.relay),
             early_talk: config.server.early_talk,
@@ -157,11 +173,15 @@ impl Settings {
 }
 
 impl Settings {
-    /// What is offered beside what the backends offer (RFC 9422): recipients in several domains may part.
+    /// What is offered of what the backends offer, and beside it (RFC 9422): recipients in several domains may part, and users
+    /// must say who they are before a backend can ask for anything.
     pub fn dialect(&self, common: Arc<Dialect>) -> Arc<Dialect> {
         if self.routes.as_ref().is_some_and(Routes::are_by_domain) {
             let mx = common.mx.saying("LIMITS RCPTDOMAINMAX=1");
             return Arc::new(Dialect { mx, ..(*common).clone() });
+        }
+        if self.user_routes.is_some() {
+            return Arc::new(Dialect { mechanisms: common.mechanisms.client_first(), ..(*common).clone() });
         }
         common
     }
@@ -243,7 +263,11 @@ impl Dialect {
             Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
         let (mx, users) = (told(sizes.mx), told(sizes.submission));
-        let allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        let mut allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
+        // A long chunk is passed on in parts, one behind the other.
+        if !offer.extensions.contains(Extensions::PIPELINING) {
+            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        }
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
         Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }

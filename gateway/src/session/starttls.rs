@@ -91,7 +91,7 @@ impl Session {
         true
     }
 
-    fn offers_starttls(&self) -> bool {
+    pub(super) fn offers_starttls(&self) -> bool {
         matches!(self.client.tls, TlsOffer::StartTls | TlsOffer::StartTlsLater) && !self.client.secured
     }
 

@@ -101,6 +101,16 @@ impl Mechanisms {
             .fold(self, |left, (plain, bound)| if self.intersects(*bound) { left - *plain - *bound } else { left })
     }
 
+    /// Of these, those in which the client says who it is before the server says anything of its own.
+    pub fn client_first(self) -> Self {
+        self - Self::CRAM_MD5 - Self::DIGEST_MD5
+    }
+
+    /// What a server says to a client that begins one of those without its response. LOGIN asks in words.
+    pub fn first_challenge(self) -> &'static [u8] {
+        if self == Self::LOGIN { b"334 VXNlcm5hbWU6\r\n" } else { b"334 \r\n" }
+    }
+
     /// Their names, strongest first.
     pub fn names(self) -> impl Iterator<Item = &'static str> {
         NAMES.iter().filter(move |(_, mechanism)| self.intersects(*mechanism)).map(|(name, _)| *name)

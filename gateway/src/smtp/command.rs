@@ -19,7 +19,7 @@ pub struct Param<'a> {
 }
 
 /// The parameters behind MAIL or RCPT, each checked to be well-formed when the command was parsed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Params<'a> {
     /// The text behind the path, one space between parameters, none at the ends.
     text: &'a str,

@@ -63,8 +63,8 @@ pub struct Channel {
     pub(super) held: Vec<u8>,
     begun: bool,
     established: bool,
-    /// It came to a bad end. rustls must not be asked again then.
-    failed: bool,
+    /// How it came to a bad end. rustls must not be asked again then.
+    failed: Option<TlsFault>,
     /// This side has said that it sends no more.
     closed: bool,
 }
@@ -95,7 +95,7 @@ impl Channel {
             held: Vec::new(),
             begun: false,
             established: false,
-            failed: false,
+            failed: None,
             closed: false,
         }
     }
@@ -106,7 +106,7 @@ impl Channel {
             held: Vec::new(),
             begun: true,
             established: false,
-            failed: false,
+            failed: None,
             closed: false,
         }
     }
@@ -134,23 +134,53 @@ impl Channel {
     /// after a fault.
     ///
     /// # Errors
-    /// The connection is at its end: what the peer did wrong, or could not do.
+    /// The connection is at its end: what the peer did wrong, or could not do. Text that came whole before a fault is given
+    /// first; the fault is then that of the next call, and of [`Channel::fault`].
     pub fn receive(&mut self, input: &mut [u8], plain: &mut [u8], wire: &mut Wire) -> Result<Received, TlsFault> {
         self.check()?;
-        let received = self.take_in(input, plain, wire);
-        self.failed = received.is_err();
-        received
+        let mut received = Received::default();
+        if let Err(fault) = self.take_in(input, plain, wire, &mut received) {
+            self.held = Vec::new();
+            self.failed = Some(fault.clone());
+            if received.plain == 0 {
+                return Err(fault);
+            }
+        }
+        if !self.established && !self.common().is_handshaking() {
+            self.established = true;
+            received.established = true;
+        }
+        Ok(received)
     }
 
-    fn take_in(&mut self, input: &mut [u8], plain: &mut [u8], wire: &mut Wire) -> Result<Received, TlsFault> {
+    /// The text of the last bytes that there will be, those of [`Channel::held`] first, as far as it came whole.
+    pub fn last_text(&mut self, mut input: Vec<u8>) -> Vec<u8> {
+        let mut plain = vec![0; input.len()];
+        // Nobody is left to hear an alert, and a fault ends what has ended.
+        let received = self.receive(&mut input, &mut plain, &mut Wire::default()).unwrap_or_default();
+        plain.truncate(received.plain);
+        plain
+    }
+
+    /// What it came to its end by.
+    pub fn fault(&self) -> Option<&TlsFault> {
+        self.failed.as_ref()
+    }
+
+    fn take_in(
+        &mut self,
+        input: &mut [u8],
+        plain: &mut [u8],
+        wire: &mut Wire,
+        received: &mut Received,
+    ) -> Result<(), TlsFault> {
         if let (false, Some(first)) = (self.begun, input.first()) {
             judge_first(*first)?;
             self.begun = true;
         }
-        let mut received = Received::default();
         let used = match &mut self.side {
-            Side::Server(connection) => pump(connection, input, plain, wire, &mut received)?,
-            Side::Client { connection, .. } => pump(connection, input, plain, wire, &mut received)?,
+            Side::Server(connection) => pump(connection, input, plain, wire, received)?,
+            Side::Client { connection, .. } => pump(connection, input, plain, wire, received)?,
         };
         let left = &input[used..];
         if left.len() > HELD_MAX {
@@ -162,23 +192,19 @@ impl Channel {
             self.held.clear();
             self.held.extend_from_slice(left);
         }
-        if !self.established && !self.common().is_handshaking() {
-            self.established = true;
-            received.established = true;
-        }
-        Ok(received)
+        Ok(())
     }
 
     fn check(&self) -> Result<(), TlsFault> {
-        if self.failed { Err(TlsFault::Protocol("it has failed before".to_owned())) } else { Ok(()) }
+        self.failed.clone().map_or(Ok(()), Err)
     }
 
-    /// Encrypts these parts, in order, for the wire.
+    /// Encrypts `head` and `body` for the wire, in as few records as hold them.
     ///
     /// # Errors
     /// The connection cannot be written to: its handshake is not done, or it has sent all that its key is good for.
-    pub fn send(&mut self, parts: &[&[u8]], wire: &mut Wire) -> Result<(), TlsFault> {
-        self.write(&Order::Send(parts), wire)
+    pub fn send(&mut self, head: &[u8], body: &[u8], wire: &mut Wire) -> Result<(), TlsFault> {
+        self.write(&Order::Send(head, body), wire)
     }
 
     /// Says, once, that no more will come from this side. Nothing is said within a handshake.
@@ -231,7 +257,7 @@ impl Channel {
             Side::Server(connection) => write(connection, &mut self.held, order, wire),
             Side::Client { connection, .. } => write(connection, &mut self.held, order, wire),
         };
-        self.failed = written.is_err();
+        self.failed = written.as_ref().err().cloned();
         self.held.drain(..written?);
         Ok(())
     }

@@ -31,7 +31,7 @@ pub struct Received {
 
 /// What is to be written once it may.
 pub(super) enum Order<'a> {
-    Send(&'a [&'a [u8]]),
+    Send(&'a [u8], &'a [u8]),
     Close,
 }
 
@@ -145,11 +145,7 @@ pub(super) fn write<P: Process>(
         match state? {
             ConnectionState::WriteTraffic(mut traffic) => {
                 match order {
-                    Order::Send(parts) => {
-                        for part in parts.iter().filter(|part| !part.is_empty()) {
-                            encrypt(&mut traffic, part, wire)?;
-                        }
-                    }
+                    Order::Send(head, body) => encrypt_joined(&mut traffic, head, body, wire)?,
                     Order::Close => {
                         let needs = |error: &EncryptError| encrypt_needs(error);
                         let written = wire.write(RECORD_COST, |free| traffic.queue_close_notify(free), needs);
@@ -167,7 +163,27 @@ pub(super) fn write<P: Process>(
     }
 }
 
+/// Each record costs both ends a call of the cipher, and a reader often a call of the system: the two share what they can.
+fn encrypt_joined<D>(
+    traffic: &mut WriteTraffic<'_, D>,
+    head: &[u8],
+    body: &[u8],
+    wire: &mut Wire,
+) -> Result<(), TlsFault> {
+    let shared = body.len().min(RECORD_MAX.saturating_sub(head.len()));
+    let (shared, rest) = if head.is_empty() { (&[][..], body) } else { body.split_at(shared) };
+    if shared.is_empty() {
+        encrypt(traffic, head, wire)?;
+    } else {
+        encrypt(traffic, &[head, shared].concat(), wire)?;
+    }
+    encrypt(traffic, rest, wire)
+}
+
 fn encrypt<D>(traffic: &mut WriteTraffic<'_, D>, part: &[u8], wire: &mut Wire) -> Result<(), TlsFault> {
+    if part.is_empty() {
+        return Ok(());
+    }
     let length = part.len() + (part.len() / RECORD_MAX + 2) * RECORD_COST;
     let written = wire.write(length, |free| traffic.encrypt(part, free), encrypt_needs);
     written.map_err(|error| protocol(&error))

@@ -10,10 +10,8 @@ use super::connector::Connector;
 use super::fault::TlsFault;
 use super::wire::Wire;
 
-/// Bytes read at once.
-const READ_MAX: usize = 16 * 1024;
-/// A record that has not come whole, and what is read behind it.
-const BUFFER: usize = 96 * 1024;
+/// Bytes read at once: a server's part of a handshake, mostly.
+const READ_MAX: usize = 8 * 1024;
 
 /// A connection to a backend, in clear or under TLS.
 #[derive(Debug)]
@@ -26,8 +24,6 @@ pub struct TlsStream {
 struct Tls {
     channel: Channel,
     wire: Wire,
-    cipher: Vec<u8>,
-    plain: Vec<u8>,
     /// Text that came with the end of the handshake.
     early: Vec<u8>,
     closed: bool,
@@ -57,15 +53,15 @@ impl TlsStream {
     pub async fn secure(&mut self, connector: &Connector) -> io::Result<()> {
         let mut wire = Wire::default();
         let channel = connector.connect(&mut wire).map_err(io::Error::other)?;
-        let (cipher, plain) = (vec![0; BUFFER], vec![0; BUFFER]);
-        let tls = self.tls.insert(Box::new(Tls { channel, wire, cipher, plain, early: Vec::new(), closed: false }));
+        let tls = self.tls.insert(Box::new(Tls { channel, wire, early: Vec::new(), closed: false }));
         tls.flush(&mut self.socket).await?;
+        let mut early = Vec::new();
         while !tls.channel.is_established() {
-            match tls.receive(&mut self.socket).await? {
-                Some(count) => tls.early.extend_from_slice(&tls.plain[..count]),
-                None => return Err(io::Error::other(TlsFault::GivenUp)),
+            if !tls.receive(&mut self.socket, &mut early).await? {
+                return Err(io::Error::other(TlsFault::GivenUp));
             }
         }
+        tls.early = early;
         Ok(())
     }
 
@@ -97,19 +93,16 @@ impl TlsStream {
             buffer.append(&mut tls.early);
             return Ok(count);
         }
-        loop {
+        let before = buffer.len();
+        while buffer.len() == before {
             if tls.closed {
                 return Ok(0);
             }
-            match tls.receive(&mut self.socket).await? {
-                None => return Err(io::Error::other(TlsFault::Truncated)),
-                Some(0) => {}
-                Some(count) => {
-                    buffer.extend_from_slice(&tls.plain[..count]);
-                    return Ok(count);
-                }
+            if !tls.receive(&mut self.socket, buffer).await? {
+                return Err(io::Error::other(TlsFault::Truncated));
             }
         }
+        Ok(buffer.len() - before)
     }
 
     /// Sends all bytes.
@@ -118,27 +111,46 @@ impl TlsStream {
     /// As [`TlsStream::secure`].
     pub async fn write_all(&mut self, bytes: &[u8]) -> io::Result<()> {
         let Some(tls) = &mut self.tls else { return self.socket.write_all(bytes).await };
-        tls.channel.send(&[bytes], &mut tls.wire).map_err(io::Error::other)?;
+        tls.channel.send(bytes, &[], &mut tls.wire).map_err(io::Error::other)?;
         tls.flush(&mut self.socket).await
     }
 }
 
 impl Tls {
-    /// Reads from the socket; how many bytes of text that made. `None` at its end.
-    async fn receive(&mut self, socket: &mut TcpStream) -> io::Result<Option<usize>> {
-        let held = self.channel.held().len();
-        self.cipher[..held].copy_from_slice(self.channel.held());
-        let count = socket.read(&mut self.cipher[held..held + READ_MAX]).await?;
-        if count == 0 {
-            return Ok(None);
+    /// Reads from the socket, and adds the text of it to `text`. False at the socket's end.
+    async fn receive(&mut self, socket: &mut TcpStream, text: &mut Vec<u8>) -> io::Result<bool> {
+        if let Some(fault) = self.channel.fault() {
+            return Err(io::Error::other(fault.clone()));
         }
-        let received = self.channel.receive(&mut self.cipher[..held + count], &mut self.plain, &mut self.wire);
+        let received = loop {
+            // A server that hangs costs no buffer.
+            socket.readable().await?;
+            match self.try_receive(socket, text) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                received => break received,
+            }
+        };
         // Before a fault is told: the alert that the peer should hear.
         let flushed = self.flush(socket).await;
-        let received = received.map_err(io::Error::other)?;
+        let received = received?;
         flushed?;
-        self.closed |= received.closed;
-        Ok(Some(received.plain))
+        Ok(received)
+    }
+
+    fn try_receive(&mut self, socket: &TcpStream, text: &mut Vec<u8>) -> io::Result<bool> {
+        let held = self.channel.held().len();
+        let mut cipher = vec![0; held + READ_MAX];
+        let count = socket.try_read(&mut cipher[held..])?;
+        if count == 0 {
+            return Ok(false);
+        }
+        cipher[..held].copy_from_slice(self.channel.held());
+        let before = text.len();
+        text.resize(before + held + count, 0);
+        let received = self.channel.receive(&mut cipher[..held + count], &mut text[before..], &mut self.wire);
+        text.truncate(before + received.as_ref().map_or(0, |received| received.plain));
+        self.closed |= received.map_err(io::Error::other)?.closed;
+        Ok(true)
     }
 
     async fn flush(&mut self, socket: &mut TcpStream) -> io::Result<()> {

@@ -130,7 +130,7 @@ fn ban(program: &Program, address: &str) {
         }
     }
     let (word, mask) = ban_bit(key);
-    let mut bits = array::<u64>(program, maps::BAN_BITS);
+    let mut bits = array::<u64>(program, maps::BITS);
     let known = bits.get(&word, 0).unwrap();
     bits.set(word, known | mask, 0).unwrap();
 }

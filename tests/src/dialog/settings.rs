@@ -102,9 +102,10 @@ fn parsed(text: &str) -> Result<Config, String> {
 fn config(settings: &Map) -> Result<Config, String> {
     // Thousands of sessions begin from it.
     static PARSED: LazyLock<Result<Config, String>> = LazyLock::new(|| parsed(CONFIG));
-    let mut config = match settings.get("route") {
-        Some(recipient) => parsed(&format!("{CONFIG}{SECOND}recipients = [\"{recipient}\"]\n"))?,
-        None => PARSED.clone()?,
+    let mut config = match (settings.get("route"), settings.get("user_route")) {
+        (Some(recipient), _) => parsed(&format!("{CONFIG}{SECOND}recipients = [\"{recipient}\"]\n"))?,
+        (None, Some(user)) => parsed(&format!("{CONFIG}{SECOND}users = [\"{user}\"]\n"))?,
+        (None, None) => PARSED.clone()?,
     };
     for (key, value) in settings {
         set(&mut config, key, value).map_err(|error| format!("{key}: {error}"))?;
@@ -119,8 +120,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = IdentityMode::ALL.into_iter().find(|mode| mode.as_str() == value);
             config.backends[0].identity = named.ok_or_else(|| format!("no identity {value}"))?;
         }
-        // Stands in the text.
-        "route" => {}
+        // They stand in the text.
+        "route" | "user_route" => {}
         "servers" => {
             let servers = usize::try_from(number()?).map_err(|_| "too many")?;
             config.backends.resize(servers, config.backends[0].clone());
@@ -130,6 +131,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
             config.backends[0].tls = named.ok_or_else(|| format!("no policy {value}"))?;
         }
+        "clear_text_auth" => config.backends[0].clear_text_auth = value == "true",
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {
             config.relay.allowed_networks = networks(value)?;
@@ -169,7 +171,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
         "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
-        | "greeting" | "starttls" | "backend_verified" | "crammed" => {}
+        | "greeting" | "starttls" | "backend_verified" | "on_this_host" | "crammed" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

@@ -143,9 +143,9 @@ impl Rig {
     /// The same by key.
     pub fn ban_key(&mut self, key: SourceKey, deny: Deny) {
         let (word, mask) = ban_bit(key);
-        let mut bits = self.array::<u64>(maps::BAN_BITS);
-        let known = bits.get(&word, 0).expect("BAN_BITS");
-        bits.set(word, known | mask, 0).expect("BAN_BITS");
+        let mut bits = self.array::<u64>(maps::BITS);
+        let known = bits.get(&word, 0).expect("BITS");
+        bits.set(word, known | mask, 0).expect("BITS");
         if let IpAddr::V4(address) = key.address() {
             let mut row = self.ban_row(key);
             let is_in = row.put(address.octets(), &deny);
@@ -232,7 +232,7 @@ impl Rig {
     /// Makes it look as if nobody knew this source.
     pub fn clear_source_bit(&mut self, address: &str) {
         let (word, _) = source_bit(key(address));
-        self.array::<u64>(maps::SOURCE_BITS).set(word, 0, 0).expect("SOURCE_BITS");
+        self.array::<u64>(maps::BITS).set(word, 0, 0).expect("BITS");
     }
 
     /// Has the tries asked for every address: what a network shorter than the bits' groups needs.

@@ -94,6 +94,14 @@ pub struct TlsBackend {
     pub heard: Receiver<(bool, String)>,
 }
 
+/// Reads to the end; what came.
+pub fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
+    let mut rest = Vec::new();
+    // A reset is an end as well; that it comes in time is looked at by the caller.
+    let _ = stream.read_to_end(&mut rest);
+    rest
+}
+
 /// What a mail server speaks with over TLS.
 pub type TlsSpeaker = Speaker<StreamOwned<ServerConnection, TcpStream>>;
 

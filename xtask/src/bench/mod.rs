@@ -5,10 +5,13 @@
 //! Nobody logs sessions here, for HAProxy and nginx do not by default.
 
 mod backend;
+mod floor;
+mod growth;
 mod helpers;
 mod kernel;
 mod load;
 mod proxies;
+mod report;
 mod storm;
 mod stream;
 mod table;
@@ -17,7 +20,6 @@ mod usage;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,21 +30,29 @@ use crate::command::{target, visible};
 use crate::peers;
 
 use load::{Client, Work};
-use proxies::{Kind, Proxy, free_address};
+use proxies::{Kind, Programs, Proxy, free_address};
+use report::Report;
 use stream::Security;
 use table::Cell;
 use tls::{Certificate, Handshake, KeyKind};
 
 const USAGE: &str = "\
 usage: cargo xtask bench [--rounds N] [--only PROXY,…] [--work WORK,…] [--previous PROGRAM]
-       cargo xtask bench --tls [--rounds N] [--only PROXY,…] [--work WORK,…]
+                         [--haproxy PROGRAM] [--nginx PROGRAM]
+       cargo xtask bench --tls [--rounds N] [--only PROXY,…] [--work WORK,…] [--haproxy PROGRAM] [--nginx PROGRAM]
+       cargo xtask bench --growth [--rounds N]
        cargo xtask bench --kernel [--rounds N]
        cargo xtask bench --storm [--rounds N] [--rate SYNS_PER_SECOND]
 
-  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder; with --previous also previous, previous-proxy-v2;
+  PROXY    gateway, gateway-proxy-v2, haproxy, nginx, forwarder, and floor, which is what the system calls alone cost; with
+           --previous also previous, previous-proxy-v2;
            with --tls gateway, gateway-tls-backend, haproxy, nginx, forwarder
-  PROGRAM  smtp-gateway as it was built before a change: its rows stand beside the new ones, interleaved
+  PROGRAM  of --previous: smtp-gateway as it was built before a change; its rows stand beside the new ones, interleaved.
+           Of --haproxy and --nginx (with its mail module built in): instead of the distribution's
   WORK     one, twenty, pipelined, bulk, quit, idle; with --tls one, one-hybrid, one-resumed, auth, twenty, bulk, idle
+
+  The tables are written to target/bench/report.md as well; those of --tls and --growth to report-tls.md and
+  report-growth.md.
 ";
 
 const WORKS: [Work; 5] = [
@@ -63,7 +73,7 @@ struct Plan {
     rounds: usize,
     kinds: Vec<Kind>,
     works: Vec<String>,
-    previous: Option<PathBuf>,
+    programs: Programs,
     /// Clients come inside TLS.
     tls: bool,
 }
@@ -74,6 +84,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
         && flag == "--forward"
     {
         return forward(listen, backend, tls);
+    }
+    if let [flag, listen, backend] = arguments
+        && flag == "--floor"
+    {
+        return floor::run(address(listen)?, address(backend)?).map_err(|error| error.to_string());
+    }
+    if let [flag, rest @ ..] = arguments
+        && flag == "--growth"
+    {
+        return growth::run(rest);
     }
     if let [flag, listen, identity, tls @ ..] = arguments
         && flag == "--backend"
@@ -127,7 +147,8 @@ fn server_config(tls: &[String]) -> Result<Option<Arc<ServerConfig>>, String> {
 
 impl Plan {
     fn parse(arguments: &[String], kinds: &[Kind]) -> Result<Self, String> {
-        let mut plan = Self { rounds: 5, kinds: kinds.to_vec(), works: Vec::new(), previous: None, tls: false };
+        let mut plan =
+            Self { rounds: 5, kinds: kinds.to_vec(), works: Vec::new(), programs: Programs::default(), tls: false };
         let mut only = None;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
@@ -135,13 +156,15 @@ impl Plan {
             match argument.as_str() {
                 "--rounds" => plan.rounds = value.parse().ok().filter(|rounds| *rounds > 0).ok_or(USAGE)?,
                 "--only" => only = Some(value),
-                "--previous" => plan.previous = Some(value.into()),
+                "--previous" => plan.programs.previous = Some(value.into()),
+                "--haproxy" => plan.programs.haproxy = Some(value.into()),
+                "--nginx" => plan.programs.nginx = Some(value.into()),
                 "--work" => plan.works = value.split(',').map(str::to_owned).collect(),
                 _ => return Err(USAGE.to_owned()),
             }
         }
         // An earlier build stands right behind the new one.
-        if plan.previous.is_some() {
+        if plan.programs.previous.is_some() {
             plan.kinds.splice(2..2, Kind::PREVIOUS);
         }
         if let Some(only) = only {
@@ -160,27 +183,30 @@ impl Plan {
     }
 
     fn run(&self) -> Result<(), String> {
-        for peer in ["haproxy", "nginx"] {
+        let distributed = [("haproxy", self.programs.haproxy.is_none()), ("nginx", self.programs.nginx.is_none())];
+        for (peer, _) in distributed.into_iter().filter(|(_, is_distributed)| *is_distributed) {
             if self.kinds.iter().any(|kind| kind.name() == peer) {
                 peers::provide_one(peer)?;
             }
         }
         visible(Command::new("cargo").args(["build", "--release", "-p", "smtp-gateway"]))?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| e.to_string())?;
+        let mut report = Report::begin(&self.programs, &self.kinds);
         if !self.tls {
-            return runtime.block_on(self.measure(None));
+            runtime.block_on(self.measure(&mut report, None))?;
+            return report.end("report.md");
         }
-        println!("{}", tls::libraries());
+        report.line(format_args!("- {}", tls::libraries(&self.programs)));
         for kind in KeyKind::ALL {
             let certificate = Certificate::make(kind, &tls::folder())?;
-            println!("\n== certificate: {}", kind.name());
-            runtime.block_on(self.measure(Some(&certificate)))?;
+            report.line(format_args!("\n## Certificate: {}\n", kind.name()));
+            runtime.block_on(self.measure(&mut report, Some(&certificate)))?;
         }
-        Ok(())
+        report.end("report-tls.md")
     }
 
     /// Every work through every proxy; with a `certificate`, inside TLS.
-    async fn measure(&self, certificate: Option<&Certificate>) -> Result<(), String> {
+    async fn measure(&self, report: &mut Report, certificate: Option<&Certificate>) -> Result<(), String> {
         let proxies = self.start(certificate).await?;
         let securities = self.securities(certificate, Handshake::Classical)?;
         if certificate.is_some() {
@@ -188,7 +214,7 @@ impl Plan {
             let hybrid = self.securities(certificate, Handshake::Hybrid)?;
             for (proxy, security) in proxies.iter().zip(&hybrid) {
                 let agreed = ready(proxy, security).await.map_err(|error| failed("TLS", proxy, &error))?;
-                println!("  {:<19} {agreed}", proxy.kind.name());
+                report.line(format_args!("- {}: {agreed}", proxy.kind.name()));
             }
         }
         let in_clear = WORKS.iter().map(|work| (work, Handshake::Classical));
@@ -210,7 +236,7 @@ impl Plan {
             }
             let rows: Vec<_> = rows.into_iter().map(|(proxy, _, cells)| (proxy.kind, cells)).collect();
             if !rows.is_empty() {
-                table::print(work, self.rounds, &rows);
+                table::report(report, work, self.rounds, &rows);
             }
         }
         if self.wants("idle") {
@@ -218,7 +244,7 @@ impl Plan {
             for (proxy, security) in proxies.iter().zip(&securities) {
                 rows.push(idle_memory(proxy, security).await.map_err(|error| failed("idle", proxy, &error))?);
             }
-            table::print_idle(IDLE_SESSIONS, &self.kinds, &rows);
+            table::report_idle(report, IDLE_SESSIONS, &self.kinds, &rows);
         }
         Ok(())
     }
@@ -231,7 +257,7 @@ impl Plan {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.map_err(|error| error.to_string())?;
             let auth_http = listener.local_addr().map_err(|error| error.to_string())?;
             tokio::spawn(helpers::answer_auth_http(listener, sink));
-            proxies.push(Proxy::start(kind, &folder, sink, auth_http, self.previous.as_deref(), certificate)?);
+            proxies.push(Proxy::start(kind, &folder, sink, auth_http, &self.programs, certificate)?);
         }
         Ok(proxies)
     }

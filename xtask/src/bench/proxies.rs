@@ -34,12 +34,14 @@ pub(super) enum Kind {
     Nginx,
     /// `copy_bidirectional`.
     Forwarder,
+    /// System calls, and nothing else.
+    Floor,
 }
 
 impl Kind {
     /// Those that need nothing but this machine.
-    pub(super) const ALL: [Self; 5] =
-        [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Gateway, Self::GatewayProxyV2, Self::Haproxy, Self::Nginx, Self::Forwarder, Self::Floor];
     /// Those that end TLS.
     pub(super) const TLS: [Self; 5] =
         [Self::Gateway, Self::GatewayTlsBackend, Self::Haproxy, Self::Nginx, Self::Forwarder];
@@ -56,6 +58,7 @@ impl Kind {
             Self::Haproxy => "haproxy",
             Self::Nginx => "nginx",
             Self::Forwarder => "forwarder",
+            Self::Floor => "floor",
         }
     }
 
@@ -64,8 +67,57 @@ impl Kind {
         match self {
             Self::Gateway | Self::GatewayTlsBackend | Self::Previous | Self::Nginx => "xclient",
             Self::GatewayProxyV2 | Self::PreviousProxyV2 | Self::Haproxy => "proxy-v2",
-            Self::Forwarder => "none",
+            Self::Forwarder | Self::Floor => "none",
         }
+    }
+}
+
+/// Programs that are not the ones at hand.
+#[derive(Debug, Default)]
+pub(super) struct Programs {
+    /// The gateway of an earlier build.
+    pub(super) previous: Option<PathBuf>,
+    /// Else the distribution's.
+    pub(super) haproxy: Option<PathBuf>,
+    /// Else the distribution's. This one must have the mail module in it, as `--with-mail` builds it.
+    pub(super) nginx: Option<PathBuf>,
+}
+
+impl Programs {
+    pub(super) fn haproxy(&self) -> Command {
+        self.haproxy.as_ref().map_or_else(|| peers::command("haproxy", "usr/sbin/haproxy"), Command::new)
+    }
+
+    pub(super) fn nginx(&self) -> Command {
+        self.nginx.as_ref().map_or_else(|| peers::command("nginx", "usr/sbin/nginx"), Command::new)
+    }
+
+    /// What a peer says it is; nothing for those that are of this repository.
+    pub(super) fn version(&self, kind: Kind) -> Option<String> {
+        let mut command = match kind {
+            Kind::Haproxy => self.haproxy(),
+            Kind::Nginx => self.nginx(),
+            Kind::Previous => Command::new(self.previous.as_ref()?),
+            _ => return None,
+        };
+        let argument = if kind == Kind::Previous { "--version" } else { "-v" };
+        let output = command.arg(argument).output();
+        let said = output.map(|output| [output.stdout, output.stderr].concat()).unwrap_or_default();
+        let said = String::from_utf8_lossy(&said);
+        Some(said.lines().next().unwrap_or("unknown").trim().to_owned())
+    }
+}
+
+/// How a gateway is configured, where that is what is measured.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    pub(super) workers: usize,
+    pub(super) local_domains: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { workers: 2, local_domains: 1 }
     }
 }
 
@@ -96,25 +148,34 @@ impl Proxy {
         self.process.0.id()
     }
 
-    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. `previous` is the
-    /// program of an earlier build. With a `certificate` clients are to come inside TLS.
+    /// Starts a gateway of this shape, with XCLIENT, and its sink.
+    pub(super) fn gateway(shape: &Shape, folder: &Path, address: SocketAddr, sink: SocketAddr) -> Result<Self, String> {
+        let kind = Kind::Gateway;
+        let binary = target().join("release/smtp-gateway");
+        let sink_process = start_sink(&binary, kind, sink)?;
+        let path = folder.join("gateway.toml");
+        let text = gateway(kind, shape, address, sink, folder, None, None);
+        let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
+        written.map_err(|error| format!("{}: {error}", path.display()))?;
+        let process = running(Command::new(&binary).args(["run", "-c"]).arg(path))?;
+        wait_for(address)?;
+        Ok(Self { kind, address, submission: None, process, _sink: sink_process })
+    }
+
+    /// Starts the proxy and its sink. `auth_http` is where nginx asks; `sink` must be what it is told. With a `certificate`
+    /// clients are to come inside TLS.
     pub(super) fn start(
         kind: Kind,
         folder: &Path,
         sink: SocketAddr,
         auth_http: SocketAddr,
-        previous: Option<&Path>,
+        programs: &Programs,
         certificate: Option<&Certificate>,
     ) -> Result<Self, String> {
         let binary = target().join("release/smtp-gateway");
         let this = std::env::current_exe().map_err(|error| error.to_string())?;
         let sink_process = match certificate {
-            None => running(
-                Command::new(&binary)
-                    .args(["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity()])
-                    .arg("--listen")
-                    .arg(sink.to_string()),
-            )?,
+            None => start_sink(&binary, kind, sink)?,
             Some(Certificate { certificate, key, .. }) => {
                 let mut command = Command::new(&this);
                 command.args(["bench", "--backend"]).arg(sink.to_string()).arg(kind.identity());
@@ -137,24 +198,27 @@ impl Proxy {
         };
         let process = match kind {
             Kind::Gateway | Kind::GatewayProxyV2 | Kind::GatewayTlsBackend | Kind::Previous | Kind::PreviousProxyV2 => {
-                let config = gateway(kind, address, sink, &folder, certificate, submission);
+                let config = gateway(kind, &Shape::default(), address, sink, &folder, certificate, submission);
                 let config = write("gateway.toml", config)?;
-                let earlier = previous.filter(|_| Kind::PREVIOUS.contains(&kind));
+                let earlier = programs.previous.as_ref().filter(|_| Kind::PREVIOUS.contains(&kind));
                 running(Command::new(earlier.unwrap_or(&binary)).args(["run", "-c"]).arg(config))?
             }
             Kind::Haproxy => {
                 let config = write("haproxy.cfg", haproxy(address, sink, certificate))?;
-                running(peers::command("haproxy", "usr/sbin/haproxy").arg("-db").arg("-f").arg(config))?
+                running(programs.haproxy().arg("-db").arg("-f").arg(config))?
             }
             Kind::Nginx => {
                 let module = peers::folder("nginx").join("usr/lib/nginx/modules/ngx_mail_module.so");
-                let config =
-                    write("nginx.conf", nginx(address, auth_http, &folder, &module, certificate.zip(submission)))?;
-                running(peers::command("nginx", "usr/sbin/nginx").args(["-e", "stderr", "-c"]).arg(config))?
+                let load = format!("load_module {};\n", module.display());
+                let load = if programs.nginx.is_none() { load } else { String::new() };
+                let config = load + &nginx(address, auth_http, &folder, certificate.zip(submission));
+                let config = write("nginx.conf", config)?;
+                running(programs.nginx().args(["-e", "stderr", "-c"]).arg(config))?
             }
-            Kind::Forwarder => {
+            Kind::Forwarder | Kind::Floor => {
                 let mut command = Command::new(this);
-                command.args(["bench", "--forward"]).arg(address.to_string()).arg(sink.to_string());
+                let flag = if kind == Kind::Floor { "--floor" } else { "--forward" };
+                command.args(["bench", flag]).arg(address.to_string()).arg(sink.to_string());
                 if let Some(Certificate { certificate, key, .. }) = certificate {
                     command.arg(certificate).arg(key);
                 }
@@ -164,6 +228,13 @@ impl Proxy {
         wait_for(address)?;
         Ok(Self { kind, address, submission, process, _sink: sink_process })
     }
+}
+
+fn start_sink(binary: &Path, kind: Kind, sink: SocketAddr) -> Result<Running, String> {
+    let fixed = ["sink", "--quiet", "--local-domain", "example.com", "--identity", kind.identity(), "--listen"];
+    let process = running(Command::new(binary).args(fixed).arg(sink.to_string()))?;
+    wait_for(sink)?;
+    Ok(process)
 }
 
 pub(super) fn running(command: &mut Command) -> Result<Running, String> {
@@ -189,6 +260,7 @@ pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
 
 fn gateway(
     kind: Kind,
+    shape: &Shape,
     address: SocketAddr,
     sink: SocketAddr,
     folder: &Path,
@@ -211,19 +283,22 @@ fn gateway(
         listener.push_str(&more);
     }
     let control: PathBuf = folder.join("control.sock");
+    let workers = shape.workers;
+    let others: String = (1..shape.local_domains).map(|number| format!(", \"domain{number}.example\"")).collect();
     format!(
         r#"[server]
 hostname = "gateway.example"
-workers = 2
+workers = {workers}
 [[listener]]
 address = "{address}"
 {listener}[[backend]]
 address = "{sink}"
 identity = "{}"
 {backend}[relay]
-local_domains = ["example.com"]
+local_domains = ["example.com"{others}]
 [limits]
-sessions_per_client = 20000
+sessions = 100000
+sessions_per_client = 100000
 handshakes_per_client = 1000000
 [proof]
 enabled = false
@@ -259,13 +334,7 @@ listen smtp
 }
 
 /// `tls`: its certificate, and where users log in.
-fn nginx(
-    address: SocketAddr,
-    auth_http: SocketAddr,
-    folder: &Path,
-    module: &Path,
-    tls: Option<(&Certificate, SocketAddr)>,
-) -> String {
+fn nginx(address: SocketAddr, auth_http: SocketAddr, folder: &Path, tls: Option<(&Certificate, SocketAddr)>) -> String {
     let mut starttls = String::new();
     let mut submission = String::new();
     if let Some((Certificate { certificate, key, .. }, address)) = tls {
@@ -286,8 +355,7 @@ fn nginx(
         );
     }
     format!(
-        "load_module {};
-daemon off;
+        "daemon off;
 user root;
 worker_processes 2;
 pid {folder}/nginx.pid;
@@ -307,7 +375,6 @@ mail {{
     }}
 {submission}}}
 ",
-        module.display(),
         folder = folder.display()
     )
 }

@@ -1,7 +1,8 @@
-//! Figures to a page.
+//! Figures to tables.
 
 use super::load::{Measured, Work};
 use super::proxies::Kind;
+use super::report::{Column, Report};
 
 /// One round of one work through one proxy.
 #[derive(Debug, Clone)]
@@ -32,6 +33,10 @@ impl Cell {
             resumed: measured.resumed as f64 / work.sessions as f64,
         }
     }
+
+    pub(super) fn cpu_us(&self) -> f64 {
+        self.cpu_us
+    }
 }
 
 /// Of sorted microseconds, in milliseconds.
@@ -40,57 +45,78 @@ fn percentile(sorted: &[u64], percent: usize) -> f64 {
     sorted.get(index).map_or(f64::NAN, |&us| us as f64 / 1e3)
 }
 
-fn median(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> f64 {
+/// One figure of all rounds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Figures {
+    least: f64,
+    pub(super) median: f64,
+    most: f64,
+}
+
+impl Figures {
+    /// From the least to the most, with so many decimals.
+    pub(super) fn spread(self, decimals: usize) -> String {
+        format!("{:.decimals$}–{:.decimals$}", self.least, self.most)
+    }
+}
+
+/// There is a cell at least.
+pub(super) fn figures(cells: &[Cell], figure: impl Fn(&Cell) -> f64) -> Figures {
     let mut figures: Vec<f64> = cells.iter().map(figure).collect();
     figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
+    Figures { least: figures[0], median: figures[figures.len() / 2], most: figures[figures.len() - 1] }
 }
 
 /// Those that the others are measured by, where they take part.
-const MEASURES: [Kind; 4] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder];
+const MEASURES: [Kind; 5] = [Kind::Gateway, Kind::Haproxy, Kind::Nginx, Kind::Forwarder, Kind::Floor];
 
-/// A table of medians, CPU beside its ratios to that of those whom everybody knows.
-pub(super) fn print(work: &Work, rounds: usize, rows: &[(Kind, Vec<Cell>)]) {
+/// A table of medians, CPU beside its spread and its ratios to that of those whom everybody knows.
+pub(super) fn report(report: &mut Report, work: &Work, rounds: usize, rows: &[(Kind, Vec<Cell>)]) {
     let what = if work.messages == 0 { "sessions without mail" } else { "messages" };
     let bulk = work.size >= 1 << 20;
     let pipelined = if work.pipelined { ", pipelined" } else { "" };
     let login = if work.login { ", after AUTH PLAIN" } else { "" };
-    println!(
-        "\n{}: {what} of {} bytes, {} a session, {} at once{pipelined}{login}; medians of {rounds} rounds of {}",
+    report.line(format_args!(
+        "\n### {}\n\n{what} of {} bytes, {} a session, {} at once{pipelined}{login}; medians of {rounds} rounds of {}",
         work.name,
         work.size,
         work.messages,
         work.at_once,
         work.units()
-    );
+    ));
     let cpu = |cell: &Cell| if bulk { cell.cpu_s_per_gb } else { cell.cpu_us };
     let measures: Vec<_> = rows.iter().filter(|(kind, _)| MEASURES.contains(kind)).collect();
-    let measures: Vec<_> = measures.iter().map(|(kind, cells)| (kind.name(), median(cells, cpu))).collect();
+    let resumes = rows.iter().flat_map(|(_, cells)| cells).any(|cell| cell.resumed > 0.0);
+    let shown = rows.iter().map(|(kind, cells)| {
+        let median = |figure: fn(&Cell) -> f64| figures(cells, figure).median;
+        let cost = figures(cells, cpu);
+        let mut row = vec![
+            kind.name().to_owned(),
+            format!("{:.0}", median(|cell| cell.rate)),
+            format!("{:.2}", cost.median),
+            cost.spread(if bulk { 2 } else { 1 }),
+        ];
+        row.extend(measures.iter().map(|(_, cells)| format!("{:.2}", cost.median / figures(cells, cpu).median)));
+        row.extend([median(|cell| cell.p50_ms), median(|cell| cell.p99_ms)].map(|ms| format!("{ms:.2}")));
+        row.extend(resumes.then(|| format!("{:.0} %", median(|cell| cell.resumed) * 100.0)));
+        row
+    });
     let unit = if bulk { "CPU s/GB" } else { "CPU µs each" };
-    print!("  {:<19} {:>8} {:>12}", "proxy", "per s", unit);
-    for (name, _) in &measures {
-        print!(" {:>11}", format!("÷ {name}"));
-    }
-    println!(" {:>9} {:>9}", "p50 ms", "p99 ms");
-    for (kind, cells) in rows {
-        let cost = median(cells, cpu);
-        print!("  {:<19} {:>8.0} {cost:>12.2}", kind.name(), median(cells, |cell| cell.rate));
-        for (_, measure) in &measures {
-            print!(" {:>11.2}", cost / measure);
-        }
-        println!(" {:>9.2} {:>9.2}", median(cells, |cell| cell.p50_ms), median(cells, |cell| cell.p99_ms));
-        let resumed = median(cells, |cell| cell.resumed);
-        if resumed > 0.0 {
-            println!("  {:<19} {:>7.0} % of its sessions resumed", "", resumed * 100.0);
-        }
-    }
+    let mut columns = vec![Column::left("proxy")];
+    columns.extend(["per s", unit, "spread"].map(Column::right));
+    columns.extend(measures.iter().map(|(kind, _)| Column::right(format!("÷ {}", kind.name()))));
+    columns.extend(["p50 ms", "p99 ms"].map(Column::right));
+    columns.extend(resumes.then(|| Column::right("resumed")));
+    report.table(&columns, &shown.collect::<Vec<_>>());
 }
 
 /// Memory a waiting session.
-pub(super) fn print_idle(sessions: usize, kinds: &[Kind], rows: &[[f64; 2]]) {
-    println!("\nidle: {sessions} sessions, KiB of the proxy's memory each");
-    println!("  {:<19} {:>10} {:>10}", "proxy", "after EHLO", "after RCPT");
-    for (kind, [after_ehlo, after_rcpt]) in kinds.iter().zip(rows) {
-        println!("  {:<19} {:>10.1} {:>10.1}", kind.name(), after_ehlo / 1024.0, after_rcpt / 1024.0);
-    }
+pub(super) fn report_idle(report: &mut Report, sessions: usize, kinds: &[Kind], rows: &[[f64; 2]]) {
+    report.line(format_args!("\n### idle\n\n{sessions} sessions, KiB of the proxy's memory each"));
+    let rows = kinds.iter().zip(rows).map(|(kind, row)| {
+        let kib = row.map(|bytes| format!("{:.1}", bytes / 1024.0));
+        [kind.name().to_owned()].into_iter().chain(kib).collect()
+    });
+    let columns = [Column::left("proxy"), Column::right("after EHLO"), Column::right("after RCPT")];
+    report.table(&columns, &rows.collect::<Vec<_>>());
 }

@@ -22,10 +22,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 use crate::command::target;
-use crate::peers;
 
 use super::load::Work;
-use super::proxies::Kind;
+use super::proxies::{Kind, Programs};
 use super::stream::Security;
 
 /// The certificates are for every name below this one: a client that comes again asks for its own, for the load keeps no more
@@ -150,19 +149,19 @@ impl Certificate {
 }
 
 /// Which library each ends TLS with, in its own words, and how it takes sessions up.
-pub(super) fn libraries() -> String {
+pub(super) fn libraries(programs: &Programs) -> String {
     let said = |command: &mut Command, argument: &str, mark: &str| {
         let output = command.arg(argument).output().map(|output| [output.stdout, output.stderr].concat());
         let text = output.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let line = text.lines().find_map(|line| line.split_once(mark)).map(|(_, version)| version.trim().to_owned());
         line.unwrap_or_else(|| "unknown".to_owned())
     };
-    let haproxy = said(&mut peers::command("haproxy", "usr/sbin/haproxy"), "-vv", "Running on OpenSSL version :");
-    let nginx = said(&mut peers::command("nginx", "usr/sbin/nginx"), "-V", "built with");
+    let haproxy = said(&mut programs.haproxy(), "-vv", "Running on OpenSSL version :");
+    let nginx = said(&mut programs.nginx(), "-V", "built with");
     let ours = "rustls with aws-lc-rs";
     format!(
         "gateway: {ours}; forwarder: {ours}; haproxy: {haproxy}; nginx: {nginx}\n\
-         sessions resumed: by tickets that only the client keeps; the forwarder keeps them itself"
+         - sessions resumed: by tickets that only the client keeps; the forwarder keeps them itself"
     )
 }
 

@@ -202,7 +202,7 @@ fn idle_sources_are_forgotten() {
     let open = |name: &str| maps.open(name);
     let mut table: aya::maps::HashMap<MapData, SourceKey, gateway_common::Source> =
         typed(&open, maps::SOURCES).unwrap();
-    let mut bits: aya::maps::Array<MapData, u64> = typed(&open, maps::SOURCE_BITS).unwrap();
+    let mut bits: aya::maps::Array<MapData, u64> = typed(&open, maps::BITS).unwrap();
     let hour = 3600 * 1_000_000_000;
     let (gone, here) = (SourceKey::v4([192, 0, 2, 1]), SourceKey::v4([192, 0, 2, 2]));
     for (source, last_seen_ns) in [(gone, 1), (here, hour)] {

@@ -85,7 +85,7 @@ fn text_goes_both_ways_however_it_is_cut() {
         for size in [0, 1, 100, 16_384, 16_385, 50_000] {
             let text: Vec<u8> = (0..size).map(|n| u8::try_from(n % 251).unwrap()).collect();
             let mut wire = Wire::default();
-            ends.client.send(&[&text, b"", b"."], &mut wire).unwrap();
+            ends.client.send(&text, b".", &mut wire).unwrap();
             let (heard, _) = feed(&mut ends.server, wire.as_slice(), length, &mut Vec::new()).unwrap();
             assert!(heard == [&text[..], b"."].concat(), "{size} bytes cut at {length}");
             assert_eq!(ends.server.held.capacity(), 0, "an idle channel holds no buffer");
@@ -123,11 +123,11 @@ fn a_partial_record_does_not_hinder_writing() {
     let mut ends = Ends::new(&house.acceptor, &house.connector("mx.example.com", true));
     ends.shake(1 << 20).unwrap();
     let mut wire = Wire::default();
-    ends.client.send(&[b"hello"], &mut wire).unwrap();
+    ends.client.send(b"hello", b"", &mut wire).unwrap();
     let (first, second) = wire.as_slice().split_at(8);
     assert_eq!(feed(&mut ends.server, first, 1 << 20, &mut Vec::new()).unwrap().1.plain, 0);
     let mut answer = Wire::default();
-    ends.server.send(&[b"welcome"], &mut answer).unwrap();
+    ends.server.send(b"welcome", b"", &mut answer).unwrap();
     assert_eq!(feed(&mut ends.server, second, 1 << 20, &mut Vec::new()).unwrap().0, b"hello");
     assert_eq!(feed(&mut ends.client, answer.as_slice(), 1 << 20, &mut Vec::new()).unwrap().0, b"welcome");
 }
@@ -140,13 +140,13 @@ fn an_end_is_announced_and_told_once() {
     ends.server.close(&mut wire);
     assert!(wire.is_empty(), "nothing is said within a handshake");
     ends.shake(1 << 20).unwrap();
-    ends.client.send(&[b"QUIT"], &mut wire).unwrap();
+    ends.client.send(b"QUIT", b"", &mut wire).unwrap();
     ends.client.close(&mut wire);
     let (text, received) = feed(&mut ends.server, wire.as_slice(), 1 << 20, &mut Vec::new()).unwrap();
     assert_eq!((&text[..], received.closed), (&b"QUIT"[..], true));
     // The other direction is still open.
     wire.clear();
-    ends.server.send(&[b"221"], &mut wire).unwrap();
+    ends.server.send(b"221", b"", &mut wire).unwrap();
     ends.server.close(&mut wire);
     let (text, received) = feed(&mut ends.client, wire.as_slice(), 1 << 20, &mut Vec::new()).unwrap();
     assert_eq!((&text[..], received.closed), (&b"221"[..], true));
@@ -160,10 +160,67 @@ fn a_changed_byte_is_found() {
         let mut ends = Ends::new(&house.acceptor, &connector);
         ends.shake(1 << 20).unwrap();
         let mut wire = Wire::default();
-        ends.client.send(&[b"MAIL FROM:<>"], &mut wire).unwrap();
+        ends.client.send(b"MAIL FROM:<>", b"", &mut wire).unwrap();
         let mut bytes = wire.as_slice().to_vec();
         bytes[at] ^= 0x40;
         assert!(feed(&mut ends.server, &bytes, 1 << 20, &mut Vec::new()).is_err(), "byte {at}");
+    }
+}
+
+/// What was said before a fault counts: a backend's verdict on a message is not lost for what comes behind it.
+#[test]
+fn text_before_a_fault_is_given_first() {
+    let house = house(TlsVersion::Tls12);
+    let connector = house.connector("mx.example.com", true);
+    for (behind, last) in [(&b"garbage"[..], false), (b"\x17\x03\x03\x00\x05short", false), (b"garbage", true)] {
+        let mut ends = Ends::new(&house.acceptor, &connector);
+        ends.shake(1 << 20).unwrap();
+        let mut wire = Wire::default();
+        ends.server.send(b"250-Ok\r\n", b"250 queued\r\n", &mut wire).unwrap();
+        let bytes = [wire.as_slice(), behind].concat();
+        if last {
+            assert_eq!(ends.client.last_text(bytes), b"250-Ok\r\n250 queued\r\n");
+        } else {
+            let mut alert = Vec::new();
+            let (text, received) = feed(&mut ends.client, &bytes, 1 << 20, &mut alert).unwrap();
+            assert_eq!((&text[..], received.closed), (&b"250-Ok\r\n250 queued\r\n"[..], false));
+            assert!(!alert.is_empty(), "the peer is told");
+        }
+        let fault = ends.client.fault().cloned().unwrap();
+        assert_eq!(feed(&mut ends.client, b"more", 1 << 20, &mut Vec::new()).unwrap_err(), fault);
+        assert_eq!(ends.client.send(b"QUIT\r\n", b"", &mut Wire::default()).unwrap_err(), fault);
+        assert_eq!(ends.client.held(), b"");
+    }
+}
+
+#[test]
+fn head_and_body_share_as_few_records_as_hold_them() {
+    let house = house(TlsVersion::Tls12);
+    let mut ends = Ends::new(&house.acceptor, &house.connector("mx.example.com", true));
+    ends.shake(1 << 20).unwrap();
+    for (head, body, records) in [
+        (0, 0, 0),
+        (6, 0, 1),
+        (0, 4096, 1),
+        (100, 4096, 1),
+        (100, 16_284, 1),
+        (100, 16_285, 2),
+        (16_384, 1, 2),
+        (20_000, 1, 3),
+        (0, 65_536, 4),
+        (1, 65_536, 5),
+    ] {
+        let (head, body) = (vec![b'h'; head], vec![b'b'; body]);
+        let mut wire = Wire::default();
+        ends.client.send(&head, &body, &mut wire).unwrap();
+        let (mut rest, mut found) = (wire.as_slice(), 0);
+        while let [_, _, _, high, low, behind @ ..] = rest {
+            rest = &behind[usize::from(u16::from_be_bytes([*high, *low]))..];
+            found += 1;
+        }
+        assert_eq!(found, records, "{} and {} bytes", head.len(), body.len());
+        let (text, _) = feed(&mut ends.server, wire.as_slice(), 1 << 20, &mut Vec::new()).unwrap();
+        assert!(text == [head, body].concat());
     }
 }
 

@@ -174,7 +174,7 @@ impl Gateway {
         for address in addresses {
             let key = SourceKey::v4(address.octets());
             let (word, mask) = ban_bit(key);
-            self.set_bits(maps::BAN_BITS, word, mask)?;
+            self.set_bits(maps::BITS, word, mask)?;
             let mut rows: Array<&mut MapData, BanRow> = self.map(maps::BANS4)?;
             let mut row = rows.get(&ban_row(key), 0).map_err(|error| said(maps::BANS4)(&error))?;
             let is_in = row.put(address.octets(), &deny(outcome::DROP_BAN));
@@ -205,7 +205,7 @@ impl Gateway {
         for address in addresses {
             let key = SourceKey::v4(address.octets());
             let (word, mask) = source_bit(key);
-            self.set_bits(maps::SOURCE_BITS, word, mask)?;
+            self.set_bits(maps::BITS, word, mask)?;
             let mut sources: HashMap<&mut MapData, SourceKey, Source> = self.map(maps::SOURCES)?;
             sources.insert(key, Source::default(), 0).map_err(|error| said(maps::SOURCES)(&error))?;
         }
