@@ -11,6 +11,7 @@ mod handover;
 mod journal;
 mod kernel_side;
 mod log_levels;
+mod logins;
 mod numbers;
 mod parts;
 mod reload;

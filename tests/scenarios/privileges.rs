@@ -1,7 +1,7 @@
 //! What the gateway may do after its start, asked of the kernel: the running process's own credentials are tried on files.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::Command;
 
@@ -48,6 +48,9 @@ fn root_is_given_up_after_the_start() {
         assert!(ids.iter().all(|id| *id == ids[0] && id != "0"), "real, effective, saved, file system: {ids:?}");
     }
     assert!(!groups.contains(&"0".to_owned()), "{groups:?}");
+    // What belongs to root of a process that is another user's is a process of which no core dump is made (proc(5)).
+    let owner = fs::metadata(format!("/proc/{}/fd", gateway.pid())).unwrap().uid();
+    assert_eq!(owner, 0, "its memory could be dumped");
     let secret = gateway.folder().join("secret");
     fs::write(&secret, "x").unwrap();
     fs::set_permissions(&secret, fs::Permissions::from_mode(0o600)).unwrap();

@@ -95,4 +95,8 @@ fn before_haraka() {
 fn the_gateway_s_block_is_a_whole_configuration() {
     let text = block("gateway.toml", &[]);
     smtp_gateway::config::parse(&text, "README.md").unwrap();
+    // So it is with what is there for users, who need a certificate.
+    let users = block("users.toml", &[]);
+    let tls = "[tls]\ncertificates = [{ certificate = \"mx.pem\", key = \"mx.key\" }]\n";
+    smtp_gateway::config::parse(&format!("{text}{users}{tls}"), "README.md").unwrap();
 }

@@ -1,76 +1,14 @@
 //! Users send through the gateway: the mail server behind it decides who they are, and knows where they come from.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
-use smtp_gateway::tls::{SelfSigned, self_signed};
-use tempfile::TempDir;
-use tests::peers::dovecot::{Dovecot, PASSWORD, SASL};
-use tests::peers::gateway::Gateway;
-use tests::peers::net::{BACK, CLIENT, FRONT, Trio};
+use tests::peers::dovecot::PASSWORD;
+use tests::peers::net::{CLIENT, FRONT};
 use tests::peers::postfix::Postfix;
 use tests::peers::stage::{Stage, said};
-use tests::peers::{Backend as _, available};
-
-const USER: &str = "user@local.test";
-
-/// A gateway with ports 587 and 465 before a Postfix whose users Dovecot knows.
-struct Submission {
-    gateway: Gateway,
-    backend: Postfix,
-    _dovecot: Dovecot,
-    _certificate: TempDir,
-    trio: Trio,
-}
-
-impl Submission {
-    fn new(scenario: &str, mechanisms: &str, others: &[&str]) -> Option<Self> {
-        if !available(scenario, &[others, &["postfix", "dovecot"]].concat()) {
-            return None;
-        }
-        let trio = Trio::new();
-        let dovecot = Dovecot::start(&trio.backend, mechanisms);
-        let main = format!(
-            "{SASL}smtpd_authorized_xclient_hosts = {}\n\
-             smtpd_recipient_restrictions = permit_sasl_authenticated, reject\n",
-            BACK[0]
-        );
-        let backend = Postfix::set_up(&trio.backend, &main, "", 25);
-        let certificate = tempfile::tempdir().unwrap();
-        let SelfSigned { certificate: pem, key } = self_signed(&["gateway.test".to_owned()], 2).unwrap();
-        let (pem_file, key_file) = (certificate.path().join("gateway.pem"), certificate.path().join("gateway.key"));
-        fs::write(&pem_file, pem).unwrap();
-        fs::write(&key_file, key).unwrap();
-        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).unwrap();
-        let gateway = Gateway::by(&trio, &configuration(backend.address(), &pem_file, &key_file));
-        Some(Self { gateway, backend, _dovecot: dovecot, _certificate: certificate, trio })
-    }
-
-    /// The backend has so many messages of this user, from the client's own address.
-    fn sent(&self, mechanism: &str, count: usize) {
-        let client = format!("client=unknown[{}]", CLIENT[0]);
-        let (method, user) = (format!("sasl_method={mechanism}"), format!("sasl_username={USER}"));
-        self.backend.log().wait_for(&[&client, &method, &user]);
-        self.backend.wait_for_deliveries(count);
-        let logged = format!("client={}", CLIENT[0]);
-        self.gateway.log().wait_for_count(&["outcome=\"ok\"", "name=\"@local.test\"", &logged], count);
-    }
-}
-
-fn configuration(backend: std::net::SocketAddr, certificate: &std::path::Path, key: &std::path::Path) -> String {
-    let front = FRONT[0];
-    format!(
-        "[server]\nhostname = \"gateway.test\"\nworkers = 1\n\
-         [[listener]]\naddress = \"{front}:587\"\nservice = \"submission\"\n\
-         [[listener]]\naddress = \"{front}:465\"\nservice = \"submission\"\ntls = \"implicit\"\n\
-         [[listener]]\naddress = \"{front}:25\"\n\
-         [[backend]]\naddress = \"{backend}\"\n[relay]\nlocal_domains = [\"local.test\"]\n[proof]\nenabled = false\n\
-         [tls]\ncertificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n",
-        certificate.display(),
-        key.display()
-    )
-}
+use tests::peers::submission::{Submission, USER};
+use tests::peers::tls::TLSMGR;
+use tests::peers::{Backend as _, client::Client};
 
 fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}: {}", output.status, said(output));
@@ -97,6 +35,12 @@ fn swaks_logs_in_by_every_mechanism_it_has() {
     let clear = run("587", "--pipeline", "PLAIN", PASSWORD);
     assert!(!clear.status.success(), "{}", said(&clear));
     assert!(!setting.gateway.log().text().contains(PASSWORD), "a password in the log");
+    let status = setting.gateway.run(&["status"]);
+    let page = String::from_utf8_lossy(&status.stdout);
+    assert!(
+        page.contains("\nlogins     4 accepted, 1 refused; 1 CRAM-MD5, 1 DIGEST-MD5, 1 LOGIN, 1 PLAIN\n"),
+        "{page}"
+    );
 }
 
 #[test]
@@ -120,4 +64,23 @@ fn smtplib_and_curl_log_in() {
     let mail = ["--login-options", login, "--mail-from", USER, "--mail-rcpt", "box@local.test", "--upload-file"];
     succeeded(&stage.run(&setting.trio.client, &[&program[..], &mail[..], &["/etc/message"]].concat()));
     setting.sent("LOGIN", 2);
+}
+
+/// A mail server of a user's that sends through the gateway by his login, as with a provider.
+#[test]
+fn postfix_logs_in_as_a_client() {
+    let Some(setting) = Submission::new("submission by Postfix", "plain login cram-md5", &[]) else { return };
+    let front = FRONT[0];
+    let main = format!(
+        "virtual_mailbox_domains =\nrelayhost = [{front}]:587\nsmtp_tls_security_level = encrypt\nsmtp_tls_loglevel = 1\n\
+         smtp_sasl_auth_enable = yes\nsmtp_sasl_security_options = noanonymous\n\
+         smtp_sasl_password_maps = inline:{{ {{ [{front}]:587 = {USER}:{PASSWORD} }} }}\n"
+    );
+    let relay = Postfix::set_up(&setting.trio.client, &main, TLSMGR, 25);
+    let mut client = Client::connect(&setting.trio.client, ([127, 0, 0, 1], 25).into());
+    assert_eq!(client.mail(USER, "box@local.test", b"Subject: Postfix\r\n\r\nText.\r\n").code, 250);
+    client.quit();
+    relay.log().wait_for(&["status=sent", &format!("relay={front}[{front}]:587")]);
+    setting.sent("CRAM-MD5", 1);
+    setting.backend.log().wait_for(&["sasl_method=CRAM-MD5", CLIENT[0]]);
 }

@@ -25,7 +25,8 @@ enum Source {
 }
 
 const PEERS: [(&str, Source); 16] = [
-    ("postfix", Source::Apt(&["postfix"])),
+    // With Cyrus SASL: its mechanisms, on both sides, and its file of users.
+    ("postfix", Source::Apt(&["postfix", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),

@@ -7,11 +7,13 @@ mod connect;
 mod connector;
 mod health;
 mod load;
+mod mechanisms;
 mod pool;
 pub mod recognise;
 mod state;
 
 pub use connector::{Connectors, connector};
 pub use health::watch;
+pub use mechanisms::LoginMechanisms;
 pub use pool::{Attempts, ChosenServer, Pool};
 pub use state::{BackendState, Health};

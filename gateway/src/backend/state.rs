@@ -133,6 +133,12 @@ impl BackendState {
         self.lock_health().clone()
     }
 
+    /// Whether it is on this machine, so that nobody else hears what is said to it in clear text.
+    pub fn is_on_this_host(&self) -> bool {
+        let addresses = self.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        !addresses.is_empty() && addresses.iter().all(|address| address.ip().to_canonical().is_loopback())
+    }
+
     /// How it greets, as far as it has; by this it can be recognised.
     pub fn greeting(&self) -> Greeting {
         let health = self.lock_health();

@@ -10,7 +10,7 @@ use caps::errors::CapsError;
 use caps::securebits::set_keepcaps;
 use caps::{CapSet, Capability, CapsHashSet};
 use nix::unistd::{Gid, Uid, User, setgroups, setresgid, setresuid};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, getrlimit, set_dumpable_behavior, setrlimit};
 use tracing::{info, warn};
 
 use crate::config::Config;
@@ -110,7 +110,16 @@ pub(super) fn drop_all(bound: &Bound) -> Result<Option<String>, DropError> {
         }
     };
     drop_capabilities(&kept)?;
+    leave_no_core();
     Ok(remains)
+}
+
+/// Users' passwords and the keys of certificates pass through this process's memory: no core dump is made of it, and nobody but
+/// root looks into it. A change of the user would undo that.
+fn leave_no_core() {
+    if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
+        warn!(%error, "core dumps cannot be switched off, and would hold secrets");
+    }
 }
 
 /// Whether a running gateway still has what this configuration needs.

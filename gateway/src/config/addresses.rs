@@ -23,6 +23,16 @@ pub enum HostPort {
     Name(String, u16),
 }
 
+impl HostPort {
+    /// Whether it is certain that it is on this machine.
+    pub fn is_on_this_host(&self) -> bool {
+        match self {
+            Self::Address(address) => address.ip().to_canonical().is_loopback(),
+            Self::Name(name, _) => name.trim_end_matches('.').eq_ignore_ascii_case("localhost"),
+        }
+    }
+}
+
 impl fmt::Display for HostPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

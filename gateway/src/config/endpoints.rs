@@ -69,6 +69,8 @@ table! {
         tls_ca: Option<PathBuf> = None, Maybe(path);
         /// Digests of public keys, for `tls_verify = "pin"`.
         tls_pins: Vec<[u8; 32]> = Vec::new(), Each(pin);
+        /// Whether passwords may go to it in clear text where TLS cannot be had.
+        clear_text_auth: bool = false, boolean;
         /// Most sessions that it has at once; 0 for any number.
         max_sessions: u32 = 0, integer(0..=1_000_000);
     } and {

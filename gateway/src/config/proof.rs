@@ -35,6 +35,8 @@ table! {
         foreign_domain: String = FOREIGN_DOMAIN.to_owned(), foreign_domain;
         /// Who exists, with or without a domain.
         local_user: String = "postmaster".to_owned(), local_user;
+        /// An account that does not exist, and that must be refused where users log in.
+        unknown_login: Option<String> = None, Maybe(account);
         /// Whom level 3 sends to.
         canary: Option<String> = None, Maybe(mailbox);
         /// Who strangers claim to be; none of a family: an address of documentation.
@@ -116,6 +118,17 @@ fn local_user(value: &DeValue<'_>) -> Read<String> {
         return Err(Complaint::new(format!("is {}, which is no user", quoted(user)), help));
     }
     Ok(user.to_owned())
+}
+
+/// What somebody might log in as, with or without a domain.
+fn account(value: &DeValue<'_>) -> Read<String> {
+    let account = text(value, "nobody-has-this-name")?;
+    let (local, domain) = account.rsplit_once('@').unwrap_or((account, "domain"));
+    if !is_atom(local) || !is_atom(domain) {
+        let help = "write a name that no user of the mail server has, such as `\"nobody-has-this-name@example.com\"`";
+        return Err(Complaint::new(format!("is {}, which is no account's name", quoted(account)), help));
+    }
+    Ok(account.to_owned())
 }
 
 fn is_atom(text: &str) -> bool {

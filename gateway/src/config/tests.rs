@@ -76,6 +76,7 @@ fn defaults() -> Config {
             tls_place: WhereSaid::default(),
             tls_ca_place: WhereSaid::default(),
             kind: None,
+            clear_text_auth: false,
             max_sessions: 0,
             pool: 0,
             weight: 1,

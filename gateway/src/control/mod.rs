@@ -9,6 +9,7 @@ mod certificates;
 mod client;
 mod handover;
 mod live;
+mod logins;
 mod not_done;
 mod problems;
 mod request;
@@ -31,6 +32,7 @@ pub use client::{
 pub use handover::{Predecessor, Successor};
 pub(crate) use live::render_event_short;
 pub use live::{DrainStatus, EventList, LogStatus, SessionList, SessionStatus, TraceList, render_event, render_trace};
+pub use logins::{LoginStatus, LoginTotals};
 pub use not_done::NotDone;
 pub use problems::{find_problems, recent_refusals};
 pub use request::{Request, RequestError, RequestFault};

@@ -43,6 +43,7 @@ pub fn find_problems(status: &Status, recent: &[RefusalCause]) -> Vec<Problem> {
     }
     for backend in &status.backends {
         of_backend_tls(backend, &mut found);
+        of_backend_logins(backend, &mut found);
     }
     for certificate in &status.certificates {
         of_certificate(certificate, &mut found);
@@ -98,6 +99,15 @@ fn of_backend_tls(backend: &BackendStatus, found: &mut impl FnMut(Severity, Stri
     }
 }
 
+fn of_backend_logins(backend: &BackendStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
+    if let Some(why) = backend.logins.as_ref().and_then(|logins| logins.refused.as_ref()) {
+        let mend = "write `tls = \"required\"` at its `[[backend]]` once TLS with it works, or `clear_text_auth = true` if nobody \
+                    else hears what is said on the way";
+        let what = format!("nobody can log in at the backend {}: {why}", backend.name);
+        found(Severity::Critical, what, Some(mend.to_owned()));
+    }
+}
+
 fn of_certificate(status: &CertificateStatus, found: &mut impl FnMut(Severity, String, Option<String>)) {
     const RENEW: &str = "renew it; the gateway takes the new one by itself, or by `smtp-gateway certificates renew`";
     let renew = || Some(RENEW.to_owned());
@@ -133,9 +143,9 @@ pub fn recent_refusals() -> Vec<RefusalCause> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::BackendTlsStatus;
     use super::super::certificates::tests::certificate;
     use super::super::status_page::tests::status;
+    use super::super::{BackendTlsStatus, LoginStatus};
     use super::*;
 
     fn words(change: impl FnOnce(&mut Status), recent: &[RefusalCause]) -> Vec<(Severity, String)> {
@@ -159,6 +169,10 @@ mod tests {
         }
     }
 
+    fn in_secret_only() -> Option<LoginStatus> {
+        Some(LoginStatus { refused: Some("in clear".into()), ..LoginStatus::default() })
+    }
+
     #[test]
     fn nothing_is_wrong_when_nothing_is() {
         assert_eq!(words(|_| {}, &[]), []);
@@ -168,13 +182,18 @@ mod tests {
     #[test]
     fn each_thing_is_said_and_the_worst_first() {
         type Change = fn(&mut Status);
-        let cases: [(Change, Severity, &str); 13] = [
+        let cases: [(Change, Severity, &str); 14] = [
             (
                 |s| s.backends[0].tls = unverified(),
                 Severity::Warning,
                 "certificate of the backend exchange is not verified",
             ),
             (|s| s.backends[0].tls = in_clear(), Severity::Warning, "in clear text, for TLS with it fails: an alert"),
+            (
+                |s| s.backends[0].logins = in_secret_only(),
+                Severity::Critical,
+                "can log in at the backend exchange: in clear",
+            ),
             (|s| s.warnings.push("this gateway is still root".into()), Severity::Warning, "this gateway is still root"),
             (|s| s.backends[0].proof.state = ProofState::Open, Severity::Critical, "OPEN RELAY: the backend exchange"),
             (|s| s.backends[0].proof.state = ProofState::Latent, Severity::Warning, "finds trust by which"),

@@ -11,7 +11,7 @@ use super::upgrade::UpgradeAnswer;
 
 pub use crate::proof::State as ProofState;
 
-use super::{BackendTlsStatus, CertificateStatus, TlsTotals};
+use super::{BackendTlsStatus, CertificateStatus, LoginStatus, LoginTotals, TlsTotals};
 
 /// The gateway at one moment. Fields that end in `_total` never go back while it runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Status {
     /// Clients' TLS, and what came without.
     #[serde(default)]
     pub tls: TlsTotals,
+    /// Users' logins.
+    #[serde(default)]
+    pub logins: LoginTotals,
     /// Log lines that were lost because nobody read fast enough.
     pub log_lines_lost_total: u64,
     /// Relay proofs of all backends.
@@ -198,6 +201,9 @@ pub struct BackendStatus {
     /// TLS with it.
     #[serde(default)]
     pub tls: BackendTlsStatus,
+    /// What users log in by; `None` where they do not.
+    #[serde(default)]
+    pub logins: Option<LoginStatus>,
     /// What it was learned to offer; `None` until it has answered.
     pub dialect: Option<DialectStatus>,
     /// The relay proof.

@@ -9,7 +9,8 @@ use crate::time::clock::since_1970;
 
 use super::certificates::days;
 use super::{
-    BackendStatus, CertificateStatus, Problem, ProofState, ProofStatus, RefusedDomainStatus, Status, XdpStatus,
+    BackendStatus, CertificateStatus, LoginStatus, Problem, ProofState, ProofStatus, RefusedDomainStatus, Status,
+    XdpStatus,
 };
 
 /// A page for a terminal (`colour`) or a file.
@@ -79,6 +80,9 @@ fn totals(status: &Status, page: &mut Page) {
     ));
     for (name, text) in status.tls.lines() {
         page.line(format_args!("{name:<10} {text}"));
+    }
+    if let Some(logins) = status.logins.line() {
+        page.line(format_args!("logins     {logins}"));
     }
     let refused = refusals_total.iter().filter(|(_, count)| **count > 0);
     let refused: Vec<_> = refused.map(|(cause, count)| format!("{count} {}", printable(cause))).collect();
@@ -155,6 +159,14 @@ fn backends(backends: &[BackendStatus], page: &mut Page) {
         for wrong in backend.problem.iter().chain(&backend.proof.findings) {
             page.line(format_args!("  {red}! {}{plain}", printable(wrong)));
         }
+        if let Some(LoginStatus { withheld, refused, .. }) = &backend.logins {
+            for wrong in refused.iter() {
+                page.line(format_args!("  {red}! {}{plain}", printable(wrong)));
+            }
+            for why in withheld.iter() {
+                page.line(format_args!("  {}", printable(why)));
+            }
+        }
         match &*backend.identity {
             "none" => page.line(format_args!("  {red}! this backend does not learn who its clients are{plain}")),
             "trace-header" => page.line(format_args!(
@@ -216,6 +228,7 @@ pub(super) mod tests {
             problem: problem.map(Into::into),
             identity: identity.into(),
             tls: BackendTlsStatus::default(),
+            logins: None,
             dialect: None,
             proof: ProofStatus { state: ProofState::NeverRun, checked_at: None, findings: Vec::new() },
         }
@@ -239,6 +252,7 @@ pub(super) mod tests {
             messages: MessageTotals { accepted_total: 4, rejected_total: 5, deferred_total: 6 },
             refusals_total: BTreeMap::from([("ban".to_owned(), 3), ("relay".to_owned(), 0)]),
             tls: TlsTotals { clear_sessions_total: 22, clear_messages_total: 4, ..TlsTotals::default() },
+            logins: super::super::LoginTotals::default(),
             log_lines_lost_total: 0,
             proofs: ProofTotals { run_total: 7, found_total: 1, inconclusive_total: 2 },
             backends: vec![

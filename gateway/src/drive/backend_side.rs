@@ -187,6 +187,11 @@ impl Connection {
         Ok(())
     }
 
+    /// What was sent last, as far as it is kept, is wiped when it has left.
+    pub(super) fn keep_secret(&mut self) {
+        self.pending.keep_secret();
+    }
+
     /// Read and not used yet, or not taken yet.
     pub(super) fn octets_held(&self) -> usize {
         let tls = self.tls.as_ref().map_or(0, |channel| channel.held().len());

@@ -78,6 +78,16 @@ pub(super) fn with_tls_scratch<T>(work: impl FnOnce(&mut TlsScratch) -> T) -> T 
 pub(super) struct Pending {
     bytes: Vec<u8>,
     start: usize,
+    /// There are secrets among them.
+    is_secret: bool,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        if self.is_secret {
+            self.bytes.zeroize();
+        }
+    }
 }
 
 impl Pending {
@@ -95,6 +105,11 @@ impl Pending {
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// What is kept is wiped when it has left, or is given up.
+    pub(super) fn keep_secret(&mut self) {
+        self.is_secret |= !self.is_empty();
     }
 
     /// `count` bytes were taken; an emptied buffer gives its memory back.

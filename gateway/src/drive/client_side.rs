@@ -15,6 +15,8 @@ pub(super) struct ClientSide {
     pub(super) tls: Option<Box<Channel>>,
     /// Read, not yet used by the core.
     pub(super) unread: Vec<u8>,
+    /// There may be a secret in it.
+    holds_secret: bool,
     /// What the socket has not taken yet.
     pub(super) pending: Pending,
     /// It sends no more, which the core has yet to hear.
@@ -26,15 +28,38 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
-    /// What was kept of its bytes is used up. `secret`: nothing of it may be left.
-    pub(super) fn forget_unread(&mut self, secret: bool) {
-        if secret {
-            self.unread.zeroize();
+    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Self {
+        Self {
+            stream,
+            tls: None,
+            unread,
+            holds_secret: false,
+            pending: Pending::default(),
+            eof: false,
+            last_reply: 0,
+            bytes_in: 0,
         }
-        self.unread.clear();
     }
 
-    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Self {
-        Self { stream, tls: None, unread, pending: Pending::default(), eof: false, last_reply: 0, bytes_in: 0 }
+    /// What was kept of its bytes is used up, and this is left. `secret`: there may be a secret in what was and what is.
+    pub(super) fn keep_unread(&mut self, left: &[u8], secret: bool) {
+        if secret | self.holds_secret {
+            self.unread.zeroize();
+        }
+        if left.is_empty() {
+            self.unread = Vec::new();
+        } else {
+            self.unread.clear();
+            self.unread.extend_from_slice(left);
+        }
+        self.holds_secret = secret && !left.is_empty();
+    }
+}
+
+impl Drop for ClientSide {
+    fn drop(&mut self) {
+        if self.holds_secret {
+            self.unread.zeroize();
+        }
     }
 }

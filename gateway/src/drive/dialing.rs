@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::debug;
 
 use crate::backend::{Attempts, BackendState, ChosenServer, Pool};
+use crate::config::BackendTls;
 use crate::policy::relay_guard::Hold;
 use crate::session::{Connected, Output};
 use crate::time::Millis;
@@ -119,7 +120,14 @@ impl SessionTask {
                 } else {
                     chosen.server().is_found_down(now).then(|| attempts.last_patience(now))
                 };
-                let connected = Connected { destination, ipv6_form: chosen.server().ipv6_form(), open_by };
+                let server = chosen.server();
+                let connected = Connected {
+                    destination,
+                    ipv6_form: server.ipv6_form(),
+                    open_by,
+                    // Of interest only where TLS is not certain.
+                    is_on_this_host: server.tls == BackendTls::Opportunistic && server.is_on_this_host(),
+                };
                 if pool.has_several() {
                     self.attempts = Some(Box::new(attempts));
                 }

@@ -283,12 +283,7 @@ impl SessionTask {
                 break;
             }
         }
-        self.client.forget_unread(out.secret);
-        if used == length {
-            self.client.unread = Vec::new();
-        } else {
-            self.client.unread.extend_from_slice(&read[used..length]);
-        }
+        self.client.keep_unread(&read[used..length], out.secret);
         used > 0
     }
 
@@ -312,6 +307,9 @@ impl SessionTask {
         if let Some(connection) = self.backend.connection() {
             let last = out.actions.iter().any(|action| matches!(action, Action::CloseBackend));
             failed = connection.send(cx, &out.to_backend, forward, last).err();
+            if out.secret {
+                connection.keep_secret();
+            }
         }
         out.to_backend.clear();
         let mut secure = None;

@@ -40,6 +40,30 @@ label! {
 }
 
 label! {
+    /// What somebody logged in by.
+    LoginMechanism {
+        /// RFC 7677, SHA-512.
+        ScramSha512 = "SCRAM-SHA-512",
+        /// RFC 7677.
+        ScramSha256 = "SCRAM-SHA-256",
+        /// RFC 5802.
+        ScramSha1 = "SCRAM-SHA-1",
+        /// RFC 2831.
+        DigestMd5 = "DIGEST-MD5",
+        /// RFC 2195.
+        CramMd5 = "CRAM-MD5",
+        /// RFC 4616.
+        Plain = "PLAIN",
+        /// draft-murchison-sasl-login.
+        Login = "LOGIN",
+        /// RFC 7628.
+        OauthBearer = "OAUTHBEARER",
+        /// Google's and Microsoft's.
+        Xoauth2 = "XOAUTH2",
+    }
+}
+
+label! {
     /// The class of a reply to a client, by its first digit.
     ReplyClass {
         /// 2yz.
@@ -185,6 +209,8 @@ counters! {
         messages_total: MessageOutcome = "outcome",
         /// Logins by how they ended.
         logins_total: LoginOutcome = "outcome",
+        /// Logins that the backend accepted, by mechanism.
+        login_mechanisms_total: LoginMechanism = "mechanism",
         /// Replies to clients by class.
         replies_total: ReplyClass = "class",
         /// What the gateway itself refused, by cause.

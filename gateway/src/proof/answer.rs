@@ -129,6 +129,12 @@ impl Answer {
         self.code == 530 && !self.demands_tls()
     }
 
+    /// Whether it is what Postfix says for restrictions that end in `reject`, as those for users do: of whom it does not know
+    /// it takes nothing, be it to whom it may. Its words for a listed client or recipient are the same.
+    pub fn denies_access(&self) -> bool {
+        self.code == 554 && self.text.to_ascii_lowercase().contains("rejected: access denied")
+    }
+
     /// Whether nothing is answered before TLS (RFC 3207 section 4).
     pub fn demands_tls(&self) -> bool {
         let text = self.text.to_ascii_lowercase();

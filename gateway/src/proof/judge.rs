@@ -57,6 +57,10 @@ pub enum Finding {
     NoLoginFromGateway,
     /// The gateway's own listener lets clients log in without TLS.
     LoginInClear,
+    /// An account that does not exist was logged in as.
+    AnyPassword,
+    /// Whether it can be is not known; why.
+    LoginUndecided(String),
     /// Users who do not exist are accepted from everybody.
     CatchAll,
     /// Odd forms are accepted, though users who do not exist are not.
@@ -104,7 +108,9 @@ impl Finding {
     /// How much it matters.
     pub fn severity(&self) -> Severity {
         match self {
-            Self::IgnoresIdentity(_) | Self::IdentityGrantsTrust(_) | Self::FrontDoorRelays(_) => Severity::Critical,
+            Self::IgnoresIdentity(_) | Self::IdentityGrantsTrust(_) | Self::FrontDoorRelays(_) | Self::AnyPassword => {
+                Severity::Critical
+            }
             Self::TrustsGateway(_)
             | Self::HiddenClients(..)
             | Self::Forgeable
@@ -117,6 +123,7 @@ impl Finding {
             | Self::NoErrorLimit
             | Self::Backscatter(_)
             | Self::LoginInClear
+            | Self::LoginUndecided(_)
             | Self::Busy(..)
             | Self::Undecided(..) => Severity::Warning,
             Self::CatchAll | Self::GuardHolds | Self::RestLater(..) => Severity::Note,
@@ -177,6 +184,10 @@ pub fn judge(leg: &Leg) -> Verdict {
     }
     if state == State::Open && leg.outcome(ProbeKind::FrontDoor) == ProbeOutcome::Refuses {
         findings.push(Finding::GuardHolds);
+    }
+    if findings.contains(&Finding::AnyPassword) {
+        // Every stranger is a user then.
+        state = State::Open;
     }
     undecided(leg, &mut findings);
     let is_whole = |kind| matches!(kind, ProbeKind::FrontDoor | ProbeKind::Outside | ProbeKind::Hidden);
@@ -252,8 +263,9 @@ fn identity(leg: &Leg, findings: &mut Vec<Finding>) {
 fn logins(leg: &Leg, findings: &mut Vec<Finding>) {
     let control = |kind| leg.probe(kind).and_then(ProbeResult::control_accept);
     let let_in = control(ProbeKind::Naked).is_some_and(|result| result.outcome == Outcome::Accepted);
-    let stranger = control(ProbeKind::Outsider).and_then(|result| result.answer.as_ref());
-    if let_in && stranger.is_some_and(|answer| answer.demands_login()) {
+    let outsider = leg.probe(ProbeKind::Outsider);
+    let must_log_in = |probe: &ProbeResult| probe.control_accept().is_some_and(|result| probe.wants_login(result));
+    if let_in && outsider.is_some_and(must_log_in) {
         findings.push(Finding::NoLoginFromGateway);
     }
     let doors = [ProbeKind::FrontDoor, ProbeKind::Outside];

@@ -41,13 +41,31 @@ pub fn mend(finding: &Finding, facts: &Facts) -> Option<String> {
         }
         Finding::NoLoginFromGateway => no_login(facts),
         Finding::LoginInClear => "set `tls` for the listener that users log in at".to_owned(),
+        Finding::AnyPassword => any_password(facts),
         Finding::CatchAll | Finding::Backscatter(_) => recipients(facts),
         Finding::BareNewline { .. } => bare_newline(facts),
         Finding::NoErrorLimit => error_limit(facts),
         Finding::HiddenClients(forwarders) => hidden_clients(forwarders),
         Finding::Busy(..) => busy(facts),
-        Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) => return None,
+        Finding::GuardHolds | Finding::RestLater(..) | Finding::Undecided(..) | Finding::LoginUndecided(_) => {
+            return None;
+        }
     })
+}
+
+fn any_password(facts: &Facts) -> String {
+    match facts.kind {
+        Some(ServerKind::Postfix | ServerKind::Dovecot) => {
+            "see what Dovecot says to `doveadm auth test NAME PASSWORD`, and take `nopassword` and a `driver = static` without a \
+             password out of its `passdb`; with Cyrus, see `testsaslauthd -u NAME -p PASSWORD` and `auxprop_plugin`; then \
+             reload it"
+                .to_owned()
+        }
+        Some(ServerKind::Exim) => "look at `server_condition` of its authenticators: it must compare the password, and an empty \
+                                   or failed look-up must not be true"
+            .to_owned(),
+        _ => "have it check the passwords of its users before it lets anybody send".to_owned(),
+    }
 }
 
 fn no_login(facts: &Facts) -> String {
@@ -331,6 +349,7 @@ mod tests {
                     Finding::NoErrorLimit,
                     Finding::NoLoginFromGateway,
                     Finding::LoginInClear,
+                    Finding::AnyPassword,
                     Finding::HiddenClients(vec![(IpAddr::from([192, 168, 1, 1]), Forwarder::Router)]),
                     Finding::Busy(ProbeKind::Naked, "why".into()),
                 ] {

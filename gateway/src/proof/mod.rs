@@ -14,6 +14,7 @@ pub mod cases;
 mod conversation;
 mod door;
 pub mod judge;
+mod login;
 pub mod mend;
 mod pace;
 mod passes;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use crate::backend::recognise::recognise;
+use crate::config::Service;
 use crate::identity::host::HostNetworks;
 use crate::identity::xclient::ClientName;
 
@@ -17,6 +18,7 @@ use super::audit;
 use super::canary;
 use super::cases::{Case, is_telling, position};
 use super::judge::{Finding, Leg, judge};
+use super::login::unknown_login;
 use super::pace::Pace;
 use super::plan::{LegPlan, Probe, plan};
 use super::probe::{Family, ProbeKind, ProbeOutcome, ProbeResult, Problem};
@@ -193,6 +195,8 @@ impl<'p> Proof<'p> {
     async fn look_closer(&mut self, watcher: &mut Watcher<'_>) {
         for leg in 0..self.legs.len() {
             self.legs[leg].leaks = self.audit(leg, watcher).await;
+            let login = self.try_login(leg, watcher).await;
+            self.legs[leg].leaks.extend(login);
             self.legs[leg].sent = self.canaries(leg).await;
         }
     }
@@ -224,6 +228,26 @@ impl<'p> Proof<'p> {
             [naked, outsider] => audit::compare(naked, outsider),
             _ => Vec::new(),
         }
+    }
+
+    /// Where users log in, and an account is named that does not exist: what becomes of a login as that.
+    async fn try_login(&mut self, leg: usize, watcher: &mut Watcher<'_>) -> Option<Finding> {
+        let config = self.prover.config();
+        let account = config.proof.unknown_login.as_ref()?;
+        let PlannedLeg { family, identity, asked: indices, .. } = &self.legs[leg];
+        let mut probes = indices.iter().map(|&index| &self.asked[index].probe);
+        let is_for_users = |probe: &Probe| {
+            let listener = probe.listener.and_then(|listener| config.listeners.get(listener));
+            listener.is_some_and(|listener| listener.service == Service::Submission)
+        };
+        if !probes.clone().any(is_for_users) {
+            return None;
+        }
+        let kind = if *identity { ProbeKind::Outsider } else { ProbeKind::Naked };
+        let probe = probes.find(|probe| probe.kind == kind)?;
+        self.progress.what = format!("{}, {family}, login", kind.as_str());
+        watcher(&self.progress);
+        unknown_login(&mut self.prover.door(self.backend, probe, self.deadline), account).await
     }
 
     /// At level 3: a message to the canary by every way that relays.
@@ -270,7 +294,7 @@ impl<'p> Proof<'p> {
 impl Asked {
     fn new(probe: Probe, family: Family) -> Self {
         let mut result = ProbeResult::new(probe.kind, probe.server, probe.identity);
-        result.forwarder = probe.forwarder;
+        (result.forwarder, result.for_users) = (probe.forwarder, probe.for_users);
         let left = probe.cases.clone();
         Self { probe, family, result, left, name: ClientName::Unavailable }
     }
@@ -305,8 +329,16 @@ fn lay_out(plans: Vec<LegPlan>) -> (Vec<PlannedLeg>, Vec<Asked>) {
 fn unreachable(problem: Problem) -> (Vec<PlannedLeg>, Vec<Asked>) {
     let server = SocketAddr::from(([0, 0, 0, 0], 25));
     let asked = [ProbeKind::Naked, ProbeKind::Outsider].map(|kind| {
-        let probe =
-            Probe { kind, server, identity: None, bind: None, listener: None, forwarder: None, cases: Vec::new() };
+        let probe = Probe {
+            kind,
+            server,
+            identity: None,
+            bind: None,
+            listener: None,
+            forwarder: None,
+            for_users: false,
+            cases: Vec::new(),
+        };
         let mut asked = Asked::new(probe, Family::V4);
         asked.result.problem = Some(problem.clone());
         asked

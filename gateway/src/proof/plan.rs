@@ -34,6 +34,8 @@ pub struct Probe {
     pub listener: Option<usize>,
     /// Whose the identity is, where strangers may be hidden behind it.
     pub forwarder: Option<Forwarder>,
+    /// Whether nobody but users comes that way, who must log in.
+    pub for_users: bool,
     /// What is tried, controls first.
     pub cases: Vec<&'static Case>,
 }
@@ -76,8 +78,17 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
     let proof = &config.proof;
     let of_family = |ips: &[IpAddr]| ips.iter().copied().find(|ip| Family::of(*ip) == family);
     let outsider = of_family(&proof.outsiders).or_else(|| stranger(config, family));
-    let told =
-        |kind, identity, cases| Probe { kind, server, identity, bind: None, listener: None, forwarder: None, cases };
+    let for_users = is_for_users(config, backend);
+    let told = |kind, identity, cases| Probe {
+        kind,
+        server,
+        identity,
+        bind: None,
+        listener: None,
+        forwarder: None,
+        for_users,
+        cases,
+    };
     let mut probes = vec![told(ProbeKind::Naked, None, all())];
     if identity {
         probes.extend(outsider.map(|outsider| told(ProbeKind::Outsider, Some(outsider), all())));
@@ -107,6 +118,12 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
 fn listeners(config: &Config, backend: usize) -> impl Iterator<Item = (usize, &Listener)> {
     let pool = config.backends[backend].pool;
     config.listeners.iter().enumerate().filter(move |(index, _)| Routes::new(config, *index).pools().contains(&pool))
+}
+
+/// Whether nobody but users comes to this backend.
+fn is_for_users(config: &Config, backend: usize) -> bool {
+    let mut services = listeners(config, backend).map(|(_, listener)| listener.service).peekable();
+    services.peek().is_some() && services.all(|service| service == Service::Submission)
 }
 
 /// Families of clients that can come through this backend's listeners.
@@ -156,6 +173,7 @@ fn front_door(config: &Config, backend: usize, family: Family, service: Service,
         bind: None,
         listener: Some(index),
         forwarder: None,
+        for_users: service == Service::Submission,
         cases: all(),
     })
 }
@@ -188,6 +206,7 @@ fn outside(config: &Config, backend: usize, bind: IpAddr) -> Option<Probe> {
         bind: Some(bind),
         listener: None,
         forwarder: None,
+        for_users: is_for_users(config, backend),
         cases: all(),
     })
 }

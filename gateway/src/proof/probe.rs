@@ -61,6 +61,8 @@ pub struct ProbeResult {
     pub identity: Option<IpAddr>,
     /// Whose the identity is, where strangers may be hidden behind it.
     pub forwarder: Option<Forwarder>,
+    /// Whether nobody but users comes that way, who must log in.
+    pub for_users: bool,
     /// How the server greeted.
     pub greeting: Greeting,
     /// How its first session began, word for word.
@@ -165,8 +167,8 @@ pub(super) fn case_of(result: &CaseResult) -> Option<&'static Case> {
     cases().iter().find(|case| case.id == result.id)
 }
 
-/// How a result counts.
-pub fn mark(result: &CaseResult) -> Mark {
+/// How a result counts by itself.
+fn mark(result: &CaseResult) -> Mark {
     let Some(case) = case_of(result) else { return Mark::Undecided };
     match (case.expect, &result.outcome) {
         (_, Outcome::Deferred | Outcome::Lost(_) | Outcome::Hidden) => Mark::Undecided,
@@ -187,6 +189,7 @@ impl ProbeResult {
             source: None,
             identity,
             forwarder: None,
+            for_users: false,
             greeting: Greeting::default(),
             opening: Vec::new(),
             xclient_still_offered: false,
@@ -197,6 +200,20 @@ impl ProbeResult {
             pace: None,
             problem: None,
         }
+    }
+
+    /// How a result counts.
+    pub fn mark(&self, result: &CaseResult) -> Mark {
+        match mark(result) {
+            Mark::Remark if result.outcome == Outcome::Refused && self.wants_login(result) => Mark::Good,
+            mark => mark,
+        }
+    }
+
+    /// Whether it was refused for want of a login, as everybody is then.
+    pub(super) fn wants_login(&self, result: &CaseResult) -> bool {
+        let Some(answer) = result.answer.as_ref().filter(|_| result.outcome == Outcome::Refused) else { return false };
+        answer.demands_login() || (self.for_users && self.offers("AUTH") && answer.denies_access())
     }
 
     /// Whether its EHLO reply offers this.
@@ -223,7 +240,7 @@ impl ProbeResult {
 
     /// Ids of the results with this mark.
     pub fn marked(&self, wanted: Mark) -> Vec<Box<str>> {
-        self.cases.iter().filter(|result| mark(result) == wanted).map(|result| result.id.clone()).collect()
+        self.cases.iter().filter(|result| self.mark(result) == wanted).map(|result| result.id.clone()).collect()
     }
 
     /// Of the cases that must be refused: how many were, and how many were tried.
@@ -244,7 +261,7 @@ impl ProbeResult {
         }
         let control = self.control_accept();
         let core = || self.cases.iter().filter(|result| case_of(result).is_some_and(Case::is_core));
-        if core().any(|result| result.is_clean_denial(control)) {
+        if core().any(|result| result.is_clean_denial(control) || self.wants_login(result)) {
             return ProbeOutcome::Refuses;
         }
         ProbeOutcome::Unknown(self.why_unknown(core().collect()))

@@ -302,7 +302,7 @@ fn failing(probe: &ProbeResult) -> Vec<CaseReport> {
     let report = |result: &super::answer::CaseResult| {
         Some(CaseReport {
             id: result.id.clone(),
-            what: what(super::probe::mark(result))?,
+            what: what(probe.mark(result))?,
             source: case_of(result).and_then(|case| case.source.clone()),
             transcript: result.transcript.clone(),
         })

@@ -105,6 +105,12 @@ pub(super) fn finding(finding: &Finding, facts: &Facts) -> String {
         Finding::LoginInClear => {
             "the gateway's own listener offers AUTH before TLS: passwords go over the wire in clear".to_owned()
         }
+        Finding::AnyPassword => "an account that does not exist was logged in as, with a password that is none: it lets \
+                                 everybody in, and whoever is in may send anywhere"
+            .to_owned(),
+        Finding::LoginUndecided(why) => {
+            format!("whether an account that does not exist can be logged in as is not known: {why}")
+        }
         Finding::CatchAll => {
             "it accepts users who do not exist: a catch-all, or it bounces their mail later to whoever is named as sender \
              (backscatter)"

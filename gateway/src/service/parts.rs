@@ -16,12 +16,15 @@ use crate::route::Routes;
 use crate::session::Settings;
 
 use super::backends::Backends;
+use super::logins::exposed_passwords;
 use super::view::View;
 
-/// What of the configuration is good only as long as this host's networks are as they should be, a sentence each.
+/// What of the configuration is good only as long as the networks around are as they should be, a sentence each.
 pub(crate) fn risks(config: &Config) -> Vec<String> {
     let host = HostNetworks::read();
-    risky_grants(&config.relay.allowed_networks, &host.own, &host.routers)
+    let mut risks = risky_grants(&config.relay.allowed_networks, &host.own, &host.routers);
+    risks.extend(exposed_passwords(config));
+    risks
 }
 
 /// Reverse DNS as the configuration has it; without it names are unavailable.

@@ -41,7 +41,7 @@ pub(super) fn of_clients(totals: &Totals) -> TlsTotals {
     }
 }
 
-fn counts<L: Label>(totals: &FamilyTotals<L>) -> std::collections::BTreeMap<String, u64> {
+pub(super) fn counts<L: Label>(totals: &FamilyTotals<L>) -> std::collections::BTreeMap<String, u64> {
     let counted = L::ALL.iter().map(|label| (label.as_str().to_owned(), totals.of(*label)));
     counted.filter(|(_, count)| *count > 0).collect()
 }

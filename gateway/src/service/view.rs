@@ -14,7 +14,7 @@ use tracing::warn;
 use crate::accept::{Admission, Caller};
 use crate::backend::Health;
 use crate::backend::recognise::{Greeting, recognise};
-use crate::config::ServerKind;
+use crate::config::{Config, ServerKind};
 use crate::control::{
     Answers, BackendStatus, BanList, BanStatus, BannedBy, CertificateStatus, DialectStatus, DrainStatus, LogStatus,
     MessageTotals, NotDone, ProgramId, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RenewAnswer,
@@ -44,6 +44,7 @@ use super::generation::Generation;
 use super::journal::Journal;
 use super::kernel_side::KernelSide;
 use super::log_levels::LogLevels;
+use super::logins;
 use super::secured;
 use super::upgrades::Upgrades;
 
@@ -283,13 +284,14 @@ impl View {
             },
             refusals_total: refusals.collect(),
             tls: secured::of_clients(&totals),
+            logins: logins::of_users(&totals),
             log_lines_lost_total: log::lost_lines(),
             proofs: ProofTotals {
                 run_total: totals.proofs_run_total,
                 found_total: totals.proofs_found_total,
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
-            backends: generation.backends.iter().map(backend_status).collect(),
+            backends: generation.backends.iter().map(|backend| backend_status(&generation.config, backend)).collect(),
             certificates: self.certificates(&generation),
             xdp: XdpStatus {
                 bans,
@@ -385,7 +387,7 @@ impl Calendar {
     }
 }
 
-fn backend_status(backend: &Backend) -> BackendStatus {
+fn backend_status(whole: &Config, backend: &Backend) -> BackendStatus {
     let Backend { config, state, proof, .. } = backend;
     let health = state.health();
     let unasked = || "it has not answered its first health check yet".to_owned();
@@ -399,6 +401,7 @@ fn backend_status(backend: &Backend) -> BackendStatus {
         problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
         tls: secured::of_backend(config, &health),
+        logins: logins::of_backend(whole, config, &health, state.is_on_this_host()),
         proof: ProofStatus { state: verdict, checked_at, findings },
     }
 }

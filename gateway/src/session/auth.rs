@@ -42,6 +42,12 @@ const LINE_TOO_LONG: Words = Words(500, EnhancedCode(5, 5, 6), "The line is too 
 const BAD_LINE: Words = Words(501, EnhancedCode(5, 5, 2), "The response is no line of base64");
 const CANCELLED: Words = Words(501, EnhancedCode(5, 7, 0), "Authentication cancelled");
 const UNAVAILABLE: Words = Words(454, EnhancedCode(4, 7, 0), "Logging in is not possible now; try again later");
+/// To whom the backend's connection would say a password in clear.
+pub(super) const NO_SECRECY: Words = Words(
+    454,
+    EnhancedCode(4, 7, 0),
+    "Logging in is not possible now, for the mail server cannot be reached over a secure connection; try again later",
+);
 const TOO_MANY_FAILURES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many refused passwords");
 const LOGIN_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Authentication required");
 const TLS_REQUIRED: Words = Words(530, EnhancedCode(5, 7, 0), "Authentication required, over an encrypted connection");
@@ -101,10 +107,12 @@ impl Session {
     /// The exchange goes to the backend, which is the user's.
     fn open_exchange(&mut self, now: Millis, mut exchange: Exchange, out: &mut Output) {
         self.route_user(exchange.login.as_ref().map(Login::name), out);
-        if !self.can_be_told() {
+        let is_in_clear = matches!(self.backend.state, Backend::Ready(_)) && !self.backend_keeps_secrets();
+        if is_in_clear || !self.can_be_told() {
+            let words = if is_in_clear { NO_SECRECY } else { UNAVAILABLE };
             return match self.client.state {
-                Client::Auth(_) => self.end_exchange(now, LoginOutcome::Unavailable, UNAVAILABLE, out),
-                _ => self.reply(UNAVAILABLE, out),
+                Client::Auth(_) => self.end_exchange(now, LoginOutcome::Unavailable, words, out),
+                _ => self.reply(words, out),
             };
         }
         self.transaction = Transaction::None;
@@ -315,10 +323,11 @@ impl Session {
                 let words = exchange.instead.unwrap_or(UNAVAILABLE);
                 self.end_exchange(now, LoginOutcome::Cancelled, words, out);
             }
-            // It turns this client away, whoever he is.
-            Client::Auth(_) if refusal.is_permanent() => {
+            // It turns this client away, whoever he is, or says of AUTH what can be said.
+            Client::Auth(_) if refusal.answers_auth() => {
                 out.to_client.extend_from_slice(&refusal.encoded);
-                self.over(now, LoginOutcome::Refused, out);
+                let outcome = if refusal.is_permanent() { LoginOutcome::Refused } else { LoginOutcome::Unavailable };
+                self.over(now, outcome, out);
             }
             _ => self.end_exchange(now, LoginOutcome::Unavailable, UNAVAILABLE, out),
         }
@@ -336,7 +345,7 @@ impl Session {
         let state = std::mem::replace(&mut self.client.state, Client::Commands { skipping: 0 });
         self.client.deadline = self.command_deadline(now);
         let Client::Auth(exchange) = state else { return None };
-        let report = LoginReport { outcome, login: exchange.login.clone() };
+        let report = LoginReport { outcome, mechanism: exchange.mechanism, login: exchange.login.clone() };
         out.actions.push(Action::Login(Box::new(report)));
         exchange.login
     }
@@ -379,6 +388,13 @@ impl Session {
         let ip = self.client_addr.ip();
         let networks = self.settings.submission.as_ref().map(|submission| &*submission.clear_text_networks);
         self.client.secured || networks.is_some_and(|networks| networks.iter().any(|network| network.contains(&ip)))
+    }
+
+    /// Whether a password may be said to the backend: over TLS, on this machine, or where the configuration has it so.
+    pub(super) fn backend_keeps_secrets(&self) -> bool {
+        self.target().clear_text_auth
+            || self.backend.is_secured
+            || self.backend.connected.is_some_and(|connected| connected.is_on_this_host)
     }
 
     /// AUTH's line of the EHLO reply, without its code; empty if this client is not offered it.

@@ -20,6 +20,8 @@ pub struct Connected {
     pub ipv6_form: Ipv6Form,
     /// Where others of its kind are left: when it must have opened its session.
     pub open_by: Option<Millis>,
+    /// Whether nobody else hears what is said on it without TLS, for the server is on this machine.
+    pub is_on_this_host: bool,
 }
 
 /// The backend half.
@@ -30,6 +32,8 @@ pub(super) struct BackendHalf {
     pub(super) name: Name,
     /// From the first connection on: what is known of the last.
     pub(super) connected: Option<Connected>,
+    /// Whether TLS stands on it.
+    pub(super) is_secured: bool,
     /// The date, as of the first connection.
     pub(super) clock: Option<WallClock>,
     /// Which of the listener's backends it is.
@@ -90,6 +94,7 @@ impl BackendHalf {
             state: Backend::None,
             name: Name::Unasked,
             connected: None,
+            is_secured: false,
             clock: None,
             place: 0,
             holds: Box::default(),

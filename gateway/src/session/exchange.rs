@@ -10,7 +10,7 @@ use super::words::Words;
 
 /// An AUTH that is under way.
 pub(super) struct Exchange {
-    mechanism: Mechanisms,
+    pub(super) mechanism: Mechanisms,
     /// It was the gateway that asked, to know by the client's name which backend to ask.
     pub(super) asks_name: bool,
     /// The command, until the backend's session is open.

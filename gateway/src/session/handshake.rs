@@ -12,6 +12,7 @@ use crate::smtp::reply::{EnhancedCode, Reply, ReplyParse, parse_reply};
 use crate::time::{Millis, WallClock};
 
 use super::action::{Action, Blame, Output};
+use super::auth::NO_SECRECY;
 use super::backend::{Backend, BackendHalf, Connected, Held, Name};
 use super::client::Client;
 use super::machine::Session;
@@ -51,6 +52,7 @@ impl Session {
         let opened_by = clock.at.after(self.settings.timeouts.handshake);
         self.backend.deadline = connected.open_by.map_or(opened_by, |until| until.min(opened_by));
         self.backend.connected = Some(connected);
+        self.backend.is_secured = false;
         self.backend.clock = Some(clock);
         self.advance(clock.at, out, Opening::connected);
     }
@@ -99,6 +101,7 @@ impl Session {
 
     /// TLS with the backend stands, as [`Action::SecureBackend`] asked. `verified`: its certificate is that of whom we want.
     pub fn backend_secured(&mut self, now: Millis, verified: bool, out: &mut Output) {
+        self.backend.is_secured = true;
         if let Backend::Opening(held) = &mut self.backend.state {
             held.verified = verified;
         }
@@ -221,6 +224,10 @@ impl Session {
         }
         if !offered.contains(needs) {
             return self.opening_failed(now, STALE.into(), Blame::Nobody, out);
+        }
+        if matches!(self.client.state, Client::Auth(_)) && !self.backend_keeps_secrets() {
+            // Another server may do so.
+            return self.opening_failed(now, NO_SECRECY.into(), Blame::Nobody, out);
         }
         if let Backend::Opening(held) = std::mem::replace(&mut self.backend.state, Backend::Ready(offered)) {
             out.to_backend.extend_from_slice(&held.commands);

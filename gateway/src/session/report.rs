@@ -1,6 +1,6 @@
 //! What the log is told of a message and of a session.
 
-use crate::smtp::auth::Login;
+use crate::smtp::auth::{Login, Mechanisms};
 use crate::time::Millis;
 
 /// How a message ended.
@@ -96,6 +96,8 @@ pub enum LoginOutcome {
 pub struct LoginReport {
     /// How it ended.
     pub outcome: LoginOutcome,
+    /// By which mechanism.
+    pub mechanism: Mechanisms,
     /// Who the client said that it is.
     pub login: Option<Login>,
 }

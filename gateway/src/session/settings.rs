@@ -26,6 +26,8 @@ pub(super) struct Target {
     pub(super) xclient_login: bool,
     /// Whether the connection to it is encrypted.
     pub(super) tls: BackendTls,
+    /// Whether passwords may go to it all the same where it is not.
+    pub(super) clear_text_auth: bool,
     /// Whether it has several servers, of which another may do what one does not.
     pub(super) has_several: bool,
 }
@@ -34,8 +36,15 @@ impl Target {
     fn new(config: &Config, pool: usize) -> Self {
         let servers = &config.backends[config.pools[pool].servers.clone()];
         // What is read of it here, all servers of a pool have in common.
-        let Backend { identity, xclient_login, tls, .. } = servers[0];
-        Self { identity, xclient_login: xclient_login && identity.is_xclient(), tls, has_several: servers.len() > 1 }
+        let Backend { identity, xclient_login, tls, clear_text_auth, .. } = servers[0];
+        Self {
+            identity,
+            xclient_login: xclient_login && identity.is_xclient(),
+            tls,
+            // Whoever writes `off` has decided.
+            clear_text_auth: clear_text_auth || tls == BackendTls::Off,
+            has_several: servers.len() > 1,
+        }
     }
 }
 

@@ -61,6 +61,11 @@ impl Refusal {
     pub(super) fn is_permanent(&self) -> bool {
         self.code / 100 == 5
     }
+
+    /// Whether it is a reply to AUTH as it stands (RFC 4954 section 6).
+    pub(super) fn answers_auth(&self) -> bool {
+        self.is_permanent() || self.code == 454
+    }
 }
 
 impl From<Words> for Refusal {

@@ -52,7 +52,7 @@ pub enum ReplyFault {
     NoCode,
     /// A bare CR, a bare LF or NUL inside a line.
     BadLine,
-    /// A line is longer than [`LINE_MAX`].
+    /// A line is longer than [`LINE_MAX`], or a challenge than [`CHALLENGE_MAX`].
     LineTooLong,
     /// More than [`LINES_MAX`] lines.
     TooManyLines,
@@ -67,6 +67,8 @@ pub const REPLY_MAX: usize = 16 * 1024;
 
 /// Longest reply line accepted, CRLF included, in bytes. RFC 5321 allows 512; servers exceed it with long texts.
 pub const LINE_MAX: usize = 2048;
+/// The same of a challenge to AUTH, which is as long as an answer to it may be (RFC 4954 section 4).
+pub const CHALLENGE_MAX: usize = 12_288;
 /// Most lines accepted in one reply.
 pub const LINES_MAX: usize = 128;
 
@@ -77,7 +79,7 @@ pub fn parse_reply(input: &[u8]) -> ReplyParse<'_> {
     for _ in 0..LINES_MAX {
         let rest = &input[start..];
         let Some(lf) = memchr(b'\n', rest) else {
-            return if rest.len() >= LINE_MAX {
+            return if rest.len() >= longest(rest) {
                 ReplyParse::Faulty(ReplyFault::LineTooLong)
             } else {
                 ReplyParse::Incomplete
@@ -108,9 +110,14 @@ pub fn read_reply(input: &[u8]) -> ReplyParse<'_> {
     }
 }
 
+/// How long this line may be.
+fn longest(line: &[u8]) -> usize {
+    if line.starts_with(b"334") { CHALLENGE_MAX } else { LINE_MAX }
+}
+
 /// One line through its LF: its code, and whether it is the last of its reply.
 fn reply_line(line: &[u8]) -> Result<(u16, bool), ReplyFault> {
-    if line.len() > LINE_MAX {
+    if line.len() > longest(line) {
         return Err(ReplyFault::LineTooLong);
     }
     let text = line.strip_suffix(b"\r\n").ok_or(ReplyFault::BadLine)?;
@@ -185,6 +192,8 @@ mod tests {
     #[test]
     fn parses_or_says_why_not() {
         let long = [b"250 ".as_slice(), &[b'x'; LINE_MAX]].concat();
+        let of_length = |length: usize| [b"334 ".as_slice(), &vec![b'A'; length - 6], b"\r\n"].concat();
+        let (challenge, too_long) = (of_length(CHALLENGE_MAX), of_length(CHALLENGE_MAX + 1));
         let endless = b"250-x\r\n".repeat(LINES_MAX + 1);
         type Parsed = Result<(u16, usize), Option<ReplyFault>>;
         let table: &[(&[u8], Parsed)] = &[
@@ -206,6 +215,9 @@ mod tests {
             (b"HTTP/1.1 400\r\n", Err(Some(ReplyFault::NoCode))),
             (b"250-a\r\n550 b\r\n", Err(Some(ReplyFault::MixedCodes))),
             (&long, Err(Some(ReplyFault::LineTooLong))),
+            (&challenge, Ok((334, CHALLENGE_MAX))),
+            (&too_long, Err(Some(ReplyFault::LineTooLong))),
+            (&too_long[..CHALLENGE_MAX], Err(Some(ReplyFault::LineTooLong))),
             (&endless, Err(Some(ReplyFault::TooManyLines))),
         ];
         for (input, expected) in table {

@@ -131,6 +131,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
             config.backends[0].tls = named.ok_or_else(|| format!("no policy {value}"))?;
         }
+        "clear_text_auth" => config.backends[0].clear_text_auth = value == "true",
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {
             config.relay.allowed_networks = networks(value)?;
@@ -170,7 +171,7 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
         "header_size" => config.limits.header_size = size(number()?)?,
         "received_hops" => config.limits.received_hops = size(number()?)?,
         "client" | "unnamed" | "asks_recipients" | "name" | "reverse" | "backend_offers" | "whole_packets_only"
-        | "greeting" | "starttls" | "backend_verified" | "crammed" => {}
+        | "greeting" | "starttls" | "backend_verified" | "on_this_host" | "crammed" => {}
         _ => return Err("no such setting".to_owned()),
     }
     Ok(())

@@ -53,6 +53,8 @@ pub struct Stage {
     asked: Option<Ticket>,
     /// What is said to the backend stays unsent.
     stuck: bool,
+    /// The backend is on the gateway's own machine.
+    is_on_this_host: bool,
     client_in: Vec<u8>,
     client_eof: bool,
     backend_in: Vec<u8>,
@@ -84,6 +86,7 @@ impl Stage {
             securing: false,
             asked: None,
             stuck: false,
+            is_on_this_host: settings.contains_key("on_this_host"),
             client_in: Vec::new(),
             client_eof: false,
             backend_in: Vec::new(),
@@ -208,7 +211,12 @@ impl Stage {
             "" => {
                 let destination = DESTINATION.parse().map_err(|_| "bad destination")?;
                 let clock = WallClock { at: self.now, unix_seconds: UNIX_SECONDS };
-                let connected = Connected { destination, ipv6_form: Ipv6Form::default(), open_by: None };
+                let connected = Connected {
+                    destination,
+                    ipv6_form: Ipv6Form::default(),
+                    open_by: None,
+                    is_on_this_host: self.is_on_this_host,
+                };
                 self.session.backend_connected(clock, connected, &mut self.out);
             }
             "refused" => self.session.backend_unreachable(self.now, &mut self.out),

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::path::Path;
 
 use super::log::{Log, Process};
 use super::net::{BACK, BACKEND, Family, Host};
@@ -44,6 +45,26 @@ impl Exim {
     /// As somebody set it up: with these lines in its main section. It trusts nobody.
     pub fn set_up(host: &Host, main: &str) -> Self {
         Self::launch(host, &configuration(Trust::Nobody, main))
+    }
+
+    /// One that knows this user by itself, and other users by a Dovecot behind this socket.
+    pub fn with_users(host: &Host, user: &str, password: &str, dovecot: &Path) -> Self {
+        let authenticators = format!(
+            "begin authenticators\n\
+             plain:\n  driver = plaintext\n  public_name = PLAIN\n  server_prompts = :\n\
+             \x20 server_condition = ${{if and{{{{eq{{$auth2}}{{{user}}}}}{{eq{{$auth3}}{{{password}}}}}}}}}\n\
+             \x20 server_set_id = $auth2\n\
+             login:\n  driver = plaintext\n  public_name = LOGIN\n  server_prompts = Username:: : Password::\n\
+             \x20 server_condition = ${{if and{{{{eq{{$auth1}}{{{user}}}}}{{eq{{$auth2}}{{{password}}}}}}}}}\n\
+             \x20 server_set_id = $auth1\n\
+             cram_md5:\n  driver = cram_md5\n  public_name = CRAM-MD5\n\
+             \x20 server_secret = ${{if eq{{$auth1}}{{{user}}}{{{password}}}fail}}\n  server_set_id = $auth1\n\
+             digest_md5:\n  driver = dovecot\n  public_name = DIGEST-MD5\n  server_socket = {}\n\
+             \x20 server_set_id = $auth1\n",
+            dovecot.display()
+        );
+        let configuration = configuration(Trust::Nobody, &believes(Trust::Nobody));
+        Self::launch(host, &format!("{configuration}{authenticators}"))
     }
 
     /// One that offers STARTTLS with this certificate, takes mail over TLS only, and requires a PROXY header from the gateway.

@@ -31,6 +31,7 @@ pub mod scripted;
 pub mod selftest;
 pub mod setting;
 pub mod stage;
+pub mod submission;
 pub mod tls;
 pub mod tun;
 

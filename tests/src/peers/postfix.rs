@@ -105,13 +105,19 @@ impl Postfix {
             Temper::Postscreen | Temper::PostscreenDeep => "smtp inet n - n - 1 postscreen\n",
             _ => "smtp inet n - n - - smtpd\n",
         };
-        Self::launch(host, |mailbox| main_cf(temper, mailbox), service, family.smtp(BACKEND))
+        Self::launch(host, |mailbox| main_cf(temper, mailbox), service, family.smtp(BACKEND), |_| {})
     }
 
     /// On a port of its own, for several on one host.
     pub fn start_on(host: &Host, temper: Temper, port: u16) -> Self {
         let address = SocketAddr::new(Family::V4.ip(BACKEND), port);
-        Self::launch(host, |mailbox| main_cf(temper, mailbox), &format!("{port} inet n - n - - smtpd\n"), address)
+        Self::launch(
+            host,
+            |mailbox| main_cf(temper, mailbox),
+            &format!("{port} inet n - n - - smtpd\n"),
+            address,
+            |_| {},
+        )
     }
 
     /// Kills all of it at once, as a power cut would.
@@ -151,10 +157,38 @@ impl Postfix {
     pub fn set_up(host: &Host, main: &str, master: &str, port: u16) -> Self {
         let address = SocketAddr::new(Family::V4.ip(BACKEND), port);
         let main = |mailbox| format!("{}{main}", main_cf(Temper::Plain, mailbox));
-        Self::launch(host, main, &format!("smtp inet n - n - - smtpd\n{master}"), address)
+        Self::launch(host, main, &format!("smtp inet n - n - - smtpd\n{master}"), address, |_| {})
     }
 
-    fn launch(host: &Host, main: impl FnOnce(u32) -> String, services: &str, address: SocketAddr) -> Self {
+    /// With one user, whom Cyrus SASL finds in a file of its own. These lines stand in main.cf too.
+    pub fn with_cyrus(host: &Host, main: &str, user: &str, password: &str) -> Self {
+        let (name, realm) = user.split_once('@').expect("a user of a domain");
+        let sasl = format!(
+            "smtpd_sasl_auth_enable = yes\nsmtpd_sasl_type = cyrus\nsmtpd_sasl_path = smtpd\n\
+             cyrus_sasl_config_path = /etc/postfix/sasl\nsmtpd_sasl_local_domain = {realm}\n"
+        );
+        let main = |mailbox| format!("{}{main}{sasl}", main_cf(Temper::Plain, mailbox));
+        let furnish = |stage: &mut Stage| {
+            stage.etc(
+                "postfix/sasl/smtpd.conf",
+                "pwcheck_method: auxprop\nauxprop_plugin: sasldb\nsasldb_path: /var/lib/sasldb2\n\
+                 mech_list: PLAIN LOGIN CRAM-MD5 DIGEST-MD5\n",
+            );
+            stage.prepare(&format!(
+                "printf %s {password} | saslpasswd2 -c -p -f /var/lib/sasldb2 -u {realm} {name}\n\
+                 chown postfix /var/lib/sasldb2"
+            ));
+        };
+        Self::launch(host, main, "smtp inet n - n - - smtpd\n", Family::V4.smtp(BACKEND), furnish)
+    }
+
+    fn launch(
+        host: &Host,
+        main: impl FnOnce(u32) -> String,
+        services: &str,
+        address: SocketAddr,
+        furnish: impl FnOnce(&mut Stage),
+    ) -> Self {
         let mut stage = Stage::new("postfix");
         stage.user("postfix");
         stage.group("postdrop");
@@ -169,6 +203,7 @@ impl Postfix {
              chown postfix:postdrop public maildrop\n\
              chown mailbox:mailbox /var/mail",
         );
+        furnish(&mut stage);
         let process = start(&stage, host);
         Self { process, stage, address, taken: 0 }
     }

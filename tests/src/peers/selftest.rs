@@ -32,12 +32,28 @@ pub struct Selftest<'a> {
     allowed: &'a str,
     families: &'a [Family],
     user: &'a str,
+    listeners: Option<&'a str>,
 }
 
 impl<'a> Selftest<'a> {
     /// Of this backend, told of clients this way, for IPv4 clients.
     pub fn new(trio: &'a Trio, backend: SocketAddr, identity: &'a str) -> Self {
-        Self { trio, backend, identity, more: String::new(), allowed: "", families: &[Family::V4], user: "box" }
+        Self {
+            trio,
+            backend,
+            identity,
+            more: String::new(),
+            allowed: "",
+            families: &[Family::V4],
+            user: "box",
+            listeners: None,
+        }
+    }
+
+    /// With these listeners instead of port 25 for each family.
+    pub fn listening(mut self, listeners: &'a str) -> Self {
+        self.listeners = Some(listeners);
+        self
     }
 
     /// With more keys of `[proof]`.
@@ -91,9 +107,9 @@ impl<'a> Selftest<'a> {
     }
 
     fn configuration(&self) -> String {
-        let Self { backend, identity, more, allowed, families, user, .. } = self;
-        let listeners: String =
-            families.iter().map(|family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT))).collect();
+        let Self { backend, identity, more, allowed, families, user, listeners, .. } = self;
+        let listener = |family: &Family| format!("[[listener]]\naddress = \"{}\"\n", family.smtp(FRONT));
+        let listeners = listeners.map_or_else(|| families.iter().map(listener).collect(), str::to_owned);
         format!(
             "[server]\nhostname = \"gateway.test\"\nworkers = 1\n{listeners}[[backend]]\nname = \"backend\"\naddress = \
              \"{backend}\"\nidentity = \"{identity}\"\n[relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\nallowed_networks = [{allowed}]\n[dns]\nenabled = \

@@ -39,6 +39,8 @@ const BLOCKED: &str =
 const HIDDEN: &str = "H04 250 ok\nH05 550 5.1.1 User unknown\nA01 550 5.1.2 Domain not found";
 const LOGIN: &str = "H04 530 5.7.0 Authentication required\nH05 530 5.7.0 Authentication required\nA01 530 5.7.0 Authentication \
                      required\nB01 530 5.7.0 Authentication required";
+const DENIES_ACCESS: &str = "H04 554 5.7.1 <box@local.test>: Recipient address rejected: Access denied\nA01 554 5.7.1 <a@b.example>: \
+                             Recipient address rejected: Access denied";
 const TLS_FIRST: &str =
     "H04 530 5.7.0 Must issue a STARTTLS command first\nA01 530 5.7.0 Must issue a STARTTLS command first";
 const DOWN: &str = "! cannot connect: connection refused";
@@ -157,6 +159,30 @@ fn what_is_found_is_said() {
     let mut still = leg(REFUSES, REFUSES, &[]);
     still.probes[1].xclient_still_offered = true;
     assert_eq!(judge(&still).findings, [Finding::XclientStillOffered]);
+}
+
+#[test]
+fn where_users_log_in() {
+    let door = probe(ProbeKind::FrontDoor, LOGIN);
+    assert!(door.marked(Mark::Remark).is_empty(), "530 to a local user is as it must be: {door:?}");
+    assert_eq!(probe(ProbeKind::FrontDoor, TLS_FIRST).marked(Mark::Remark), [Box::from("H04")]);
+    // Postfix's `reject` says the same of a listed client, so it counts only where users log in.
+    let mut denying = probe(ProbeKind::Naked, DENIES_ACCESS);
+    for (for_users, hello, expected) in
+        [(false, "AUTH PLAIN", false), (true, "SIZE", false), (true, "AUTH PLAIN", true)]
+    {
+        (denying.for_users, denying.greeting.hello) = (for_users, ["mx", hello].map(str::to_owned).to_vec());
+        assert_eq!(denying.outcome() == ProbeOutcome::Refuses, expected, "{for_users} {hello}");
+        assert_eq!(denying.marked(Mark::Remark).is_empty(), expected, "{for_users} {hello}");
+    }
+    let mut leg = leg(LOGIN, LOGIN, &[(ProbeKind::FrontDoor, LOGIN)]);
+    assert_eq!(judge(&leg).findings, []);
+    leg.probes[2].greeting.hello = ["mx.example.com", "AUTH PLAIN"].map(str::to_owned).to_vec();
+    assert_eq!(judge(&leg).findings, [Finding::LoginInClear]);
+    leg.leaks = vec![Finding::AnyPassword];
+    let verdict = judge(&leg);
+    assert_eq!(verdict.state, State::Open);
+    assert_eq!(verdict.findings[0], Finding::AnyPassword);
 }
 
 #[test]
