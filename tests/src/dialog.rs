@@ -30,6 +30,7 @@
 //! Whatever the gateway does must be expected, and before anything else happens to it: a transcript in which a reply
 //! comes too early fails as surely as one in which it does not come.
 
+mod compare;
 pub mod model;
 pub mod play;
 pub mod settings;

@@ -6,8 +6,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use rustix::net::SendFlags;
-use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, Interest, ReadBuf};
+use tokio::io::{AsyncRead as _, AsyncWrite as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::backend::{Attempts, BackendState, ChosenServer};
@@ -17,6 +16,7 @@ use crate::tls::{Channel, Received, SecuredStream, TlsFacts, TlsFault};
 
 use super::buffers::Pending;
 use super::encrypted::{self, Read};
+use super::sending::poll_send_last;
 
 /// Most bytes read of a backend that takes none any more.
 const LAST_WORDS_MAX: usize = 16 * 1024;
@@ -128,16 +128,6 @@ impl BackendSide {
             let tls = channel.map(Box::new);
             *self = Self::Open(Box::new(Connection { tls, early, greeted, ..Connection::over(socket, now) }));
         }))
-    }
-}
-
-/// Writes what is followed by the connection's close at once: the kernel keeps it until then, and one segment carries both.
-pub(super) fn poll_send_last(stream: &TcpStream, bytes: &[u8], cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-    ready!(stream.poll_write_ready(cx))?;
-    let send = || Ok(rustix::net::send(stream, bytes, SendFlags::MORE | SendFlags::NOSIGNAL)?);
-    match stream.try_io(Interest::WRITABLE, send) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        sent => Poll::Ready(sent),
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::net::TcpStream;
 
 use crate::tls::{Channel, Received, TlsFault};
 
-use super::backend_side::poll_send_last;
 use super::buffers::{Pending, READ_MAX, with_tls_scratch};
+use super::sending::poll_send_last;
 
 /// What a read of the socket came to.
 pub(super) enum Read {
@@ -51,8 +51,8 @@ pub(super) fn poll_receive(
     })
 }
 
-/// Encrypts `head` and `body` and sends them. `last`: the connection closes as soon as they are gone, and TLS says so. What the socket does not take is added to `pending`, and a broken connection shows itself when that is
-/// flushed.
+/// Encrypts `head` and `body` and sends them. `last`: the connection closes as soon as they are gone, and TLS says so. What
+/// the socket does not take is added to `pending`, and a broken connection shows itself when that is flushed.
 pub(super) fn send(
     channel: &mut Channel,
     stream: &mut TcpStream,

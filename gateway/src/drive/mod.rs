@@ -22,6 +22,7 @@ mod last_words;
 mod logins;
 mod questions;
 mod roll;
+mod sending;
 mod serve;
 mod shown;
 mod spans;

@@ -22,13 +22,14 @@ use crate::time::clock::now;
 
 use crate::tls::TlsFacts;
 
-use super::backend_side::{BackendSide, poll_send_last};
+use super::backend_side::BackendSide;
 use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
 use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
 use super::held::{self, Held};
 use super::questions::Questions;
+use super::sending::poll_send_last;
 use super::spans::Spans;
 use super::timer::Timer;
 use super::worker::{Notice, Worker};

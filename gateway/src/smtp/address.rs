@@ -156,7 +156,9 @@ fn parse_path(text: &str) -> Option<(Mailbox<'_>, &str)> {
     let rest = if let Domain::Name(_) = domain { rest.strip_prefix('.').unwrap_or(rest) } else { rest };
     let after = close_bracket(bracket, rest)?;
     let needs_quotes = !local_part.starts_with('"') && local_part.split('.').any(str::is_empty);
-    (whole.len() + 2 <= PATH_MAX).then_some((Mailbox { text: whole, local_part, needs_quotes, domain }, after))
+    // As it is written: in angle brackets, and in quotes where it needs them.
+    (whole.len() + 2 + 2 * usize::from(needs_quotes) <= PATH_MAX)
+        .then_some((Mailbox { text: whole, local_part, needs_quotes, domain }, after))
 }
 
 /// Whether a path begins with a bracket, and what is behind it.

@@ -12,6 +12,7 @@ use smtp_gateway::smtp::reply::EnhancedCode;
 use smtp_gateway::time::{Millis, WallClock};
 
 use super::Packets;
+use super::compare::{expect_bytes, expect_line, matches, shown};
 use super::settings::{self, Map};
 
 /// The gateway's address that the client connected to.
@@ -420,35 +421,4 @@ fn split(bytes: &[u8], packets: Packets) -> std::slice::Chunks<'_, u8> {
 
 fn take_flag(flag: &mut bool, otherwise: &str) -> Result<(), String> {
     if std::mem::take(flag) { Ok(()) } else { Err(otherwise.to_owned()) }
-}
-
-fn expect_line(sent: &mut Vec<u8>, expected: &str) -> Result<(), String> {
-    let Some(length) = sent.windows(2).position(|pair| pair == b"\r\n") else {
-        return Err(format!("no line came, only `{}`", shown(sent)));
-    };
-    let line: Vec<u8> = sent.drain(..length + 2).take(length).collect();
-    let line = String::from_utf8_lossy(&line);
-    if matches(&line, expected) { Ok(()) } else { Err(format!("`{line}` came")) }
-}
-
-fn expect_bytes(sent: &mut Vec<u8>, expected: &[u8]) -> Result<(), String> {
-    if sent.starts_with(expected) {
-        sent.drain(..expected.len());
-        return Ok(());
-    }
-    Err(format!("`{}` came", shown(sent)))
-}
-
-/// Bytes for an error message.
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN_MAX: usize = 400;
-    let more = if bytes.len() > SHOWN_MAX { "…" } else { "" };
-    format!("{}{more}", bytes[..bytes.len().min(SHOWN_MAX)].escape_ascii())
-}
-
-fn matches(text: &str, expected: &str) -> bool {
-    match expected.strip_suffix('…') {
-        Some(head) => text.starts_with(head),
-        None => text == expected,
-    }
 }
