@@ -153,7 +153,7 @@ fn mixed_recipients_arrive_once_each() {
     assert_eq!(gateway.status()["messages"]["accepted_total"], 2);
 
     let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@SECOND.test"]);
-    assert!(said(&told).contains("backend second, by the route in line"), "{}", said(&told));
+    assert!(said(&told).contains("backend second, by the route `route` in line"), "{}", said(&told));
     let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@example.com"]);
     assert!(said(&told).contains("backend backend, its own"), "{}", said(&told));
 }

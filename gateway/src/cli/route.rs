@@ -46,7 +46,7 @@ pub(super) fn route(arguments: &RouteArguments) -> Result<(), Failure> {
             Some(index) => {
                 let route = &config.routes[index];
                 let line = (decision.line != 0).then_some(decision.line);
-                format!("by the route {} in {}", route.name, route.place(line))
+                format!("by the route `{}` in {}", route.name, route.place(line))
             }
             None => "its own; no route fits".to_owned(),
         };
