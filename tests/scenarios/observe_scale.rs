@@ -130,7 +130,7 @@ fn a_scrape_of_many_sessions_and_sources_is_quick() {
         .collect();
     let (_, said) = stage.scrape();
     let open = said.lines().find_map(|line| line.strip_prefix("smtp_gateway_sessions ")).unwrap();
-    assert_eq!(open, count.to_string(), "sessions that go on");
+    assert_eq!(open, format!("{count}.0"), "sessions that go on");
     let mut times: Vec<_> = (0..200).map(|_| stage.scrape().0).collect();
     times.sort_unstable();
     println!("{count} sessions, {} octets a scrape; of an idle gateway: {:.2?}", said.len(), few[few.len() / 2]);
