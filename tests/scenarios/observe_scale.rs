@@ -23,6 +23,8 @@ const SILENT_CONNECTIONS: usize = 10_000;
 /// Mails whose times are compared, and how many clients send them.
 const MAILS: usize = 4_000;
 const SENDERS: usize = 16;
+/// How many times the 99th percentile may be what it is without: noise of the machine, and no more.
+const HINDERED_MAX: u32 = 2;
 /// What nobody exceeds unless something is wrong, whatever the machine does beside.
 const SCRAPE_MAX: Duration = Duration::from_millis(100);
 
@@ -93,6 +95,12 @@ fn report(what: &str, sorted: &[Duration]) {
     println!("{what}: p50 {half:.2?}, p99 {most:.2?}, longest {:.2?}", sorted[sorted.len() - 1]);
 }
 
+/// That mail beside others' curiosity took no longer than it may, and than it took without.
+fn assert_unhindered(alone: &[Duration], beside: &[Duration]) {
+    let (alone, beside) = (percentile(alone, 99), percentile(beside, 99));
+    assert!(beside <= HINDERED_MAX * alone, "p99 is {beside:.2?}, and {alone:.2?} without");
+}
+
 /// A session whose client asks for what it may not, and goes.
 fn offend(front: SocketAddr, from: Ipv4Addr) {
     let mut client = Client::over(connect(from, front).unwrap());
@@ -151,7 +159,7 @@ fn scrapes_do_not_hold_mail_up() {
             let mut scrapes = Vec::with_capacity(SCRAPES);
             while scrapes.len() < SCRAPES || !stop.load(Ordering::Relaxed) {
                 scrapes.push(stage.scrape().0);
-                // A hundred a second: that many monitoring systems would be an attack already.
+                // Up to two hundred a second: so many monitoring systems would be an attack already.
                 thread::sleep(Duration::from_millis(5));
             }
             scrapes
@@ -163,7 +171,7 @@ fn scrapes_do_not_hold_mail_up() {
     println!("{} scrapes beside {MAILS} mails", scrapes.len());
     report("mail without", &alone);
     report("mail beside", &beside);
-    report("mail without, again", &stage.mail());
+    assert_unhindered(&alone, &beside);
 }
 
 #[test]
@@ -180,6 +188,7 @@ fn ten_thousand_silent_connections_leave_mail_alone() {
     report("mail without", &alone);
     report("mail beside", &beside);
     assert!(open < 300, "{open} files are open");
+    assert_unhindered(&alone, &beside);
     drop(silent);
 }
 
