@@ -132,7 +132,7 @@ fn admission(config: &Config, key: SourceKey, now: u64) -> (bool, bool) {
     let Some(row) = maps::gate_row(row) else {
         return (false, false);
     };
-    // SAFETY: `cell` is below 16. Two CPUs may write a cell at once; one of them then counts for nothing.
+    // SAFETY, here and below: cell & 15 lies in the row. Two CPUs may write it at once; one then counts for nothing.
     let cell = unsafe { (&raw mut (*row).cells).cast::<u32>().add(cell & 15) };
     let seen = unsafe { cell.read() };
     if seen & !GATE_COUNT != mark {
