@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::io::{BufReader, Read as _, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread;
@@ -19,7 +19,7 @@ use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use socket2::SockRef;
 use tests::peers::local::{LocalGateway, address, configuration};
-use tests::peers::local_tls::{Scene, Speaker, TlsBackend, UNCHECKED, serve, until_closed};
+use tests::peers::local_tls::{Scene, Speaker, TlsBackend, UNCHECKED, listen, serve, until_closed};
 
 /// When a fault has ended that is to end within a deadline of one second, on a busy machine.
 const ENDED: Duration = Duration::from_secs(12);
@@ -283,37 +283,30 @@ fn faults_of_servers(authority: &Authority) -> Vec<(&'static str, Server, &'stat
 
 /// A mail server that fails so; the lines that it heard.
 fn failing(server: Server, starttls: bool) -> (SocketAddr, mpsc::Receiver<(bool, String)>) {
-    let listener = TcpListener::bind((address(), 0)).unwrap();
-    let place = listener.local_addr().unwrap();
     let (sender, heard) = mpsc::channel();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let (server, sender) = (server.clone(), sender.clone());
-            thread::spawn(move || {
-                let mut clear = Speaker(BufReader::new(stream));
-                if starttls {
-                    clear.say("220 backend\r\n");
-                    if !serve(&mut clear, false, &sender) {
-                        return;
-                    }
-                }
-                let mut stream = clear.0.into_inner();
-                match server {
-                    Server::Raw(raw) => {
-                        // A ClientHello has come: what is said before is said in clear.
-                        let _ = stream.peek(&mut [0]);
-                        raw.act(stream);
-                    }
-                    Server::Shows(config) => {
-                        let mut tls = ServerConnection::new(config).unwrap();
-                        while tls.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
-                        let mut plain = Vec::new();
-                        let _ = tls.reader().read_to_end(&mut plain);
-                        let _ = sender.send((true, String::from_utf8_lossy(&plain).into_owned()));
-                        until_closed(&mut stream);
-                    }
-                }
-            });
+    let place = listen(move |stream| {
+        let mut clear = Speaker(BufReader::new(stream));
+        if starttls {
+            clear.say("220 backend\r\n");
+            if !serve(&mut clear, false, &sender) {
+                return;
+            }
+        }
+        let mut stream = clear.0.into_inner();
+        match &server {
+            Server::Raw(raw) => {
+                // A ClientHello has come: what is said before is said in clear.
+                let _ = stream.peek(&mut [0]);
+                raw.clone().act(stream);
+            }
+            Server::Shows(config) => {
+                let mut tls = ServerConnection::new(config.clone()).unwrap();
+                while tls.complete_io(&mut stream).is_ok_and(|(read, _)| read > 0) {}
+                let mut plain = Vec::new();
+                let _ = tls.reader().read_to_end(&mut plain);
+                let _ = sender.send((true, String::from_utf8_lossy(&plain).into_owned()));
+                until_closed(&mut stream);
+            }
         }
     });
     (place, heard)

@@ -94,6 +94,19 @@ pub struct TlsBackend {
     pub heard: Receiver<(bool, String)>,
 }
 
+/// Serves each connection so, in a thread of its own; where it listens.
+pub fn listen(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind((address(), 0)).expect("a listener on loopback");
+    let place = listener.local_addr().expect("a listener on loopback");
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let serve = serve.clone();
+            thread::spawn(move || serve(stream));
+        }
+    });
+    place
+}
+
 /// Reads to the end; what came.
 pub fn until_closed(stream: &mut TcpStream) -> Vec<u8> {
     let mut rest = Vec::new();
@@ -118,21 +131,14 @@ impl TlsBackend {
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("TLS on loopback");
         let config = ServerConfig::builder().with_no_client_auth().with_single_cert(vec![certificate], key);
         let config = Arc::new(config.expect("TLS on loopback"));
-        let listener = TcpListener::bind((address(), 0)).expect("TLS on loopback");
-        let address = listener.local_addr().expect("TLS on loopback");
         let (sender, heard) = mpsc::channel();
-        thread::spawn(move || {
-            for stream in listener.incoming().map_while(Result::ok) {
-                let (config, sender) = (config.clone(), sender.clone());
-                thread::spawn(move || {
-                    let mut clear = Speaker(BufReader::new(stream));
-                    clear.say("220 backend\r\n");
-                    if serve(&mut clear, false, &sender) {
-                        let tls = ServerConnection::new(config).expect("TLS on loopback");
-                        let stream = StreamOwned::new(tls, clear.0.into_inner());
-                        serve_until(&mut Speaker(BufReader::new(stream)), (true, extension), &sender, verdict);
-                    }
-                });
+        let address = listen(move |stream| {
+            let mut clear = Speaker(BufReader::new(stream));
+            clear.say("220 backend\r\n");
+            if serve(&mut clear, false, &sender) {
+                let tls = ServerConnection::new(config.clone()).expect("TLS on loopback");
+                let stream = StreamOwned::new(tls, clear.0.into_inner());
+                serve_until(&mut Speaker(BufReader::new(stream)), (true, extension), &sender, verdict);
             }
         });
         Self { address, heard }
