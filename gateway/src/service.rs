@@ -15,6 +15,7 @@ mod logins;
 mod numbers;
 mod parts;
 mod reload;
+mod retired;
 mod secured;
 mod sessions;
 mod takeover;
@@ -57,6 +58,7 @@ use log_levels::LogLevels;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
+use retired::Retired;
 pub use takeover::{Inheritance, TakeoverError};
 use takeover::{Inherited, inherit};
 pub use upgrades::Candidate;
@@ -303,6 +305,7 @@ impl Bound {
             log_levels,
             draining: AtomicBool::new(false),
             journal: Mutex::new(journal),
+            retired: Retired::default(),
             upgrades,
             handing_over: AtomicBool::new(false),
         });
@@ -388,7 +391,11 @@ async fn keep(view: Arc<View>) {
         view.verdicts.sweep(now());
         let keeping = view.clone();
         // A disk may be slow, and the log and the health checks live on this thread.
-        if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
+        let keep = move || {
+            keeping.keep_bans(false);
+            keeping.retired.sweep();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(keep).await {
             warn!(%error, "cannot keep the journal of bans");
         }
         if let Some(kernel) = &view.kernel {

@@ -25,8 +25,6 @@ use crate::verdicts::Verdicts;
 pub struct Worker {
     /// Where its clients connect to.
     pub listener: SocketAddr,
-    /// The listener's settings.
-    pub settings: Arc<Settings>,
     /// The backends that the listener leads to, its own first; at least one.
     pub pools: Box<[Arc<Pool>]>,
     /// TLS with clients, where they get it.
@@ -45,6 +43,8 @@ pub struct Worker {
     pub log_mailboxes: bool,
     /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
     pub heeds_hold: bool,
+    /// The listener's settings. Last, as in a session: whose settings nobody else holds, of those nothing else is held.
+    pub settings: Arc<Settings>,
 }
 
 /// How the clients of a listener get TLS.

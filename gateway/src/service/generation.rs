@@ -132,4 +132,16 @@ mod tests {
         let unchanged = keep_unchangeable(&old, &mut parse(CONFIG));
         assert_eq!(unchanged, Vec::<String>::new());
     }
+
+    #[test]
+    fn the_same_configuration_has_the_same_digest() {
+        let digest = |domains: &str| {
+            let text = CONFIG.replace("\"example.com\"]", domains);
+            Origin::new(&config::parse(&text, "gateway.toml").unwrap(), None).digest
+        };
+        let many = "\"a.test\", \"b.test\", \".c.test\", \"d.test\", \"[192.0.2.1]\", \"[192.0.2.2]\"]";
+        let first = digest(many);
+        (0..8).for_each(|_| assert_eq!(digest(many), first));
+        assert_ne!(digest(&many.replace("d.test", "e.test")), first);
+    }
 }

@@ -45,6 +45,7 @@ use super::journal::Journal;
 use super::kernel_side::KernelSide;
 use super::log_levels::LogLevels;
 use super::logins;
+use super::retired::Retired;
 use super::secured;
 use super::upgrades::Upgrades;
 
@@ -83,6 +84,8 @@ pub(super) struct View {
     pub(super) draining: AtomicBool,
     /// What keeps bans, if there is a directory for it.
     pub(super) journal: Mutex<Option<Journal>>,
+    /// What sessions of earlier configurations hold.
+    pub(super) retired: Retired,
     pub(super) upgrades: Upgrades,
     /// Whether another process may write the journal now.
     pub(super) handing_over: AtomicBool,

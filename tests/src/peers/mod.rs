@@ -32,6 +32,7 @@ pub mod selftest;
 pub mod setting;
 pub mod stage;
 pub mod submission;
+pub mod threads;
 pub mod tls;
 pub mod tun;
 
