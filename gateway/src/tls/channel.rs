@@ -104,7 +104,7 @@ impl Channel {
         Self {
             side: Side::Client { connection, judge },
             held: Vec::new(),
-            begun: true,
+            begun: false,
             established: false,
             failed: None,
             closed: false,
@@ -224,7 +224,7 @@ impl Channel {
         let group = common.negotiated_key_exchange_group();
         Some(TlsFacts {
             version: match common.protocol_version()? {
-                rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
+                rustls::ProtocolVersion::TLSv1_3 => TLS13,
                 _ => "TLS 1.2",
             },
             suite: common.negotiated_cipher_suite()?.suite().as_str().unwrap_or("?"),
