@@ -57,6 +57,8 @@ pub(crate) struct SessionTask {
     pub(super) spans: Option<Box<Spans>>,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
+    /// When its end comes, once it has to; 0 before.
+    pub(super) turn: Millis,
     pub(super) closing: Closing,
     pub(super) held: Held,
     pub(super) started: Millis,
@@ -98,6 +100,7 @@ impl SessionTask {
             attempts: None,
             questions: Questions::default(),
             heeded: Notice::default(),
+            turn: Millis(0),
             closing: Closing::No,
             held: Held::default(),
             started,
