@@ -112,6 +112,7 @@ impl SessionTask {
     ) -> bool {
         debug!(session = self.id, client = %self.session.client_addr(), %fault, "no TLS with the client");
         self.count_fault(cause(fault));
+        self.client.eof |= matches!(fault, TlsFault::GivenUp);
         self.session.client_not_secured(&mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
         true

@@ -42,7 +42,7 @@ impl SessionTask {
                 self.arm_timer(cx);
                 return Poll::Pending;
             }
-            if matches!(end, Some(End::ClientClosed | End::ClientLost)) {
+            if self.client.eof || matches!(end, Some(End::ClientClosed | End::ClientLost)) {
                 return Poll::Ready(());
             }
             // If it cannot be shut down it is gone, and reading will say so.
