@@ -12,6 +12,7 @@ mod journal;
 mod kernel_side;
 mod log_levels;
 mod logins;
+mod memory;
 mod numbers;
 mod parts;
 mod reload;
@@ -56,6 +57,7 @@ use handover::Serving;
 use journal::Journal;
 use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
+use memory::HighWater;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
@@ -388,14 +390,18 @@ impl Gateway {
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
     let mut coverage = None;
+    let mut sessions = HighWater::default();
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
         let keeping = view.clone();
+        let burst_is_over = sessions.has_fallen(view.admission.sessions(), Instant::now());
         // A disk may be slow, and the log and the health checks live on this thread.
         let keep = move || {
             keeping.keep_bans(false);
-            keeping.retired.sweep();
+            if keeping.retired.sweep() || burst_is_over {
+                memory::give_back();
+            }
         };
         if let Err(error) = tokio::task::spawn_blocking(keep).await {
             warn!(%error, "cannot keep the journal of bans");
