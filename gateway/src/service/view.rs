@@ -266,6 +266,7 @@ impl View {
         let kernel_problems: Vec<_> = self.kernel_problem.iter().chain(&xdp.problem).map(String::as_str).collect();
         let refusals =
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
+        let (routes, more_routes) = self.routes(&generation);
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
@@ -295,6 +296,8 @@ impl View {
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
             backends: generation.backends.iter().map(|backend| backend_status(&generation.config, backend)).collect(),
+            routes,
+            more_routes,
             certificates: self.certificates(&generation),
             xdp: XdpStatus {
                 bans,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::opening::IdentityFault;
 use crate::policy::offences::Offence;
+use crate::route::RouteId;
 use crate::smtp::starttls::NothingBuffered;
 
 use super::question::{Question, Ticket};
@@ -39,6 +40,8 @@ pub enum Action {
     Login(Box<LoginReport>),
     /// The gateway refused a client for this: for the counters and the log.
     Refused(Refused),
+    /// A recipient was not taken, where a listener leads to several backends: for the counters.
+    NotTaken(RouteId, NotTaken),
     /// A client did something that speaks against it.
     Offence(Offence),
     /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`](super::Session::backend_secured) or
@@ -76,6 +79,19 @@ pub enum Blame {
     Busy,
     /// The server did not greet as a mail server does.
     Server,
+}
+
+/// Why a recipient was not taken, by whom its route leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The backend said so.
+    Refused,
+    /// It is to come in a message of its own.
+    Parted,
+    /// The backend is held.
+    Held,
+    /// The backend could not be asked.
+    Unavailable,
 }
 
 /// Why a client was refused, where the reply alone does not say it.
