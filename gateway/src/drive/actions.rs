@@ -69,6 +69,7 @@ impl SessionTask {
                 let server = self.server().clone();
                 self.backend.secure(nothing, server);
             }
+            Action::BackendBusy { code, text, knows_client } => self.server().turned_away(code, &text, knows_client),
             Action::IdentityDoubted => self.server().identity_doubted(),
             Action::IdentityAccepted => {
                 self.server().identity_accepted();

@@ -404,7 +404,7 @@ fn backend_status(whole: &Config, backend: &Backend) -> BackendStatus {
         healthy: health.healthy,
         drained: state.is_draining(),
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
-        problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
+        problem: health.trouble().map(str::to_owned).or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
         tls: secured::of_backend(config, &health),
         logins: logins::of_backend(whole, config, &health, state.is_on_this_host()),

@@ -47,6 +47,15 @@ pub enum Action {
     /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`](super::Session::backend_secured) or
     /// [`Session::backend_not_secured`](super::Session::backend_not_secured).
     SecureBackend(NothingBuffered),
+    /// The backend is busy: it said so, with this code and text; perhaps of the client alone, where it knows of one.
+    BackendBusy {
+        /// Of its reply.
+        code: u16,
+        /// The same.
+        text: String,
+        /// Whether it was told of the client before.
+        knows_client: bool,
+    },
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(IdentityFault),
     /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.

@@ -399,6 +399,7 @@ impl Stage {
                 Action::BackendInClearText(why) => self.events.push_back(format!("backend in clear text: {why}")),
                 Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
+                Action::BackendBusy { code, text, .. } => self.events.push_back(format!("backend busy: {code} {text}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}
