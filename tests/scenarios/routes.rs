@@ -3,6 +3,8 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{Options, SinkIdentity};
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
@@ -143,4 +145,50 @@ fn a_route_counts_on_over_a_reload_and_an_upgrade() {
     send_both(&gateway);
     assert_eq!(number(&gateway, CUSTOMERS), Some(3.0));
     assert_eq!(number(&gateway, "route_messages_total{route=\"none\",outcome=\"accepted\"}"), Some(3.0));
+}
+
+/// Each backend has users of its own, and refuses all others: whoever asked it about another's would learn nothing.
+#[test]
+fn each_route_is_proven_with_a_recipient_of_its_own_and_only_the_open_one_is_held() {
+    let first =
+        LocalSink::start_for(&["example.com"], Options { identity: SinkIdentity::Xclient, ..Options::default() });
+    let confused = Options { trust: vec!["127.0.0.0/8".parse().unwrap()], ..Options::default() };
+    let second = LocalSink::start_for(&["second.test"], confused);
+    let front: SocketAddr = (address(), 2525).into();
+    let more = format!(
+        "[timeouts]\nconnect = \"2s\"\n[proof]\npause = \"0s\"\nforeign_domain = \"elsewhere.test\"\n\
+         [[backend]]\nname = \"second\"\naddress = \"{}\"\nidentity = \"none\"\n\
+         [[route]]\nname = \"customers\"\nrecipients = [\"second.test\"]\nlocal = true\nbackend = \"second\"\n",
+        second.address
+    );
+    let config = configuration(front, "", first.address, "xclient", &more);
+    let gateway = LocalGateway::start(front, &config.replace("[relay]\n", "[relay]\non_open = \"defer\"\n"));
+    gateway.log().wait_for(&["ERROR", "OPEN RELAY", "backend=\"second\"", "451 until it is mended"]);
+    let begun = Instant::now();
+    let state = |backend: usize| gateway.status()["backends"][backend]["proof"]["state"].clone();
+    while state(0) == "never-run" {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the other is proven too");
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!((state(0), state(1)), ("safe-unproven".into(), "open".into()));
+
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    for (recipient, code) in [("b@second.test", 451), ("a@example.com", 250), ("b@second.test", 452)] {
+        client.command("MAIL FROM:<a@client.test>");
+        assert_eq!(client.command(&format!("RCPT TO:<{recipient}>")).code, code, "{recipient}");
+    }
+    client.must("DATA");
+    client.send(b"Subject: x\r\n\r\none\r\n.\r\n");
+    assert_eq!(client.reply().code, 250);
+    client.quit();
+    assert_eq!(first.message().recipients, ["a@example.com"]);
+    let routes = gateway.status()["routes"].clone();
+    let held: Vec<_> = routes.as_array().unwrap().iter().map(|route| (&route["name"], &route["hold"])).collect();
+    assert_eq!(held, [(&"customers".into(), &"defer".into()), (&"none".into(), &serde_json::Value::Null)]);
+
+    let told = said(&run(gateway.folder(), &["selftest", "-c", "gateway.toml"]));
+    let doors: Vec<_> = told.lines().filter(|line| line.contains("front door by ")).collect();
+    assert_eq!(doors.len(), 2, "{told}");
+    assert!(doors[0].contains("by none") && doors[1].contains("by customers"), "{told}");
 }

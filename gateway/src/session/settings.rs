@@ -127,10 +127,18 @@ impl Settings {
         Self { user_routes, ..Self::of(config, listener, targets, routes, record_messages) }
     }
 
-    /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
+    /// For sessions of this listener in which every route leads to this one server: those of the relay proof. Where users send,
+    /// who has not logged in takes none.
     pub fn toward(config: &Config, listener: usize, server: usize) -> Self {
         let target = Target { has_several: false, ..Target::new(config, config.backends[server].pool) };
-        Self::of(config, listener, [target].into(), None, false)
+        let routes = Some(Routes::new(config, listener)).filter(|it| it.pools().len() > 1 && !it.are_by_user());
+        let places = routes.as_ref().map_or(1, |routes| routes.pools().len());
+        Self::of(config, listener, vec![target; places].into(), routes, false)
+    }
+
+    /// How many backends it leads to.
+    pub fn places(&self) -> usize {
+        self.targets.len()
     }
 
     fn of(
