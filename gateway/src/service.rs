@@ -17,6 +17,7 @@ mod numbers;
 mod parts;
 mod reload;
 mod retired;
+mod routes;
 mod secured;
 mod sessions;
 mod takeover;
@@ -271,7 +272,7 @@ impl Bound {
         let counters = CounterSet::new(config.server.workers + 1);
         let own_counters = counters.of(config.server.workers);
 
-        let mut inherited = inherit(inheritance, (&verdicts, &own_counters), &backends, config.relay.on_open)?;
+        let mut inherited = inherit(inheritance, (&verdicts, &counters), &backends, config.relay.on_open)?;
         let (kernel, kernel_problem) = steer(kernel, (&config, &addresses), &verdicts, inherited.as_ref());
         let journal = state.map(|directory| Journal::new(&directory));
         match &mut inherited {
@@ -318,7 +319,8 @@ impl Bound {
         let (mut predecessor, mut output) = (None, None);
         if let Some(Inherited { inheritance, output: inherited, counts, .. }) = inherited {
             let serving = Serving { control: true, kernel: kernel_side::is_wanted(config) };
-            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), (own_counters, counts))?);
+            let counters = (view.counters.clone(), own_counters, counts);
+            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), counters)?);
             output = Some(inherited);
         }
         control.own_file();

@@ -104,6 +104,7 @@ async fn check(backend: &BackendState, hostname: &str, sizes: Sizes, tls_timeout
         keywords: keywords.lines().to_vec(),
         tls,
         clear_text,
+        ..Health::default()
     })
 }
 
