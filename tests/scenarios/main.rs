@@ -55,3 +55,4 @@ mod trace_header;
 mod transparent;
 mod upgrade;
 mod upgrade_kernel;
+mod waiting;
