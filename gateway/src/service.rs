@@ -3,6 +3,7 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
+mod allocator;
 mod backends;
 pub mod certificates;
 mod departure;

@@ -129,6 +129,10 @@ impl Gateway {
         let reloaded = Reloaded { digest: origin.digest.clone(), kept: kept.clone() };
         let listeners = listener_statuses(&config, addresses);
         self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
+        drop(old);
+        let view = self.view.clone();
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || view.retired.sweep()));
         info!(digest = reloaded.digest, "reloaded");
         events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
         for sentence in &reloaded.kept {

@@ -5,6 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::accept::Entry;
 
+use super::allocator;
+
 /// What no gate leads to any more.
 #[derive(Debug, Default)]
 pub(super) struct Retired(Mutex<Vec<Entry>>);
@@ -19,6 +21,9 @@ impl Retired {
     pub(super) fn sweep(&self) {
         let is_over = |entry: &mut Entry| !entry.is_shared();
         let over: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).extract_if(.., is_over).collect();
-        drop(over);
+        if !over.is_empty() {
+            drop(over);
+            allocator::give_back();
+        }
     }
 }
