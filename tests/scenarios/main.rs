@@ -37,6 +37,7 @@ mod proof_servers;
 mod proof_standing;
 mod readme;
 mod reload;
+mod reload_each;
 mod servers_lost;
 mod split;
 mod submission;

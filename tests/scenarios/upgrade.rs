@@ -298,6 +298,24 @@ fn a_successor_that_dies_at_any_step_leaves_all_as_it_was() {
     send_one(&gateway);
 }
 
+/// One that hangs is given up, and then another may come.
+#[test]
+#[ignore = "waits for a minute"]
+fn a_successor_that_is_not_ready_in_time_is_given_up() {
+    let (sink, gateway, _) = setting("");
+    let process = gateway.serving();
+    let since = Instant::now();
+    let (mut successor, _) = Successor::ask(&gateway, VERSION);
+    // Until its end of the connection closes.
+    successor.heard.read_line(&mut String::new()).unwrap();
+    assert!(since.elapsed() >= Duration::from_secs(55), "{:?}", since.elapsed());
+    gateway.log().wait_for(&["nobody took over; this process goes on"]);
+    assert_eq!(gateway.serving(), process);
+    send_one(&gateway);
+    sink.message();
+    upgraded(&gateway);
+}
+
 #[test]
 fn two_at_once_another_version_and_what_is_faulty_change_nothing() {
     let (sink, gateway, config) = setting("");
