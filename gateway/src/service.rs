@@ -3,7 +3,6 @@
 //! First everything that can fail because of the host (sockets), then privileges go, then threads start. What a part does
 //! is the part's own affair.
 
-mod allocator;
 mod backends;
 pub mod certificates;
 mod departure;
@@ -13,10 +12,12 @@ mod journal;
 mod kernel_side;
 mod log_levels;
 mod logins;
+mod memory;
 mod numbers;
 mod parts;
 mod reload;
 mod retired;
+mod routes;
 mod secured;
 mod sessions;
 mod takeover;
@@ -56,6 +57,7 @@ use handover::Serving;
 use journal::Journal;
 use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
+use memory::HighWater;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
@@ -270,7 +272,7 @@ impl Bound {
         let counters = CounterSet::new(config.server.workers + 1);
         let own_counters = counters.of(config.server.workers);
 
-        let mut inherited = inherit(inheritance, (&verdicts, &own_counters), &backends, config.relay.on_open)?;
+        let mut inherited = inherit(inheritance, (&verdicts, &counters), &backends, config.relay.on_open)?;
         let (kernel, kernel_problem) = steer(kernel, (&config, &addresses), &verdicts, inherited.as_ref());
         let journal = state.map(|directory| Journal::new(&directory));
         match &mut inherited {
@@ -318,7 +320,8 @@ impl Bound {
         if let Some(Inherited { inheritance, output: inherited, counts, .. }) = inherited {
             let (kernel, left) = (kernel_side::is_wanted(config), inheritance.left(config));
             let serving = Serving { control: true, kernel, left };
-            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), (own_counters, counts))?);
+            let counters = (view.counters.clone(), own_counters, counts);
+            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), counters)?);
             output = Some(inherited);
         }
         control.own_file();
@@ -388,14 +391,18 @@ impl Gateway {
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
     let mut coverage = None;
+    let mut sessions = HighWater::default();
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
         let keeping = view.clone();
+        let burst_is_over = sessions.has_fallen(view.admission.sessions(), Instant::now());
         // A disk may be slow, and the log and the health checks live on this thread.
         let keep = move || {
             keeping.keep_bans(false);
-            keeping.retired.sweep();
+            if keeping.retired.sweep() || burst_is_over {
+                memory::give_back();
+            }
         };
         if let Err(error) = tokio::task::spawn_blocking(keep).await {
             warn!(%error, "cannot keep the journal of bans");

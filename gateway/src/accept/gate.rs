@@ -16,6 +16,7 @@ use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
 use crate::observe::refusals::RefusalCause;
+use crate::observe::routes::RouteTallies;
 use crate::session::Settings;
 use crate::time::clock::now;
 use crate::tls::Acceptor;
@@ -69,6 +70,7 @@ pub struct Parts<'a> {
 pub struct Entry {
     settings: Arc<Settings>,
     pools: Box<[Arc<Pool>]>,
+    routes: RouteTallies,
     tls: Option<ClientTls>,
     names: Names,
     address: SocketAddr,
@@ -87,9 +89,14 @@ impl Entry {
         pools: Box<[Arc<Pool>]>,
     ) -> Self {
         let configured = &parts.config.listeners[listener];
+        let routes = match pools.len() {
+            1 => RouteTallies::default(),
+            _ => parts.counters.routes().open(parts.config.routes.iter().map(|route| &*route.name)),
+        };
         Self {
             settings: Arc::new(settings),
             pools,
+            routes,
             tls: parts.acceptor.and_then(|acceptor| client_tls(parts, listener, acceptor)),
             names: parts.names.clone(),
             address,
@@ -124,12 +131,13 @@ impl Gate {
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
         let Parts { config, names: _, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
-        let Entry { settings, pools, tls, names, address, proxy_protocol_from, own_connections_from } = entry;
+        let Entry { settings, pools, routes, tls, names, address, proxy_protocol_from, own_connections_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 listener: *address,
                 settings: settings.clone(),
                 pools: pools.clone(),
+                routes: routes.clone(),
                 tls: tls.clone(),
                 names: names.clone(),
                 verdicts: (*verdicts).clone(),

@@ -102,6 +102,7 @@ async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<H
         keywords: keywords.lines().to_vec(),
         tls,
         clear_text,
+        ..Health::default()
     })
 }
 

@@ -14,6 +14,7 @@ use crate::identity::names::Names;
 use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
+use crate::observe::routes::RouteTallies;
 use crate::policy::handshakes::HandshakeLimit;
 use crate::session::{Dialect, Settings, TlsOffer};
 use crate::time::clock::now;
@@ -27,6 +28,8 @@ pub struct Worker {
     pub listener: SocketAddr,
     /// The backends that the listener leads to, its own first; at least one.
     pub pools: Box<[Arc<Pool>]>,
+    /// What came by each route, where the listener leads to several backends; otherwise empty.
+    pub routes: RouteTallies,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
     /// Looks names of clients up (reverse DNS).

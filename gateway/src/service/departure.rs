@@ -77,7 +77,7 @@ impl Departure {
 
 impl Told {
     fn news(&mut self, view: &View) -> News {
-        let counts = view.counters.totals().counts();
+        let counts = view.counters.counts();
         let grown = counts.since(&self.counts);
         self.counts = counts;
         let events = events::recent().since(self.event, events::KEPT_MAX);
@@ -256,7 +256,7 @@ fn state(view: &View) -> (State, Told) {
     let (now, unix) = (now(), millis(since_1970()));
     // The revision before the bans: what changes in between is told once more.
     let revision = view.verdicts.revision();
-    let (counts, bans) = (view.counters.totals().counts(), view.verdicts.bans(now));
+    let (counts, bans) = (view.counters.counts(), view.verdicts.bans(now));
     let proofs = view.generation();
     events::emit(EventKind::Gateway, "gateway", "hands over to another process");
     let events = events::recent().since(0, events::KEPT_MAX);

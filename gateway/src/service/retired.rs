@@ -5,8 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use crate::accept::Entry;
 
-use super::allocator;
-
 /// What no gate leads to any more.
 #[derive(Debug, Default)]
 pub(super) struct Retired(Mutex<Vec<Entry>>);
@@ -17,13 +15,12 @@ impl Retired {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(entry);
     }
 
-    /// Frees what nobody else holds. For a thread that may wait.
-    pub(super) fn sweep(&self) {
+    /// Frees what nobody else holds; whether there was any. For a thread that may wait.
+    pub(super) fn sweep(&self) -> bool {
         let is_over = |entry: &mut Entry| !entry.is_shared();
         let over: Vec<_> = self.0.lock().unwrap_or_else(PoisonError::into_inner).extract_if(.., is_over).collect();
-        if !over.is_empty() {
-            drop(over);
-            allocator::give_back();
-        }
+        let any = !over.is_empty();
+        drop(over);
+        any
     }
 }

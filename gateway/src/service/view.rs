@@ -266,6 +266,7 @@ impl View {
         let kernel_problems: Vec<_> = self.kernel_problem.iter().chain(&xdp.problem).map(String::as_str).collect();
         let refusals =
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
+        let (routes, more_routes) = self.routes(&generation);
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
@@ -295,6 +296,8 @@ impl View {
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
             backends: generation.backends.iter().map(|backend| backend_status(&generation.config, backend)).collect(),
+            routes,
+            more_routes,
             certificates: self.certificates(&generation),
             xdp: XdpStatus {
                 bans,
@@ -401,7 +404,7 @@ fn backend_status(whole: &Config, backend: &Backend) -> BackendStatus {
         healthy: health.healthy,
         drained: state.is_draining(),
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
-        problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
+        problem: health.trouble().map(str::to_owned).or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
         tls: secured::of_backend(config, &health),
         logins: logins::of_backend(whole, config, &health, state.is_on_this_host()),

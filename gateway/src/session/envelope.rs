@@ -103,6 +103,7 @@ impl Session {
             return Ok(());
         }
         let mut report = Box::new(MessageReport::new(now));
+        report.route = self.backend.route;
         if self.settings.record_messages {
             report.from = Some(path.as_str().into());
         }
@@ -228,8 +229,8 @@ impl Session {
             Transaction::Lost => return self.idle(TRANSACTION_LOST, out),
             Transaction::Open(_) => {}
         }
-        let (place, hold) = match self.route(path) {
-            Some(place) => (Some(place), self.backend.holds.get(place).copied().unwrap_or_default()),
+        let (decision, hold) = match self.route(path) {
+            Some(decision) => (Some(decision), self.backend.holds.get(decision.place).copied().unwrap_or_default()),
             None => (None, self.client.hold),
         };
         if let Err(words) = self.rcpt_allowed(path, params, hold) {
@@ -252,10 +253,10 @@ impl Session {
         if record && open.report.recipients.len() < RECIPIENTS_REPORTED {
             open.report.recipients.push(path.as_str().into());
         }
-        if let Some(place) = place {
+        if let Some(decision) = decision {
             let mut command = Vec::new();
             encode_rcpt(path, params.iter(), &mut command);
-            return self.rcpt_routed(now, (place, hold), command, out);
+            return self.rcpt_routed(now, (decision, hold), command, out);
         }
         if self.settings.asks_recipients {
             let mut command = Vec::new();

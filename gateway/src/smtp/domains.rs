@@ -64,6 +64,11 @@ impl DomainSet {
         exact.is_empty() && suffixes.is_empty() && literals.is_empty()
     }
 
+    /// Every domain that is a member itself, not by a `.suffix`; by name.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.exact.iter().map(|name| &**name).collect::<BTreeSet<_>>().into_iter()
+    }
+
     /// The first domain by name that is a member itself, not by a `.suffix`.
     pub fn first(&self) -> Option<&str> {
         self.0.exact.iter().map(|name| &**name).min()

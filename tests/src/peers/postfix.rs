@@ -54,6 +54,8 @@ pub enum Temper {
     WithoutDns,
     /// Takes XCLIENT from the gateway, and one connection a minute from each address.
     Counting,
+    /// Knows of no gateway, and lets one address hold two connections.
+    PerSource,
     /// Takes XCLIENT from the gateway, and lets relay the network of the gateway's clients.
     TrustingFront,
     /// Knows of no gateway.
@@ -310,6 +312,7 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
             format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_sender_restrictions = reject_unknown_sender_domain")
         }
         Temper::Counting => format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_client_connection_rate_limit = 1"),
+        Temper::PerSource => "mynetworks = 127.0.0.0/8\nsmtpd_client_connection_count_limit = 2".to_owned(),
         Temper::TrustingFront => format!("mynetworks = 127.0.0.0/8 192.0.2.0/24\n{xclient}"),
         Temper::Client => format!("mynetworks = 127.0.0.0/8\nrelayhost = [{}]", super::net::FRONT[0]),
     };
