@@ -12,6 +12,7 @@ use tests::kernel::pins::Pins;
 use tests::peers::client::Client;
 use tests::peers::delay::Delay;
 use tests::peers::gateway::Gateway;
+use tests::peers::log::{PATIENCE, wait_for_end_of};
 use tests::peers::net::{BACKEND, CLIENT, FRONT, Family, Trio};
 use tests::peers::postfix::{Postfix, Temper};
 use tests::peers::stage::{Stage, said};
@@ -126,7 +127,7 @@ fn on_a_long_way(scenario: &str, upgrades: usize, reloads_each: usize) {
     }
     // The gateway itself refuses who comes before the ban is at the card.
     let refused_before = gateway.json(&["status"])["sessions"]["refused_total"].clone();
-    let over = AtomicBool::new(false);
+    let (over, mut before) = (AtomicBool::new(false), Vec::new());
     let (sent, held) = std::thread::scope(|scope| {
         let ends = Ends(&over);
         let source = scope.spawn(|| {
@@ -174,9 +175,10 @@ fn on_a_long_way(scenario: &str, upgrades: usize, reloads_each: usize) {
         };
         let further = format!("[[listener]]\naddress = \"{}:2526\"\n[[backend]]", FRONT[0]);
         for number in 0..upgrades {
+            before.push(gateway.json(&["status"])["process"].as_u64().unwrap());
             let workers = format!("workers = {}", 1 + number % 4);
-            let before = format!("workers = {}", if number == 0 { 1 } else { 1 + (number - 1) % 4 });
-            gateway.rewrite(|config| config.replace(&before, &workers));
+            let workers_before = format!("workers = {}", if number == 0 { 1 } else { 1 + (number - 1) % 4 });
+            gateway.rewrite(|config| config.replace(&workers_before, &workers));
             let output = gateway.upgrade(&trio);
             assert!(output.status.success(), "{}", said(&output));
             look();
@@ -203,8 +205,15 @@ fn on_a_long_way(scenario: &str, upgrades: usize, reloads_each: usize) {
     assert_eq!((refused, reset), (0, 0));
     backend.wait_for_deliveries(sent + held);
     assert_eq!(backend.mailbox().len(), sent + held, "none lost, none twice");
-    gateway.log().wait_for_count(&["the process before has ended"], upgrades);
-    let status = gateway.json(&["status"]);
+    before.into_iter().for_each(wait_for_end_of);
+    let since = Instant::now();
+    let status = loop {
+        // What the last to go said last is heard a moment later.
+        let status = gateway.json(&["status"]);
+        if status["messages"]["accepted_total"] == sent + held || since.elapsed() > PATIENCE {
+            break status;
+        }
+    };
     assert_eq!(status["messages"]["accepted_total"], sent + held);
     let sessions = &status["sessions"];
     assert_eq!((&sessions["refused_total"], &sessions["active"]), (&refused_before, &json!(0)));
