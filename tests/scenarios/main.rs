@@ -43,6 +43,7 @@ mod routes;
 mod servers_lost;
 mod split;
 mod submission;
+mod submission_backends;
 mod submission_load;
 mod submission_mechanisms;
 mod submission_proof;
