@@ -38,6 +38,7 @@ mod proof_servers;
 mod proof_standing;
 mod readme;
 mod reload;
+mod route_queues;
 mod routes;
 mod servers_lost;
 mod split;
