@@ -261,20 +261,23 @@ impl Dialect {
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
     pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
+        let mut allowed = ALLOWED;
+        // A long chunk is passed on in parts, one behind the other.
+        if !offer.extensions.contains(Extensions::PIPELINING) {
+            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        }
         let told = |limit| {
             let size_max = match offer.size_max {
                 Some(0) | None => limit,
                 Some(size) => size.min(limit),
             };
             let mut ehlo_reply = Vec::new();
-            keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
+            keywords.encode_for_client(hostname, allowed, limit, &mut ehlo_reply);
             Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
         let (mx, users) = (told(sizes.mx), told(sizes.submission));
-        let mut allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
-        // A long chunk is passed on in parts, one behind the other.
-        if !offer.extensions.contains(Extensions::PIPELINING) {
-            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        if verified {
+            allowed |= Extensions::REQUIRETLS;
         }
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);

@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod delay;
 pub mod dns;
 pub mod dovecot;
 pub mod exim;
