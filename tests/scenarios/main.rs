@@ -39,6 +39,7 @@ mod proof_standing;
 mod readme;
 mod reload;
 mod reload_each;
+mod route_queues;
 mod routes;
 mod servers_lost;
 mod split;
