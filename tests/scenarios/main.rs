@@ -41,6 +41,7 @@ mod reload;
 mod routes;
 mod servers_lost;
 mod split;
+mod srv;
 mod submission;
 mod submission_load;
 mod submission_mechanisms;
