@@ -341,7 +341,8 @@ impl Bound {
         let metrics = metrics.map(|metrics| metrics.serve(view.clone())).transpose().map_err(StartError::Threads)?;
         let (mut predecessor, mut output) = (None, None);
         if let Some(Inherited { inheritance, output: inherited, counts, .. }) = inherited {
-            let serving = Serving { control: true, kernel: kernel_side::is_wanted(config) };
+            let (kernel, left) = (kernel_side::is_wanted(config), inheritance.left(config));
+            let serving = Serving { control: true, kernel, left };
             let counters = (view.counters.clone(), own_counters, counts);
             predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), counters)?);
             output = Some(inherited);

@@ -24,6 +24,7 @@ use super::Gateway;
 use super::backends::Backends;
 use super::certificates;
 use super::generation::{Generation, keep_unchangeable, listener_statuses};
+use super::memory;
 use super::parts::{place, risks, schedule, spawn_names};
 
 /// How often, and after what time, a port is tried again that the process before may still have.
@@ -133,6 +134,14 @@ impl Gateway {
         let srv_problems = srv.as_ref().map(|srv| srv.problems().clone()).unwrap_or_default();
         self.srv = srv;
         self.view.set_generation(Generation { config, origin, names, backends, listeners, kept, srv_problems });
+        drop(old);
+        let view = self.view.clone();
+        // Nobody waits for it.
+        drop(tokio::task::spawn_blocking(move || {
+            if view.retired.sweep() {
+                memory::give_back();
+            }
+        }));
         info!(digest = reloaded.digest, "reloaded");
         events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
         for sentence in &reloaded.kept {

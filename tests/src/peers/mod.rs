@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod delay;
 pub mod dns;
 pub mod dovecot;
 pub mod exim;
@@ -29,6 +30,7 @@ pub mod postfix;
 pub mod queues;
 pub mod scripted;
 pub mod selftest;
+pub mod sendmail;
 pub mod setting;
 pub mod stage;
 pub mod submission;
