@@ -43,6 +43,7 @@ mod route_queues;
 mod routes;
 mod servers_lost;
 mod split;
+mod srv;
 mod submission;
 mod submission_backends;
 mod submission_load;
