@@ -42,8 +42,11 @@ impl SessionTask {
         self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));
     }
 
-    /// Whether it may end now; otherwise its timer is for when it may.
+    /// Whether it may end now; otherwise its timer is for when it may. On the way down nobody waits.
     pub(super) fn has_turn(&mut self, now: Millis) -> bool {
+        if self.worker.drain.notice().stage() != Drain::No {
+            return true;
+        }
         if self.turn == Millis(0) {
             self.turn = turns::take(now);
         }
