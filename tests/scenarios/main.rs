@@ -46,6 +46,7 @@ mod submission_backends;
 mod submission_load;
 mod submission_mechanisms;
 mod submission_proof;
+mod submission_secrets;
 mod tls;
 mod tls_clients;
 mod tls_endings;

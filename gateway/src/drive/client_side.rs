@@ -16,7 +16,7 @@ pub(super) struct ClientSide {
     /// Read, not yet used by the core.
     pub(super) unread: Vec<u8>,
     /// There may be a secret in it.
-    holds_secret: bool,
+    pub(super) holds_secret: bool,
     /// What the socket has not taken yet.
     pub(super) pending: Pending,
     /// It sends no more, which the core has yet to hear.

@@ -284,6 +284,7 @@ impl SessionTask {
                 break;
             }
         }
+        out.secret |= self.client.holds_secret || (used < length && self.session.expects_login());
         self.client.keep_unread(&read[used..length], out.secret);
         used > 0
     }
