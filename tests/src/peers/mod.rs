@@ -31,6 +31,7 @@ pub mod postfix;
 pub mod queues;
 pub mod scripted;
 pub mod selftest;
+pub mod sendmail;
 pub mod setting;
 pub mod stage;
 pub mod submission;
