@@ -110,6 +110,13 @@ impl Inheritance {
         self.output.take().ok_or(TakeoverError::Sockets)
     }
 
+    /// What of it this configuration has no use for.
+    pub(super) fn left(&self, config: &Config) -> Vec<usize> {
+        let is_wanted = |address| config.listeners.iter().any(|listener| listener.address == address);
+        let offered = self.offer.listeners.iter().enumerate();
+        offered.filter(|(_, listener)| !is_wanted(listener.configured)).map(|(place, _)| place).collect()
+    }
+
     /// The keys of clients' session tickets.
     pub(super) fn tickets(&self) -> Option<Arc<TicketKeys>> {
         // Without random bytes there are none to be had either way, and whoever needs them says so.
