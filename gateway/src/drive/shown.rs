@@ -36,7 +36,7 @@ impl SessionTask {
         SessionLine {
             id: self.id,
             client: self.session.client_addr().ip(),
-            peer: self.peer.ip(),
+            peer: self.peer().ip(),
             helo: self.session.hello().map(str::to_owned),
             backend: self.server_name().to_owned(),
             state: if self.closing == Closing::No { self.session.state() } else { "ending" },
@@ -61,7 +61,7 @@ impl Drop for SessionTask {
         let record = SessionRecord {
             id: self.id,
             client: self.session.client_addr(),
-            peer: self.peer,
+            peer: self.peer(),
             helo: self.session.hello(),
             backend: self.server_name(),
             accepted: totals.accepted,
