@@ -323,7 +323,7 @@ impl SessionTask {
         }
         out.to_backend.clear();
         let mut secure = None;
-        for action in std::mem::take(&mut out.actions) {
+        for action in out.actions.drain(..) {
             match action {
                 Action::SecureClient(nothing) => secure = Some(nothing),
                 action => self.act(action),
