@@ -12,10 +12,14 @@ mod journal;
 mod kernel_side;
 mod log_levels;
 mod logins;
+mod memory;
 mod numbers;
 mod parts;
 mod reload;
+mod retired;
+mod routes;
 mod secured;
+mod servers;
 mod sessions;
 mod takeover;
 mod upgrades;
@@ -34,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::accept::{Admission, BindError, BoundListener, Listener, Workers, bind};
-use crate::backend::Connectors;
+use crate::backend::{Connectors, SrvServers};
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
@@ -54,9 +58,11 @@ use handover::Serving;
 use journal::Journal;
 use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
+use memory::HighWater;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
+use retired::Retired;
 pub use takeover::{Inheritance, TakeoverError};
 use takeover::{Inherited, inherit};
 pub use upgrades::Candidate;
@@ -83,6 +89,8 @@ pub struct Bound {
     kernel: KernelStage,
     acceptor: Option<Acceptor>,
     connectors: Connectors,
+    /// What names its servers, where that is not the configuration.
+    srv: Option<SrvServers>,
     /// From a process that this one is to take over from.
     inheritance: Option<Inheritance>,
 }
@@ -99,6 +107,8 @@ pub struct Gateway {
     candidates: mpsc::Receiver<Candidate>,
     control: ControlSocket,
     metrics: Option<MetricsServer>,
+    /// What names its servers, where that is not the configuration.
+    srv: Option<SrvServers>,
     /// Closes when the process has ended that this one took over from.
     predecessor: Option<oneshot::Receiver<()>>,
     /// That process's standard output and error.
@@ -110,6 +120,8 @@ pub struct Gateway {
 pub enum Asked {
     /// To read its configuration again, and to answer here.
     Reload(oneshot::Sender<ReloadAnswer>),
+    /// To put its own configuration in force once more: DNS names other servers.
+    Servers(Box<Config>),
     /// To hand over to another process.
     Upgrade(Candidate),
 }
@@ -135,6 +147,9 @@ pub enum StartError {
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
+    /// The system has nothing to wait for an answer with.
+    #[error("cannot look mail servers up: {0}")]
+    LookUp(#[source] io::Error),
 }
 
 impl StartError {
@@ -156,6 +171,7 @@ impl Bound {
     /// Certificates cannot be used, or a socket cannot be had; what was taken is given back. Without a kernel side, or a
     /// directory for bans, the gateway works: those are warnings.
     pub fn new(config: Config, mut inheritance: Option<Inheritance>) -> Result<Self, StartError> {
+        let (config, srv) = servers::look_up(config).map_err(StartError::LookUp)?;
         // Before privileges go: only root may be able to read keys.
         let tickets = inheritance.as_ref().and_then(Inheritance::tickets);
         let acceptor = certificates::acceptor(&config, None, tickets).map_err(StartError::Certificates)?;
@@ -198,6 +214,7 @@ impl Bound {
             kernel,
             acceptor,
             connectors,
+            srv,
             inheritance,
         })
     }
@@ -253,6 +270,7 @@ impl Bound {
             kernel,
             acceptor,
             connectors,
+            srv,
             inheritance,
         } = self;
         let mut told = risks(&config);
@@ -267,7 +285,7 @@ impl Bound {
         let counters = CounterSet::new(config.server.workers + 1);
         let own_counters = counters.of(config.server.workers);
 
-        let mut inherited = inherit(inheritance, (&verdicts, &own_counters), &backends, config.relay.on_open)?;
+        let mut inherited = inherit(inheritance, (&verdicts, &counters), &backends, config.relay.on_open)?;
         let (kernel, kernel_problem) = steer(kernel, (&config, &addresses), &verdicts, inherited.as_ref());
         let journal = state.map(|directory| Journal::new(&directory));
         match &mut inherited {
@@ -283,7 +301,11 @@ impl Bound {
             backends.prove(&schedule(&config, &addresses, &backends, &names, own_counters.clone()));
         }
         let admission = Arc::new(Admission::new(&config.limits, workers.shortage().clone()));
-        let origin = Origin::new(&config, file);
+        let origin = match &srv {
+            Some(srv) => Origin::new(&srv.written(), file),
+            None => Origin::new(&config, file),
+        };
+        let srv_problems = srv.as_ref().map(|srv| srv.problems().clone()).unwrap_or_default();
         let log_levels = LogLevels::new(config.log.level.clone());
         log_levels.adopt(inherited.as_mut().and_then(|inherited| inherited.log_level.take()));
         let (reload, reloads) = mpsc::channel(1);
@@ -291,7 +313,13 @@ impl Bound {
         let view = Arc::new(View {
             started: Instant::now(),
             warnings,
-            generation: ArcSwap::from_pointee(Generation::first((config, origin), names, backends, addresses, told)),
+            generation: ArcSwap::from_pointee(Generation::first(
+                (config, origin),
+                names,
+                backends,
+                addresses,
+                (told, srv_problems),
+            )),
             reloads: reload,
             counters,
             verdicts,
@@ -303,6 +331,7 @@ impl Bound {
             log_levels,
             draining: AtomicBool::new(false),
             journal: Mutex::new(journal),
+            retired: Retired::default(),
             upgrades,
             handing_over: AtomicBool::new(false),
         });
@@ -312,14 +341,16 @@ impl Bound {
         let metrics = metrics.map(|metrics| metrics.serve(view.clone())).transpose().map_err(StartError::Threads)?;
         let (mut predecessor, mut output) = (None, None);
         if let Some(Inherited { inheritance, output: inherited, counts, .. }) = inherited {
-            let serving = Serving { control: true, kernel: kernel_side::is_wanted(config) };
-            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), (own_counters, counts))?);
+            let (kernel, left) = (kernel_side::is_wanted(config), inheritance.left(config));
+            let serving = Serving { control: true, kernel, left };
+            let counters = (view.counters.clone(), own_counters, counts);
+            predecessor = Some(inheritance.serving(serving, view.verdicts.clone(), counters)?);
             output = Some(inherited);
         }
         control.own_file();
         tokio::spawn(keep(view.clone()));
         events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
-        Ok(Gateway { view, listeners, workers, reloads, candidates, control, metrics, predecessor, output })
+        Ok(Gateway { view, listeners, workers, reloads, candidates, control, metrics, srv, predecessor, output })
     }
 }
 
@@ -340,6 +371,7 @@ impl Gateway {
         tokio::select! {
             reload = self.reloads.recv() => reload.map(Asked::Reload),
             candidate = self.candidates.recv() => candidate.map(Asked::Upgrade),
+            config = servers::others(&mut self.srv) => Some(Asked::Servers(Box::new(config))),
         }
     }
 
@@ -383,12 +415,20 @@ impl Gateway {
 async fn keep(view: Arc<View>) {
     let mut since_summary = Instant::now();
     let mut coverage = None;
+    let mut sessions = HighWater::default();
     loop {
         view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
         view.verdicts.sweep(now());
         let keeping = view.clone();
+        let burst_is_over = sessions.has_fallen(view.admission.sessions(), Instant::now());
         // A disk may be slow, and the log and the health checks live on this thread.
-        if let Err(error) = tokio::task::spawn_blocking(move || keeping.keep_bans(false)).await {
+        let keep = move || {
+            keeping.keep_bans(false);
+            if keeping.retired.sweep() || burst_is_over {
+                memory::give_back();
+            }
+        };
+        if let Err(error) = tokio::task::spawn_blocking(keep).await {
             warn!(%error, "cannot keep the journal of bans");
         }
         if let Some(kernel) = &view.kernel {

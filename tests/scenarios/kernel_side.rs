@@ -294,6 +294,22 @@ fn monitor_only_drops_nothing() {
     assert_eq!((&xdp["monitor_only"], number(&xdp["lost_before_accept_total"])), (&true.into(), 0));
 }
 
+/// What of the kernel side a reload may change, it changes at the card.
+#[test]
+fn a_reload_changes_what_the_card_does() {
+    let Some(setting) = Setting::new("a reload and the kernel side", "native") else { return };
+    setting.verb(&["ban", Family::V4.of(CLIENT)]);
+    setting.assert_dropped(Family::V4);
+    setting.gateway().rewrite(|config| config.replace("[xdp]\n", "[xdp]\nmonitor_only = true\n"));
+    setting.verb(&["reload"]);
+    let stream = setting.try_connect(Family::V4, DROPPED).unwrap();
+    assert_eq!(Client::over(stream).reply().code, 421);
+    assert_eq!(setting.status()["xdp"]["monitor_only"], true);
+    setting.gateway().rewrite(|config| config.replace("monitor_only = true\n", ""));
+    setting.verb(&["reload"]);
+    setting.assert_dropped(Family::V4);
+}
+
 /// A gateway that may not, or shall not, says so in one sentence and works all the same; bans too.
 #[test]
 fn without_the_kernel_side_all_works_the_same() {

@@ -5,12 +5,14 @@ use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use smtp_gateway::sink::{Options, SinkIdentity};
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, connect, run};
 use tests::peers::net::FRONT;
 use tests::peers::setting::Setting;
 use tests::peers::stage::{Stage, said};
+use tests::peers::threads::Thread;
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\none\r\n";
 
@@ -203,6 +205,38 @@ fn sighup_reloads() {
     client.must("EHLO client.test");
     client.must("MAIL FROM:<a@client.test>");
     assert_eq!(client.command("RCPT TO:<b@example.com>").code, 550);
+}
+
+/// Sessions hold what they began with. The last of an old configuration's does not free it: a list of many domains would keep
+/// its worker from serving others meanwhile.
+#[test]
+fn who_leaves_last_frees_nothing() {
+    const DOMAINS: u32 = 100_000;
+    let sink = xclient_sink();
+    let front: SocketAddr = (address(), 2525).into();
+    let config = configuration(front, "", sink.address, "xclient", "").replace("workers = 2", "workers = 1");
+    let gateway = LocalGateway::start(front, &config);
+    let domains: String = (0..DOMAINS).map(|number| format!("domain-{number}.example.net\n")).collect();
+    fs::write(gateway.folder().join("domains.txt"), domains + "example.com\n").unwrap();
+    let many = config.replace("[\"example.com\"]", "\"domains.txt\"");
+    let worker = Thread::of(gateway.pid(), "worker-0");
+    let leaving = |text: &str| {
+        write(&gateway, text);
+        reloaded(&gateway);
+        let mut begun = gateway.client(address());
+        begun.must("EHLO client.test");
+        write(&gateway, &config);
+        reloaded(&gateway);
+        let before = worker.scheduled().ran;
+        begun.quit();
+        // Whoever comes next is served behind what the worker does with that.
+        gateway.client(address()).must("EHLO client.test");
+        worker.scheduled().ran - before
+    };
+    let few = (0..3).map(|_| leaving(&config)).max().unwrap_or_default();
+    let many = (0..3).map(|_| leaving(&many)).min().unwrap_or_default();
+    println!("a session of few domains that ends takes {few:?} at most, one of {DOMAINS} {many:?} at least");
+    assert!(many < few * 3 + Duration::from_millis(2), "{many:?}, and {few:?} for few domains");
 }
 
 /// A hundred reloads while clients send: no connection is reset or refused, and each message arrives once. What the gateway

@@ -1,7 +1,7 @@
 //! Three real Postfix behind one gateway: one after the other is killed, frozen, or made to answer 421, while mail comes in.
 //! Nothing that was acknowledged is lost, nothing arrives twice, and no client waits for long.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Mutex;
@@ -40,6 +40,15 @@ struct Sender {
 }
 
 impl Sender {
+    fn greeted(stream: TcpStream) -> Self {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
+        stream.set_nodelay(true).expect("a socket");
+        let mut sender = Self { stream: BufReader::new(stream), waited: Duration::ZERO };
+        let greeted = sender.reply().and_then(|_| sender.say(&["EHLO client.test"], false));
+        assert_eq!(greeted.unwrap_or(0), 250, "the gateway greets");
+        sender
+    }
+
     fn reply(&mut self) -> io::Result<u16> {
         let since = Instant::now();
         loop {
@@ -87,11 +96,7 @@ impl Sender {
 }
 
 fn session(stream: TcpStream, client: u64, next: &AtomicU64, attempts: &Mutex<Vec<Attempt>>) {
-    stream.set_read_timeout(Some(Duration::from_secs(20))).expect("a socket");
-    stream.set_nodelay(true).expect("a socket");
-    let mut sender = Sender { stream: BufReader::new(stream), waited: Duration::ZERO };
-    let greeted = sender.reply().and_then(|_| sender.say(&["EHLO client.test"], false));
-    assert_eq!(greeted.unwrap_or(0), 250, "the gateway greets");
+    let mut sender = Sender::greeted(stream);
     for _ in 0..MESSAGES {
         let subject = format!("message-{}", next.fetch_add(1, Ordering::Relaxed));
         let attempt = sender.send(&subject, client.is_multiple_of(2));
@@ -104,25 +109,60 @@ fn session(stream: TcpStream, client: u64, next: &AtomicU64, attempts: &Mutex<Ve
     let _ = sender.say(&["QUIT"], false);
 }
 
+/// One client, which tries each message once more in another session if it was not taken. Those that were not taken then either.
+fn insistent(client: u64, next: &AtomicU64, attempts: &Mutex<Vec<Attempt>>) -> usize {
+    let connect = || Sender::greeted(TcpStream::connect(Family::V4.smtp(FRONT)).expect("the gateway accepts"));
+    let mut sender = connect();
+    let mut failed = 0;
+    for _ in 0..MESSAGES {
+        let subject = format!("message-{}", next.fetch_add(1, Ordering::Relaxed));
+        let mut attempt = sender.send(&subject, client.is_multiple_of(2));
+        if attempt.code != 250 {
+            attempts.lock().expect("no panic").push(attempt);
+            sender = connect();
+            attempt = sender.send(&format!("{subject}-again"), client.is_multiple_of(2));
+            failed += usize::from(attempt.code != 250);
+        }
+        attempts.lock().expect("no panic").push(attempt);
+    }
+    let _ = sender.say(&["QUIT"], false);
+    failed
+}
+
 /// Sends while `disturb` goes on.
-fn under_load(trio: &Trio, disturb: impl FnOnce() + Send) -> Vec<Attempt> {
-    let (attempts, next, is_over) = (Mutex::new(Vec::new()), AtomicU64::new(0), AtomicBool::new(false));
-    let (attempts_of, next_of, over) = (&attempts, &next, &is_over);
-    trio.client.within(move || {
-        thread::scope(|scope| {
-            for client in 0..CLIENTS {
-                scope.spawn(move || {
-                    while !over.load(Ordering::Relaxed) {
-                        let stream = TcpStream::connect(Family::V4.smtp(FRONT));
-                        session(stream.expect("the gateway accepts"), client, next_of, attempts_of);
+fn under_load(trio: &Trio, disturb: impl FnOnce()) -> Vec<Attempt> {
+    let attempts = Mutex::new(Vec::new());
+    let next = AtomicU64::new(0);
+    let send = |client| {
+        let stream = TcpStream::connect(Family::V4.smtp(FRONT));
+        session(stream.expect("the gateway accepts"), client, &next, &attempts);
+    };
+    all_the_while(trio, send, disturb);
+    attempts.into_inner().expect("no panic")
+}
+
+/// Has each client do this again and again while `disturb` goes on. That is this thread's: what it starts ends with the thread
+/// that started it.
+fn all_the_while(trio: &Trio, send: impl Fn(u64) + Sync, disturb: impl FnOnce()) {
+    let is_over = AtomicBool::new(false);
+    let (over, send) = (&is_over, &send);
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            trio.client.within(move || {
+                thread::scope(|scope| {
+                    for client in 0..CLIENTS {
+                        scope.spawn(move || {
+                            while !over.load(Ordering::Relaxed) {
+                                send(client);
+                            }
+                        });
                     }
                 });
-            }
-            disturb();
-            over.store(true, Ordering::Relaxed);
+            });
         });
+        disturb();
+        over.store(true, Ordering::Relaxed);
     });
-    attempts.into_inner().expect("no panic")
 }
 
 fn three(trio: &Trio) -> [Postfix; 3] {
@@ -232,6 +272,44 @@ fn a_server_that_is_killed_frozen_or_busy_loses_and_doubles_no_message() {
     if available("Three Postfix, one of them killed, frozen or busy", &["postfix"]) {
         check(&Trio::new(), 3, Duration::from_secs(2));
     }
+}
+
+/// All servers are begun anew, one after the other, as an update does it; nobody takes them out before.
+#[test]
+fn who_tries_twice_does_not_notice_that_all_servers_are_begun_anew() {
+    if !available("Three Postfix that are begun anew one after the other", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    let mut servers = three(&trio);
+    let _gateway = gateway(&trio, &servers);
+    let (attempts, next, failed) = (Mutex::new(Vec::new()), AtomicU64::new(0), AtomicU64::new(0));
+    let send = |client| {
+        let lost = insistent(client, &next, &attempts);
+        failed.fetch_add(u64::try_from(lost).expect("a few"), Ordering::Relaxed);
+    };
+    all_the_while(&trio, send, || {
+        for server in &mut servers {
+            server.stop();
+            server.revive(&trio.backend);
+            // It has mail again before the next one goes.
+            server.log().wait_for(&["postfix/smtpd[", ": client="]);
+        }
+    });
+    let attempts = attempts.into_inner().expect("no panic");
+    let messages = next.into_inner();
+    let again = attempts.iter().filter(|attempt| attempt.subject.ends_with("-again")).count();
+    let summary = format!("{messages} messages, {again} of them tried twice, {} failovers", failovers(&trio));
+    println!("{summary}");
+    assert_eq!(failed.into_inner(), 0, "{summary}");
+    delivered(&servers, &attempts);
+    let mut names: HashMap<String, HashSet<String>> = HashMap::new();
+    for (subject, name) in servers.iter().flat_map(Postfix::queued) {
+        names.entry(subject).or_default().insert(name);
+    }
+    let doubled: Vec<_> = names.iter().filter(|(_, names)| names.len() > 1).collect();
+    assert!(doubled.is_empty(), "{summary}\n{doubled:?}");
+    assert!(messages > 50 && u64::try_from(names.len()).expect("a few") >= messages, "{summary}");
 }
 
 #[test]

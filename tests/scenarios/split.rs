@@ -252,3 +252,31 @@ proptest! {
         }
     }
 }
+
+/// A chunk of text grows while its newlines are mended: it may become too large, and hold an attempt to smuggle before or
+/// behind that point. Which of the two it is refused for is decided by which comes first, and not by the packets.
+#[test]
+fn what_a_long_chunk_is_refused_for_does_not_depend_on_packets() {
+    let attempt = b"x\n.\nMAIL FROM:<b@c.example>\r\n".to_vec();
+    let settings: HashMap<String, String> =
+        [("message_size", "3000"), ("backend_offers", "CHUNKING,8BITMIME,PIPELINING")]
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .into();
+    let mut attempts = Vec::new();
+    for before in (1400..1600).step_by(20) {
+        let mut content = vec![b'\n'; before];
+        content.extend_from_slice(&attempt);
+        content.resize(3000, b'y');
+        // The backend is there before the chunk, so that each piece is taken as it comes.
+        let envelope = b"MAIL FROM:<a@client.example>\r\nRCPT TO:<user@local.test>\r\n".to_vec();
+        let chunk = [b"BDAT 3000 LAST\r\n", content.as_slice()].concat();
+        let segments = [b"EHLO client.example\r\n".to_vec(), envelope, chunk];
+        let (whole, ..) = Play::run(&settings, &segments, &[], &[]);
+        for cut in [1, 7, 100, 1000, 1499, 1501, 1520, 1600] {
+            let (split, ..) = Play::run(&settings, &segments, &[], &[cut]);
+            assert_eq!(whole, split, "{before} newlines, then an attempt, in pieces of {cut}");
+        }
+        attempts.push(whole.client.contains("550 5.6.0"));
+    }
+    assert!(attempts.contains(&true) && attempts.contains(&false), "{attempts:?}");
+}

@@ -24,12 +24,14 @@ enum Source {
     Pip(&'static str),
 }
 
-const PEERS: [(&str, Source); 16] = [
+const PEERS: [(&str, Source); 17] = [
     // With Cyrus SASL: its mechanisms, on both sides, and its file of users.
     ("postfix", Source::Apt(&["postfix", "sasl2-bin", "libsasl2-modules", "libsasl2-modules-db"])),
     // The light daemon is built without the PROXY protocol.
     ("exim", Source::Apt(&["exim4-daemon-heavy", "exim4-base"])),
     ("opensmtpd", Source::Apt(&["opensmtpd"])),
+    // With what makes its configuration.
+    ("sendmail", Source::Apt(&["sendmail-bin", "sendmail-cf", "m4"])),
     // With IPv6, TLS and every mechanism of SASL.
     (
         "swaks",

@@ -33,17 +33,13 @@ pub struct FrontDoor {
 
 impl FrontDoor {
     /// The door of the listener with this index in the configuration, which leads to the server with that
-    /// index among `Config::backends`, alone in its `pool`, whatever routes there are. Of `parts`, the counters'
+    /// index among `Config::backends`, alone in its `pool`: by whatever route, so that each can be gone by. Of `parts`, the counters'
     /// first set is used. Sessions that come through it do not heed a hold: whether it is still needed is what they ask.
     pub fn new(parts: &Parts<'_>, listener: usize, server: usize, pool: Arc<Pool>) -> Self {
         let configured = &parts.config.listeners[listener];
-        let entry = Entry::new(
-            parts,
-            listener,
-            configured.address,
-            Settings::toward(parts.config, listener, server),
-            [pool].into(),
-        );
+        let settings = Settings::toward(parts.config, listener, server);
+        let pools = vec![pool; settings.places()].into();
+        let entry = Entry::new(parts, listener, configured.address, settings, pools);
         Self {
             gate: Gate::new(parts, &entry, 0, false),
             address: configured.address,

@@ -16,6 +16,7 @@ use crate::identity::names::Names;
 use crate::identity::{ClientAddr, PeerAddr};
 use crate::observe::counters::CounterSet;
 use crate::observe::refusals::RefusalCause;
+use crate::observe::routes::RouteTallies;
 use crate::session::Settings;
 use crate::time::clock::now;
 use crate::tls::Acceptor;
@@ -64,12 +65,14 @@ pub struct Parts<'a> {
     pub record_messages: bool,
 }
 
-/// What leads from one listener to its backend; shared by the gates of all workers.
+/// What leads from one listener to its backend; shared by the gates of all workers, and by the sessions that came through them.
 #[derive(Debug)]
 pub struct Entry {
     settings: Arc<Settings>,
     pools: Box<[Arc<Pool>]>,
+    routes: RouteTallies,
     tls: Option<ClientTls>,
+    names: Names,
     address: SocketAddr,
     proxy_protocol_from: Arc<[IpNet]>,
     own_connections_from: Arc<[IpNet]>,
@@ -86,14 +89,25 @@ impl Entry {
         pools: Box<[Arc<Pool>]>,
     ) -> Self {
         let configured = &parts.config.listeners[listener];
+        let routes = match pools.len() {
+            1 => RouteTallies::default(),
+            _ => parts.counters.routes().open(parts.config.routes.iter().map(|route| &*route.name)),
+        };
         Self {
             settings: Arc::new(settings),
             pools,
+            routes,
             tls: parts.acceptor.and_then(|acceptor| client_tls(parts, listener, acceptor)),
+            names: parts.names.clone(),
             address,
             proxy_protocol_from: configured.proxy_protocol_from.as_slice().into(),
             own_connections_from: configured.own_connections_from.as_slice().into(),
         }
+    }
+
+    /// Whether a gate or a session still holds what is in here.
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.settings) > 1
     }
 }
 
@@ -116,15 +130,16 @@ impl Gate {
     /// For connections of one listener on the worker with this index. `heeds_hold`: whether what the relay proof made of the
     /// backend holds for their sessions.
     pub fn new(parts: &Parts<'_>, entry: &Entry, worker: usize, heeds_hold: bool) -> Self {
-        let Parts { config, names, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
-        let Entry { settings, pools, tls, address, proxy_protocol_from, own_connections_from } = entry;
+        let Parts { config, names: _, counters, verdicts, admission, drain, acceptor: _, record_messages: _ } = parts;
+        let Entry { settings, pools, routes, tls, names, address, proxy_protocol_from, own_connections_from } = entry;
         Self {
             worker: Arc::new(Worker {
                 listener: *address,
                 settings: settings.clone(),
                 pools: pools.clone(),
+                routes: routes.clone(),
                 tls: tls.clone(),
-                names: (*names).clone(),
+                names: names.clone(),
                 verdicts: (*verdicts).clone(),
                 counters: counters.of(worker),
                 drain: (*drain).clone(),

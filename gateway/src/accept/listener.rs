@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::accepting::Accepting;
 use super::bind::{BoundListener, Queue};
-use super::gate::Gate;
+use super::gate::{Entry, Gate};
 use super::workers::Workers;
 
 /// A listener that accepts.
@@ -21,6 +21,7 @@ pub struct Listener {
     pub configured: SocketAddr,
     /// Where it listens.
     pub address: SocketAddr,
+    entry: Entry,
     /// One a worker.
     gates: Vec<Arc<ArcSwap<Gate>>>,
     /// All its queues once more, for a process that takes over.
@@ -31,10 +32,11 @@ pub struct Listener {
 
 impl Listener {
     /// Begins to accept on these sockets. `gate` makes the gate of the worker with this index.
-    pub fn open(workers: &Workers, bound: BoundListener, gate: impl Fn(usize) -> Gate) -> Self {
+    pub fn open(workers: &Workers, bound: BoundListener, entry: Entry, gate: impl Fn(&Entry, usize) -> Gate) -> Self {
         let BoundListener { configured, address, sockets } = bound;
         let (open, is_open) = watch::channel(());
-        let gates: Vec<_> = (0..workers.count()).map(|worker| Arc::new(ArcSwap::from_pointee(gate(worker)))).collect();
+        let gate = |worker| Arc::new(ArcSwap::from_pointee(gate(&entry, worker)));
+        let gates: Vec<_> = (0..workers.count()).map(gate).collect();
         let (sockets, spares): (Vec<_>, Vec<_>) =
             sockets.into_iter().map(|Queue { socket, spare }| (socket, spare)).unzip();
         // There may be more queues than workers, of a gateway that had more. A queue that nobody serves would reset who
@@ -45,7 +47,7 @@ impl Listener {
             gate: gate.clone(),
             open: is_open.clone(),
         }));
-        Self { configured, address, gates, spares, open }
+        Self { configured, address, entry, gates, spares, open }
     }
 
     /// Its queues, for a process that takes over.
@@ -58,10 +60,19 @@ impl Listener {
         self.open.send_replace(());
     }
 
-    /// Connections that are accepted from now on pass these gates; made as by [`open`](Self::open).
-    pub fn change(&self, gate: impl Fn(usize) -> Gate) {
+    /// Connections that are accepted from now on pass these gates; made as by [`open`](Self::open). What the gates before led
+    /// to comes back, for sessions may hold it still.
+    #[must_use]
+    pub fn change(&mut self, entry: Entry, gate: impl Fn(&Entry, usize) -> Gate) -> Entry {
         for (worker, place) in self.gates.iter().enumerate() {
-            place.store(Arc::new(gate(worker)));
+            place.store(Arc::new(gate(&entry, worker)));
         }
+        std::mem::replace(&mut self.entry, entry)
+    }
+
+    /// Serves what its queues hold, and closes. What its gates led to comes back, for sessions may hold it still.
+    #[must_use]
+    pub fn close(self) -> Entry {
+        self.entry
     }
 }

@@ -190,7 +190,11 @@ async fn work(
         }
     }
     drop(arriving);
-    accepting.shutdown().await;
+    // Listeners were closed before: who has connected already is told of the end, and not reset.
+    let closed = async { while accepting.join_next().await.is_some() {} };
+    if tokio::time::timeout(LAST_WORDS, closed).await.is_err() {
+        accepting.shutdown().await;
+    }
     drop(alive);
     wake_sessions();
     tokio::select! {

@@ -8,6 +8,15 @@ pub(super) fn is_busy(code: u16) -> bool {
     (400..500).contains(&code)
 }
 
+/// Whether it says so of the connection that it was asked on, also where it was told of a client: Exim does before it reads a
+/// PROXY header.
+pub(super) fn is_of_the_connection(text: &str) -> bool {
+    text.to_ascii_lowercase().contains(EXIM)
+}
+
+/// What Exim says for `smtp_accept_max_per_host` and `smtp_accept_max`.
+const EXIM: &str = "too many concurrent smtp connections";
+
 /// What it means and what to raise, from the words the server uses.
 pub(super) fn sentence(address: &impl Display, code: u16, text: &str) -> String {
     let words = text.to_ascii_lowercase();
@@ -15,7 +24,7 @@ pub(super) fn sentence(address: &impl Display, code: u16, text: &str) -> String 
         "Postfix: smtpd_client_connection_count_limit, or the gateway's address in smtpd_client_event_limit_exceptions"
     } else if words.contains("concurrent connections has exceeded") {
         "Exchange: Set-ReceiveConnector -MaxInboundConnectionPerSource, for the connector that the gateway uses"
-    } else if words.contains("too many concurrent smtp connections") {
+    } else if words.contains(EXIM) {
         "Exim: smtp_accept_max_per_host, and smtp_accept_max if that is the limit"
     } else {
         "its limit of connections from one address, for the gateway's"

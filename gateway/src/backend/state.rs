@@ -17,11 +17,15 @@ use crate::time::Millis;
 use crate::time::clock::now;
 use crate::tls::{Connector, TlsFacts};
 
+use super::busy;
 use super::load::Load;
 use super::recognise::{Greeting, fingerprint};
 
 /// Clients in a row that a transparent backend does not answer before it is thought to answer none.
 pub(super) const UNHEARD_MAX: u32 = 5;
+
+/// How long it is told of that a session was turned away.
+const BUSY_SHOWN: Duration = Duration::from_secs(600);
 
 /// One backend.
 #[derive(Debug)]
@@ -77,12 +81,23 @@ pub struct Health {
     pub tls: Option<TlsFacts>,
     /// Why it is spoken to in clear text, though TLS was tried.
     pub clear_text: Option<String>,
+    /// When it turned a session away last, for it was busy, and what to raise. Checks may find a place, and do not know of it.
+    pub busy: Option<(Instant, String)>,
 }
 
 impl Health {
     /// Whether it was well when it was last seen, or was not seen yet.
     pub(super) fn was_well(&self) -> bool {
         self.healthy || self.checked_at.is_none()
+    }
+
+    /// What is wrong, and what to do: what the last check found, or what sessions have been told lately.
+    pub fn trouble(&self) -> Option<&str> {
+        self.problem.as_deref().or_else(|| self.busy_lately())
+    }
+
+    fn busy_lately(&self) -> Option<&str> {
+        self.busy.as_ref().filter(|(at, _)| at.elapsed() < BUSY_SHOWN).map(|(_, sentence)| sentence.as_str())
     }
 }
 
@@ -174,6 +189,7 @@ impl BackendState {
         let is_other = !known.banner.is_empty() && !health.banner.is_empty() && print(&known) != print(&health);
         let banner = std::mem::take(&mut known.banner);
         let keywords = std::mem::take(&mut known.keywords);
+        health.busy = known.busy.take();
         *known = health;
         if known.banner.is_empty() {
             (known.banner, known.keywords) = (banner, keywords);
@@ -196,6 +212,20 @@ impl BackendState {
         self.identity_refused.store(true, Ordering::Relaxed);
         self.load.is_unfit(now());
         self.ask_refresh();
+    }
+
+    /// It turned a session away, for it is busy; logged when it is news.
+    pub fn turned_away(&self, code: u16, text: &str, knows_client: bool) {
+        // What it says of a client that it knows is that client's affair.
+        if self.identity.is_transparent() || knows_client && !busy::is_of_the_connection(text) {
+            return;
+        }
+        let mut known = self.lock_health();
+        let problem = busy::sentence(&self.address, code, text);
+        if known.trouble().is_none() {
+            warn!(backend = self.name, problem, "backend is busy");
+        }
+        known.busy = Some((Instant::now(), problem));
     }
 
     /// A session could not be encrypted, which it must be; logged when it is news. Health checks see that too.

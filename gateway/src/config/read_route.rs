@@ -9,11 +9,14 @@ use super::diagnostics::{Report, Span, quoted};
 use super::endpoints::{Listener, Service};
 use super::pool::default_name;
 use super::read::{Located, Section};
-use super::route::{Line, Route, RouteKey};
+use super::route::{Line, ROUTES_MAX, Route, RouteKey};
 use super::route_file::{RouteFile, unknown_backend_help};
 use super::route_keys::{domain, recipient, user};
 use super::shadowed::{Left, SHADOWED_HELP, Taken};
 use super::values::text;
+
+/// What mail is shown under that no route fits.
+pub const NO_ROUTE: &str = "none";
 
 /// A `[[route]]` whose backend and listeners are still names. What is `None` is faulty, or not there.
 pub(super) struct ReadRoute {
@@ -39,7 +42,14 @@ pub(super) fn route(mut section: Section<'_, '_, '_>, index: usize, directory: &
     let mut route = Route::read(&mut section);
     let place = section.header().unwrap_or_default();
     let name_place = match section.locate("name", ()) {
-        Some(name) => name.span,
+        Some(name) => {
+            if route.name == NO_ROUTE {
+                let message =
+                    format!("`route.name` is `{NO_ROUTE}`, which is what mail is shown under that no route fits");
+                section.report().fault(&name.span, message, "give the route another name");
+            }
+            name.span
+        }
         None => {
             route.name = default_name("route", index);
             place.clone()
@@ -131,6 +141,11 @@ pub(super) fn join(
     let mut names = HashSet::new();
     let mut routes = Vec::new();
     for ReadRoute { mut route, keys, file, backend, listeners: wanted, place, name_place } in read {
+        if routes.len() == ROUTES_MAX {
+            let message = format!("there are more than {ROUTES_MAX} routes");
+            report.fault(&place, message, "write recipients into the `file` of one route, each with its backend");
+            break;
+        }
         if !names.insert(route.name.clone()) {
             let message = format!("there are two routes named `{}`", route.name);
             report.fault(&name_place, message, "give each `[[route]]` a `name` of its own");

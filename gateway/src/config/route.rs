@@ -11,6 +11,9 @@ use super::tls::path;
 use super::values::boolean;
 use crate::smtp::domains::DomainSet;
 
+/// As many as sessions can tell apart; recipients in files are not counted.
+pub const ROUTES_MAX: usize = 65_000;
+
 table! {
     /// `[[route]]`: all that it names must hold, of each list one.
     pub struct Route {

@@ -27,6 +27,9 @@ pub struct SessionStatus {
     pub peer: String,
     /// What the client called itself.
     pub helo: Option<String>,
+    /// Name of the route that it took last, where a listener leads to several backends.
+    #[serde(default)]
+    pub route: Option<String>,
     /// Name of the backend.
     pub backend: String,
     /// What it is doing.

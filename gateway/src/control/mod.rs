@@ -13,6 +13,7 @@ mod logins;
 mod not_done;
 mod problems;
 mod request;
+mod routes;
 mod server;
 mod status;
 mod status_page;
@@ -39,8 +40,8 @@ pub use request::{Request, RequestError, RequestFault};
 pub use server::{Answers, ControlSocket, SocketError};
 pub use status::{
     BackendStatus, BanList, BanStatus, BannedBy, ConfigStatus, DialectStatus, InterfaceStatus, ListenerStatus,
-    MessageTotals, Problem, ProofState, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, SessionTotals,
-    Severity, Status, TopList, TopSource, XdpStatus,
+    MessageTotals, Problem, ProofState, ProofStatus, ProofTotals, RefusedDomainStatus, ReloadAnswer, RouteStatus,
+    SessionTotals, Severity, Status, TopList, TopSource, XdpStatus,
 };
 pub use status_page::render;
 #[cfg(test)]

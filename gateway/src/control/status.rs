@@ -51,6 +51,12 @@ pub struct Status {
     pub proofs: ProofTotals,
     /// In the configuration's order.
     pub backends: Vec<BackendStatus>,
+    /// In the configuration's order, the first hundred, and mail that no route fits behind them; none where there are none.
+    #[serde(default)]
+    pub routes: Vec<RouteStatus>,
+    /// Routes that are not among them.
+    #[serde(default)]
+    pub more_routes: u64,
     /// In the configuration's order; the first is the default.
     #[serde(default)]
     pub certificates: Vec<CertificateStatus>,
@@ -208,6 +214,25 @@ pub struct BackendStatus {
     pub dialect: Option<DialectStatus>,
     /// The relay proof.
     pub proof: ProofStatus,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RouteStatus {
+    /// In the configuration; `none` for mail that no route fits.
+    pub name: String,
+    /// What it is for, in short.
+    pub matches: String,
+    /// Where it leads.
+    pub backends: Vec<String>,
+    /// Servers of these.
+    pub servers: u64,
+    /// Those of them that are well.
+    pub healthy: u64,
+    /// What the relay proof has brought about, as `relay.on_open` has it; `None`: nothing.
+    pub hold: Option<String>,
+    /// What came by it.
+    pub messages: MessageTotals,
 }
 
 /// What a backend was learned to offer.

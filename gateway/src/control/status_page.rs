@@ -8,6 +8,7 @@ use crate::observe::table::Table;
 use crate::time::clock::since_1970;
 
 use super::certificates::days;
+use super::routes;
 use super::{
     BackendStatus, CertificateStatus, LoginStatus, Problem, ProofState, ProofStatus, RefusedDomainStatus, Status,
     XdpStatus,
@@ -22,6 +23,7 @@ pub fn render(status: &Status, colour: bool) -> String {
     refused_domains(&status.refused_domains, &mut page);
     listeners(status, &mut page);
     backends(&status.backends, &mut page);
+    routes(status, &mut page);
     page.text
 }
 
@@ -178,6 +180,23 @@ fn backends(backends: &[BackendStatus], page: &mut Page) {
     }
 }
 
+/// Where there are routes.
+fn routes(status: &Status, page: &mut Page) {
+    if status.routes.is_empty() {
+        return;
+    }
+    let table = routes::table(&status.routes);
+    let mut rows = table.lines();
+    page.line(format_args!("\n{}", rows.next().unwrap_or_default()));
+    for (row, route) in rows.zip(&status.routes) {
+        let (red, plain) = if routes::is_alarming(route) { page.red() } else { ("", "") };
+        page.line(format_args!("{red}{row}{plain}"));
+    }
+    if status.more_routes > 0 {
+        page.line(format_args!("and {} more", status.more_routes));
+    }
+}
+
 fn is_alarming(backend: &BackendStatus) -> bool {
     !backend.healthy
         || matches!(&*backend.identity, "none" | "trace-header")
@@ -215,7 +234,7 @@ pub(super) mod tests {
 
     use super::super::certificates::tests::certificate;
     use super::super::{
-        BackendTlsStatus, ListenerStatus, MessageTotals, ProofTotals, SessionTotals, Severity, TlsTotals,
+        BackendTlsStatus, ListenerStatus, MessageTotals, ProofTotals, RouteStatus, SessionTotals, Severity, TlsTotals,
     };
     use super::*;
 
@@ -259,6 +278,8 @@ pub(super) mod tests {
                 backend("exchange", "xclient", None),
                 backend("old", "none", Some("greets with 554 \x1b[2Jgo away")),
             ],
+            routes: Vec::new(),
+            more_routes: 0,
             certificates: vec![certificate(89)],
             xdp: XdpStatus::off(),
             top_sources: Vec::new(),
@@ -298,6 +319,34 @@ old       192.0.2.25:25  none      off  unhealthy  never run
 ";
         assert_eq!(render(&status(), false), expected);
         assert!(render(&status(), true).contains("\x1b[31mold "));
+    }
+
+    #[test]
+    fn routes_stand_below_where_there_are_some() {
+        let route = |name: &str, healthy, hold: Option<&str>| RouteStatus {
+            name: name.into(),
+            matches: "customer.test".into(),
+            backends: vec!["exchange".into(), "old".into()],
+            servers: 2,
+            healthy,
+            hold: hold.map(Into::into),
+            messages: MessageTotals { accepted_total: 7, rejected_total: 1, deferred_total: 2 },
+        };
+        let routes = vec![route("customers", 1, None), route("down", 0, None), route("none", 2, Some("defer"))];
+        let status = Status { routes, more_routes: 3, ..status() };
+        let expected = "
+ROUTE      FOR            BACKEND        HEALTHY  HELD   MESSAGES  REJECTED, DEFERRED
+customers  customer.test  exchange, old  1 of 2   no     7         1, 2
+down       customer.test  exchange, old  0 of 2   no     7         1, 2
+none       customer.test  exchange, old  2 of 2   defer  7         1, 2
+and 3 more
+";
+        let page = render(&status, false);
+        assert!(page.ends_with(expected), "{page}");
+        let page = render(&status, true);
+        let red: Vec<_> = page.lines().filter(|line| line.starts_with(RED)).collect();
+        assert!(red.iter().any(|line| line.contains("down")) && red.iter().any(|line| line.contains("none")), "{page}");
+        assert!(!red.iter().any(|line| line.contains("customers")), "{page}");
     }
 
     #[test]

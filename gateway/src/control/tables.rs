@@ -53,6 +53,10 @@ pub fn render_sessions(list: &SessionList, colour: bool) -> String {
             session.id.to_string(),
             session.client.clone(),
             session.helo.clone().unwrap_or_else(|| "-".to_owned()),
+            match &session.route {
+                Some(route) => format!("{} by {route}", session.backend),
+                None => session.backend.clone(),
+            },
             session.state.clone(),
             span(session.age_seconds),
             session.bytes_in.to_string(),
@@ -62,7 +66,8 @@ pub fn render_sessions(list: &SessionList, colour: bool) -> String {
             session.backend_tls.as_ref().map_or_else(|| "-".to_owned(), TlsStatus::short),
         ]
     });
-    let head = ["ID", "CLIENT", "HELO", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY", "TLS", "BACKEND TLS"];
+    let head =
+        ["ID", "CLIENT", "HELO", "BACKEND", "STATE", "AGE", "BYTES", "MESSAGES", "LAST REPLY", "TLS", "BACKEND TLS"];
     let mut page = Table::new(head, rows).page(colour);
     if list.more > 0 {
         page.push_str(&format!("and {} more\n", list.more));

@@ -6,8 +6,9 @@ use crate::observe::counters;
 use crate::observe::handshakes::HandshakeFault;
 use crate::observe::log::{self, MessageRecord};
 use crate::observe::refusals::RefusalCause;
+use crate::observe::routes::{self, RouteTally};
 use crate::policy::offences::Offence;
-use crate::session::{Action, End, MessageOutcome, MessageReport, Refused};
+use crate::session::{Action, End, MessageOutcome, MessageReport, NotTaken, Refused};
 use crate::time::clock::now;
 
 use super::closing::Closing;
@@ -47,6 +48,11 @@ impl SessionTask {
             Action::Message(report) => self.message_over(&report),
             Action::Login(report) => self.login_over(&report),
             Action::Refused(refused) => self.count_refused(&refused),
+            Action::NotTaken(route, why) => {
+                if let Some(tally) = self.tally(route.place()) {
+                    tally.not_taken.increment(why_not_taken(why));
+                }
+            }
             Action::Offence(offence) => self.charge(offence),
             Action::IdentityFailed(fault) => {
                 counters.identity_failures_total.increment();
@@ -63,6 +69,7 @@ impl SessionTask {
                 let server = self.server().clone();
                 self.backend.secure(nothing, server);
             }
+            Action::BackendBusy { code, text, knows_client } => self.server().turned_away(code, &text, knows_client),
             Action::IdentityDoubted => self.server().identity_doubted(),
             Action::IdentityAccepted => {
                 self.server().identity_accepted();
@@ -106,6 +113,10 @@ impl SessionTask {
         };
         let verdict_ms = report.answered.since(report.ended);
         counters.messages_total.increment(outcome);
+        let tally = self.tally(report.route.place());
+        if let Some(tally) = tally {
+            tally.messages.increment(outcome);
+        }
         counters.message_bytes.observe(report.size);
         if outcome != counters::MessageOutcome::Aborted {
             counters.verdict_seconds.observe(verdict_ms);
@@ -120,6 +131,7 @@ impl SessionTask {
             session: self.id,
             client: self.session.client_addr(),
             helo: self.session.hello(),
+            route: tally.map(RouteTally::name),
             backend: self.server_name(),
             mailboxes: self.worker.log_mailboxes,
             from: report.from.as_deref().unwrap_or_default(),
@@ -138,6 +150,15 @@ impl SessionTask {
 
     fn charge(&self, offence: Offence) {
         self.worker.verdicts.charge(self.session.client_addr(), self.peer(), offence, now());
+    }
+}
+
+fn why_not_taken(why: NotTaken) -> routes::NotTaken {
+    match why {
+        NotTaken::Refused => routes::NotTaken::Refused,
+        NotTaken::Parted => routes::NotTaken::Parted,
+        NotTaken::Held => routes::NotTaken::Held,
+        NotTaken::Unavailable => routes::NotTaken::Unavailable,
     }
 }
 

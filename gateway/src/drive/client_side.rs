@@ -19,6 +19,8 @@ pub(super) struct ClientSide {
     holds_secret: bool,
     /// What the socket has not taken yet.
     pub(super) pending: Pending,
+    /// Of that nobody waits for anything: a ticket for its next session leaves with the next reply.
+    pub(super) pending_may_wait: bool,
     /// It sends no more, which the core has yet to hear.
     pub(super) eof: bool,
     /// Code of the last reply; 0 for none.
@@ -35,6 +37,7 @@ impl ClientSide {
             unread,
             holds_secret: false,
             pending: Pending::default(),
+            pending_may_wait: false,
             eof: false,
             last_reply: 0,
             bytes_in: 0,

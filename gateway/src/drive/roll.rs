@@ -42,6 +42,8 @@ pub struct SessionLine {
     pub peer: IpAddr,
     /// What the client called itself.
     pub helo: Option<String>,
+    /// Name of the route that it took last.
+    pub route: Option<String>,
     /// Name of the backend.
     pub backend: String,
     /// What it is doing.

@@ -1,6 +1,7 @@
 //! What a session lets others see of itself: its line in the roll, its dialog while somebody follows it, its line in the log.
 
 use crate::observe::log::{self, SessionRecord};
+use crate::observe::routes::RouteTally;
 use crate::observe::trace::{self, Speaker};
 use crate::session::End;
 use crate::time::Millis;
@@ -31,6 +32,11 @@ impl SessionTask {
         }
     }
 
+    /// Where what comes by this route is counted, if routes are.
+    pub(super) fn tally(&self, place: Option<usize>) -> Option<&RouteTally> {
+        self.worker.routes.get(place?).map(|tally| &**tally)
+    }
+
     /// What it is doing.
     pub(super) fn line(&self, now: Millis) -> SessionLine {
         SessionLine {
@@ -38,6 +44,7 @@ impl SessionTask {
             client: self.session.client_addr().ip(),
             peer: self.peer().ip(),
             helo: self.session.hello().map(str::to_owned),
+            route: self.tally(self.session.route_taken().place()).map(|tally| tally.name().to_owned()),
             backend: self.server_name().to_owned(),
             state: if self.closing == Closing::No { self.session.state() } else { "ending" },
             age_ms: now.since(self.started),
@@ -58,11 +65,13 @@ impl Drop for SessionTask {
     fn drop(&mut self) {
         unregister(self.id);
         let (counters, totals) = (&self.worker.counters, self.session.totals());
+        let tally = self.tally(self.session.route_taken().place());
         let record = SessionRecord {
             id: self.id,
             client: self.session.client_addr(),
             peer: self.peer(),
             helo: self.session.hello(),
+            route: tally.map(RouteTally::name),
             backend: self.server_name(),
             accepted: totals.accepted,
             rejected: totals.rejected,
@@ -76,6 +85,9 @@ impl Drop for SessionTask {
             backend_tls: self.backend_tls.as_ref().map(|facts| facts.judged()),
         };
         counters.sessions_closed_total.increment();
+        if let Some(tally) = tally {
+            tally.sessions.increment();
+        }
         counters.client_bytes_total.add(self.client.bytes_in);
         counters.session_seconds.observe(record.duration_ms);
         if record.is_empty() {

@@ -64,6 +64,8 @@ pub(crate) struct SessionTask {
     pub(super) spans: Option<Box<Spans>>,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
+    /// When its end comes, once it has to; 0 before.
+    pub(super) turn: Millis,
     pub(super) closing: Closing,
     pub(super) held: Held,
     pub(super) started: Millis,
@@ -105,6 +107,7 @@ impl SessionTask {
             attempts: None,
             questions: Questions::default(),
             heeded: Notice::default(),
+            turn: Millis(0),
             closing: Closing::No,
             held: Held::default(),
             started,
@@ -183,7 +186,7 @@ impl SessionTask {
             return true;
         }
         // Replies are not read faster than the client takes them.
-        if !self.client.pending.is_empty() {
+        if !self.client.pending.is_empty() && !self.client.pending_may_wait {
             return moved;
         }
         let held = connection.unread.len();
@@ -218,7 +221,7 @@ impl SessionTask {
 
     /// What the client still has to take, and what it says.
     fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
-        if !self.client.pending.is_empty() {
+        if !self.client.pending.is_empty() && !self.client.pending_may_wait {
             match self.poll_flush_client(cx) {
                 Poll::Pending => return false,
                 // The backend's replies were held back meanwhile, and are next.
@@ -356,6 +359,7 @@ impl SessionTask {
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
+        self.client.pending_may_wait = false;
         if let ClientSide { tls: Some(channel), stream, pending, .. } = &mut self.client {
             // Who cannot be written to shows itself when it is read from.
             let _ = encrypted::send(channel, stream, cx, (bytes, &[]), quit, pending);

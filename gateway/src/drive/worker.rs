@@ -14,6 +14,7 @@ use crate::identity::names::Names;
 use crate::identity::{ClientAddr, Source};
 use crate::observe::counters::Counters;
 use crate::observe::refusals::{self, RefusalCause};
+use crate::observe::routes::RouteTallies;
 use crate::policy::handshakes::HandshakeLimit;
 use crate::session::{Dialect, Settings, TlsOffer};
 use crate::time::clock::now;
@@ -25,10 +26,10 @@ use crate::verdicts::Verdicts;
 pub struct Worker {
     /// Where its clients connect to.
     pub listener: SocketAddr,
-    /// The listener's settings.
-    pub settings: Arc<Settings>,
     /// The backends that the listener leads to, its own first; at least one.
     pub pools: Box<[Arc<Pool>]>,
+    /// What came by each route, where the listener leads to several backends; otherwise empty.
+    pub routes: RouteTallies,
     /// TLS with clients, where they get it.
     pub tls: Option<ClientTls>,
     /// Looks names of clients up (reverse DNS).
@@ -45,6 +46,8 @@ pub struct Worker {
     pub log_mailboxes: bool,
     /// Whether what the relay proof made of the backend holds for these sessions; not for the proof's own.
     pub heeds_hold: bool,
+    /// The listener's settings. Last, as in a session: whose settings nobody else holds, of those nothing else is held.
+    pub settings: Arc<Settings>,
 }
 
 /// How the clients of a listener get TLS.

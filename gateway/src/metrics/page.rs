@@ -4,7 +4,7 @@
 pub(super) const HTML: &str = include_str!("page.html");
 
 /// What a browser may do with the page: run its own script and style, known by their sums, and connect back here.
-pub(super) const POLICY: &str = "default-src 'none'; script-src 'sha256-BdIpt11Qf4GcQwi3vqdg5efiZsGqXBsd8QFDwkmfoZY='; style-src 'sha256-2PNGY9ruFk/72wYhRmekLIGMGJIbGtOg+ON1gV3e7dk='; connect-src \
+pub(super) const POLICY: &str = "default-src 'none'; script-src 'sha256-OFYDeq0QpnaToqJlR14EEwsXIPDHmYMmCrShH0lEyC4='; style-src 'sha256-2PNGY9ruFk/72wYhRmekLIGMGJIbGtOg+ON1gV3e7dk='; connect-src \
                                  'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 #[cfg(test)]

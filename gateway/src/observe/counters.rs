@@ -10,20 +10,9 @@ use super::declare::{Declaration, Kind, Label, label};
 use super::handshakes::{AgreedCipher, AgreedGroup, AgreedVersion, HandshakeFault};
 use super::numbers::{Counter, Durations, Family, FamilyTotals, Histogram, HistogramTotals, Sizes};
 use super::refusals::RefusalCause;
+use super::routes::RouteBook;
 
-label! {
-    /// How a message ended.
-    MessageOutcome {
-        /// The backend answered 2xx to the end of data.
-        Accepted = "accepted",
-        /// 5xx, the backend's or the gateway's.
-        Rejected = "rejected",
-        /// 4xx, the backend's or the gateway's.
-        Deferred = "deferred",
-        /// The client went away before it heard an answer.
-        Aborted = "aborted",
-    }
-}
+pub use super::outcome::MessageOutcome;
 
 label! {
     /// How an exchange of AUTH ended.
@@ -281,25 +270,48 @@ impl Totals {
     }
 }
 
-/// The counters of all workers.
+/// The counters of all workers, and of all routes.
 #[derive(Debug, Clone)]
-pub struct CounterSet(Arc<[Arc<Counters>]>);
+pub struct CounterSet {
+    workers: Arc<[Arc<Counters>]>,
+    routes: RouteBook,
+}
 
 impl CounterSet {
     /// For this many workers.
     pub fn new(workers: usize) -> Self {
-        Self((0..workers).map(|_| Arc::default()).collect())
+        Self { workers: (0..workers).map(|_| Arc::default()).collect(), routes: RouteBook::default() }
     }
 
     /// One worker's own.
     pub fn of(&self, worker: usize) -> Arc<Counters> {
-        self.0[worker].clone()
+        self.workers[worker].clone()
+    }
+
+    /// What came by each route.
+    pub fn routes(&self) -> &RouteBook {
+        &self.routes
+    }
+
+    /// All that was counted, for another process.
+    pub fn counts(&self) -> Counts {
+        let mut counts = self.totals().counts();
+        self.routes.add_to(&mut counts);
+        counts
+    }
+
+    /// Adds what another process counted, to the last worker's own.
+    pub fn absorb(&self, counts: &Counts) {
+        if let Some(last) = self.workers.last() {
+            last.absorb(counts);
+        }
+        self.routes.absorb(counts);
     }
 
     /// All of them added up.
     pub fn totals(&self) -> Totals {
         let mut totals = Totals::default();
-        for counters in self.0.iter() {
+        for counters in self.workers.iter() {
             totals.add(counters);
         }
         totals

@@ -40,6 +40,15 @@ impl Counts {
         }
     }
 
+    pub(super) fn set(&mut self, name: &str, label: String, count: u64) {
+        self.0.entry(name.to_owned()).or_default().insert(label, count);
+    }
+
+    /// Of a name: each label, and how often.
+    pub(super) fn labels(&self, name: &str) -> impl Iterator<Item = (&str, u64)> {
+        self.0.get(name).into_iter().flatten().map(|(label, count)| (label.as_str(), *count))
+    }
+
     /// Of a counter without labels.
     pub fn of(&self, name: &str) -> u64 {
         self.0.get(name).and_then(|labels| labels.get("")).copied().unwrap_or(0)

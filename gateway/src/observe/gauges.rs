@@ -46,6 +46,12 @@ looked_up! {
     BACKEND_PROOF: Gauge = "backend_proof" ["backend", "verdict"],
     /// When the backend was last proven, in seconds since 1970.
     BACKEND_PROVEN: Gauge = "backend_proof_time_seconds" ["backend"],
+    /// Messages by the route that they took and by how they ended, where there are routes; `none` is mail that no route fits.
+    ROUTE_MESSAGES: Counter = "route_messages_total" ["route", "outcome"],
+    /// Recipients that were not taken, by route and by cause: `parted` ones come in a message of their own.
+    ROUTE_NOT_TAKEN: Counter = "route_recipients_not_taken_total" ["route", "cause"],
+    /// Sessions that are over, by the route that they took last.
+    ROUTE_SESSIONS: Counter = "route_sessions_total" ["route"],
     /// Whole days until a certificate in use ends, by its place in `tls.certificates`, counted from 1; negative once it is over.
     CERTIFICATE_DAYS: Gauge = "certificate_days_left" ["certificate"],
     /// Things that need the administrator, as `status` names them.

@@ -159,6 +159,8 @@ pub struct SessionRecord<'a, C, P> {
     pub peer: P,
     /// What the client called itself.
     pub helo: Option<&'a str>,
+    /// Name of the route, where there are several ways.
+    pub route: Option<&'a str>,
     /// Name of the backend.
     pub backend: &'a str,
     /// Messages the backend accepted.
@@ -196,12 +198,12 @@ pub fn session_closed<C: Display, P: Display>(record: &SessionRecord<'_, C, P>) 
     /// The level must be known to the compiler.
     macro_rules! line {
         ($level:ident) => {{
-            let SessionRecord { id, client, peer, helo, backend, accepted, rejected, deferred, .. } = record;
+            let SessionRecord { id, client, peer, helo, route, backend, accepted, rejected, deferred, .. } = record;
             let SessionRecord { relay_denied, errors, bytes_in, duration_ms, end, tls, backend_tls, .. } = record;
             // Fields that only sessions over TLS have.
             let (tls, backend_tls) = (tls.as_deref(), backend_tls.as_deref());
             $level!(
-                session = id, %client, %peer, helo = helo.unwrap_or("-"), backend, accepted, rejected, deferred,
+                session = id, %client, %peer, helo = helo.unwrap_or("-"), route, backend, accepted, rejected, deferred,
                 relay_denied, errors, bytes_in, duration_ms, end, tls, backend_tls, "session"
             )
         }};
@@ -231,6 +233,8 @@ pub struct MessageRecord<'a, C> {
     pub client: C,
     /// What the client called itself.
     pub helo: Option<&'a str>,
+    /// Name of the route, where there are several ways.
+    pub route: Option<&'a str>,
     /// Name of the backend.
     pub backend: &'a str,
     /// Whether mailboxes show whole.
@@ -266,11 +270,11 @@ pub fn message_done<C: Display>(record: &MessageRecord<'_, C>) {
     if !enabled!(Level::INFO) {
         return;
     }
-    let MessageRecord { session, client, helo, backend, mailboxes, recipients, header_from, .. } = record;
+    let MessageRecord { session, client, helo, route, backend, mailboxes, recipients, header_from, .. } = record;
     let shown = |mailbox: &str| if *mailboxes { mailbox.to_owned() } else { domain_only(mailbox) };
     let to = recipients.iter().map(|mailbox| shown(mailbox)).collect::<Vec<_>>().join(",");
     info!(
-        session, %client, helo = helo.unwrap_or("-"), backend, from = format!("<{}>", shown(record.from)),
+        session, %client, helo = helo.unwrap_or("-"), route, backend, from = format!("<{}>", shown(record.from)),
         to = format!("<{to}>"), recipients = record.recipients_accepted, size = record.size,
         message_id = record.message_id.unwrap_or("-"), outcome = record.outcome.as_str(), code = record.code,
         reply = record.reply, transfer_ms = record.transfer_ms, verdict_ms = record.verdict_ms, "message"
@@ -331,6 +335,7 @@ mod tests {
             session: 7,
             client: "192.0.2.1",
             helo: Some("x\" outcome=accepted \u{2028}"),
+            route: None,
             backend: "backend",
             mailboxes: true,
             from: "\"x> outcome=accepted\"@example.org",
@@ -360,6 +365,7 @@ mod tests {
             client: "192.0.2.1",
             peer: "192.0.2.1",
             helo: None,
+            route: None,
             backend: "backend",
             accepted: 0,
             rejected: 0,

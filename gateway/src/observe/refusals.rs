@@ -71,8 +71,8 @@ impl RefusalCause {
                  `send-proxy-v2`)",
             ),
             Self::NoProxyHeader => Some(
-                "have the load balancer send a PROXY header (HAProxy: `send-proxy-v2`, nginx: `proxy_protocol on`), or take it out of \
-                 `proxy_protocol_from`",
+                "have the load balancer send a PROXY header (HAProxy: `send-proxy-v2`, nginx: `proxy_protocol on`, AWS: \
+                 `proxy_protocol_v2.enabled` of the target group), or take it out of `proxy_protocol_from`",
             ),
             Self::UnexpectedProxyHeader => Some(
                 "if this is a load balancer of yours, list it in the listener's `proxy_protocol_from`, or have it send no PROXY \

@@ -9,6 +9,7 @@
 
 pub mod answer;
 mod audit;
+mod bait;
 mod canary;
 pub mod cases;
 mod conversation;

@@ -295,6 +295,7 @@ impl Asked {
     fn new(probe: Probe, family: Family) -> Self {
         let mut result = ProbeResult::new(probe.kind, probe.server, probe.identity);
         (result.forwarder, result.for_users) = (probe.forwarder, probe.for_users);
+        result.route = probe.bait.as_ref().filter(|_| probe.listener.is_some()).map(|bait| bait.route.clone());
         let left = probe.cases.clone();
         Self { probe, family, result, left, name: ClientName::Unavailable }
     }
@@ -337,6 +338,7 @@ fn unreachable(problem: Problem) -> (Vec<PlannedLeg>, Vec<Asked>) {
             listener: None,
             forwarder: None,
             for_users: false,
+            bait: None,
             cases: Vec::new(),
         };
         let mut asked = Asked::new(probe, Family::V4);

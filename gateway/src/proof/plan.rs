@@ -9,6 +9,7 @@ use crate::config::{Config, IdentityMode, Listener, ListenerTls, Service};
 use crate::identity::host::{Forwarder, HostNetworks};
 use crate::route::Routes;
 
+use super::bait::{Bait, baits};
 use super::cases::{Case, cases, is_telling};
 use super::probe::{Family, ProbeKind};
 
@@ -36,6 +37,8 @@ pub struct Probe {
     pub forwarder: Option<Forwarder>,
     /// Whether nobody but users comes that way, who must log in.
     pub for_users: bool,
+    /// A local recipient of a route that leads there, where there are routes.
+    pub bait: Option<Bait>,
     /// What is tried, controls first.
     pub cases: Vec<&'static Case>,
 }
@@ -79,6 +82,7 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
     let of_family = |ips: &[IpAddr]| ips.iter().copied().find(|ip| Family::of(*ip) == family);
     let outsider = of_family(&proof.outsiders).or_else(|| stranger(config, family));
     let for_users = is_for_users(config, backend);
+    let bait = outsider.and_then(|outsider| bait_of(config, backend, outsider));
     let told = |kind, identity, cases| Probe {
         kind,
         server,
@@ -87,6 +91,7 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
         listener: None,
         forwarder: None,
         for_users,
+        bait: bait.clone(),
         cases,
     };
     let mut probes = vec![told(ProbeKind::Naked, None, all())];
@@ -105,7 +110,7 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
         }));
     }
     let doors = |outsider| {
-        SERVICES.into_iter().filter_map(move |service| front_door(config, backend, family, service, outsider))
+        SERVICES.into_iter().flat_map(move |service| front_doors(config, backend, family, service, outsider))
     };
     probes.extend(outsider.into_iter().flat_map(doors));
     for &bind in proof.front_door_from.iter().filter(|ip| Family::of(**ip) == family) {
@@ -118,6 +123,12 @@ fn leg(config: &Config, backend: usize, family: Family, server: SocketAddr, iden
 fn listeners(config: &Config, backend: usize) -> impl Iterator<Item = (usize, &Listener)> {
     let pool = config.backends[backend].pool;
     config.listeners.iter().enumerate().filter(move |(index, _)| Routes::new(config, *index).pools().contains(&pool))
+}
+
+/// A recipient whose mail comes to this backend from a client at this address.
+fn bait_of(config: &Config, backend: usize, client: IpAddr) -> Option<Bait> {
+    let pool = config.backends[backend].pool;
+    listeners(config, backend).find_map(|(listener, _)| baits(config, listener, pool, client).into_iter().next())
 }
 
 /// Whether nobody but users comes to this backend.
@@ -157,8 +168,29 @@ fn stranger(config: &Config, family: Family) -> Option<IpAddr> {
 /// Each has doors of its own.
 const SERVICES: [Service; 2] = [Service::Mx, Service::Submission];
 
-/// The listener that a client of this family would come to for this. Behind one that begins with TLS are the same rules as behind
-/// one that offers it, and the proof is a client without TLS.
+/// The listener that a client of this family would come to for this, by each route that leads to the backend: by the first all is
+/// tried, by the others what tells. Behind one that begins with TLS are the same rules as behind one that offers it, and the
+/// proof is a client without TLS.
+fn front_doors(
+    config: &Config,
+    backend: usize,
+    family: Family,
+    service: Service,
+    outsider: IpAddr,
+) -> impl Iterator<Item = Probe> {
+    let door = front_door(config, backend, family, service, outsider);
+    let listener = door.as_ref().and_then(|door| door.listener);
+    let pool = config.backends[backend].pool;
+    let others = listener.map(|listener| baits(config, listener, pool, outsider)).unwrap_or_default();
+    let other = door.clone();
+    let others = others.into_iter().skip(1).filter_map(move |bait| {
+        let cases = all().into_iter().filter(|case| is_telling(case)).collect();
+        Some(Probe { bait: Some(bait), cases, ..other.clone()? })
+    });
+    door.into_iter().chain(others)
+}
+
+/// By the first of these routes.
 fn front_door(config: &Config, backend: usize, family: Family, service: Service, outsider: IpAddr) -> Option<Probe> {
     let serves = |address: SocketAddr| Family::of(address.ip()) == family || address.ip().is_unspecified();
     let fits = |listener: &Listener| listener.service == service && listener.tls != ListenerTls::Implicit;
@@ -174,6 +206,7 @@ fn front_door(config: &Config, backend: usize, family: Family, service: Service,
         listener: Some(index),
         forwarder: None,
         for_users: service == Service::Submission,
+        bait: baits(config, index, config.backends[backend].pool, outsider).into_iter().next(),
         cases: all(),
     })
 }
@@ -207,6 +240,7 @@ fn outside(config: &Config, backend: usize, bind: IpAddr) -> Option<Probe> {
         listener: None,
         forwarder: None,
         for_users: is_for_users(config, backend),
+        bait: bait_of(config, backend, bind),
         cases: all(),
     })
 }
@@ -246,10 +280,11 @@ mod tests {
     fn shown(legs: &[LegPlan]) -> Vec<String> {
         let mut lines = Vec::new();
         for leg in legs {
-            for Probe { kind, server, identity, bind, cases, .. } in &leg.probes {
+            for Probe { kind, server, identity, bind, bait, cases, .. } in &leg.probes {
                 let mut line = format!("{}: {} {server}", leg.family, kind.as_str());
                 line.extend(identity.map(|identity| format!(" as {identity}")));
                 line.extend(bind.map(|bind| format!(" from {bind}")));
+                line.extend(bait.as_ref().map(|bait| format!(" for {} by {}", bait.domain, bait.route)));
                 lines.push(format!("{line} ({})", cases.len()));
             }
         }
@@ -371,6 +406,36 @@ mod tests {
                 "IPv4: hidden 0.0.0.0:25 as 192.168.1.1 (2)",
                 "IPv4: hidden 0.0.0.0:25 as 192.168.1.7 (2)",
             ],
+        );
+    }
+
+    #[test]
+    fn a_door_is_tried_by_each_route() {
+        let second = "[[backend]]\nname = \"second\"\naddress = \"10.0.0.26\"\n";
+        let route = |name| {
+            format!(
+                "[[route]]\nname = \"{name}\"\nrecipients = [\"{name}.test\"]\nlocal = true\nbackend = \"second\"\n"
+            )
+        };
+        let config = config(&["0.0.0.0:25"], "xclient", &[second, &route("a"), &route("b")].concat());
+        check(
+            &config,
+            &["10.0.0.25:25"],
+            &[
+                "IPv4: naked 10.0.0.25:25 for example.com by none (79)",
+                "IPv4: outsider 10.0.0.25:25 as 203.0.113.77 for example.com by none (79)",
+                "IPv4: front door 0.0.0.0:25 as 203.0.113.77 for example.com by none (79)",
+            ],
+        );
+        let legs = plan(&config, &host(), 1, &["10.0.0.26:25".parse().unwrap()]);
+        assert_eq!(
+            shown(&legs),
+            [
+                "IPv4: naked 10.0.0.26:25 for a.test by a (79)",
+                "IPv4: outsider 10.0.0.26:25 as 203.0.113.77 for a.test by a (79)",
+                "IPv4: front door 0.0.0.0:25 as 203.0.113.77 for a.test by a (79)",
+                "IPv4: front door 0.0.0.0:25 as 203.0.113.77 for b.test by b (10)",
+            ]
         );
     }
 

@@ -63,6 +63,8 @@ pub struct ProbeResult {
     pub forwarder: Option<Forwarder>,
     /// Whether nobody but users comes that way, who must log in.
     pub for_users: bool,
+    /// By which route it came in.
+    pub route: Option<String>,
     /// How the server greeted.
     pub greeting: Greeting,
     /// How its first session began, word for word.
@@ -190,6 +192,7 @@ impl ProbeResult {
             identity,
             forwarder: None,
             for_users: false,
+            route: None,
             greeting: Greeting::default(),
             opening: Vec::new(),
             xclient_still_offered: false,

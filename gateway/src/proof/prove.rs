@@ -97,9 +97,10 @@ impl Prover {
     /// What the cases' placeholders stand for.
     pub(super) fn names(&self, probe: &Probe) -> Names {
         let proof = &self.config.proof;
-        let (local_user, local_domain) = match proof.local_user.rsplit_once('@') {
-            Some((user, domain)) => (user.to_owned(), Some(domain.to_owned())),
-            None => (proof.local_user.clone(), self.config.relay.local_domains.first().map(str::to_owned)),
+        let (local_user, local_domain) = match (&probe.bait, proof.local_user.rsplit_once('@')) {
+            (Some(bait), _) => (bait.user.clone(), Some(bait.domain.clone())),
+            (None, Some((user, domain))) => (user.to_owned(), Some(domain.to_owned())),
+            (None, None) => (proof.local_user.clone(), self.config.relay.local_domains.first().map(str::to_owned)),
         };
         let ip = probe.server.ip();
         let outsider = probe.identity.filter(|ip| ip.is_ipv4()).map_or("203.0.113.5".to_owned(), |ip| ip.to_string());

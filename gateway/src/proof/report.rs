@@ -94,6 +94,9 @@ pub struct FindingReport {
 pub struct ProbeReport {
     /// Which.
     pub probe: ProbeKind,
+    /// By which route, where there are several ways through the front door.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<String>,
     /// Who was asked.
     pub server: String,
     /// From where.
@@ -272,6 +275,7 @@ impl ProbeReport {
         let (refused, of) = probe.refused_of();
         Self {
             probe: probe.kind,
+            route: probe.route.clone(),
             server: probe.server.to_string(),
             source: probe.source.map(|source| source.to_string()),
             identity: probe.identity.map(|identity| identity.to_string()),

@@ -119,7 +119,10 @@ fn finding_page(FindingReport { severity, text, mend }: &FindingReport, page: &m
 fn row(probe: &ProbeReport) -> [String; 5] {
     let told = probe.identity.clone().filter(|_| probe.probe != ProbeKind::Outside);
     [
-        word(probe.probe).to_owned(),
+        match &probe.route {
+            Some(route) => format!("{} by {route}", word(probe.probe)),
+            None => word(probe.probe).to_owned(),
+        },
         told.unwrap_or_else(|| "nobody".to_owned()),
         probe.source.clone().unwrap_or_else(|| "within".to_owned()),
         probe.answer.to_owned(),
@@ -201,6 +204,7 @@ mod tests {
 
     fn probe(kind: ProbeKind, identity: Option<&str>, answer: &'static str, refused: usize) -> ProbeReport {
         ProbeReport {
+            route: None,
             probe: kind,
             server: "192.0.2.25:25".into(),
             source: (kind != ProbeKind::FrontDoor).then(|| "192.0.2.1".into()),

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use crate::config::{Config, Route, Service, recipient_keys, user_keys};
+use crate::config::{Config, ROUTES_MAX, Route, Service, recipient_keys, user_keys};
 use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::domains::{DomainSet, Membership};
 
@@ -78,6 +78,31 @@ pub struct Decision {
     pub route: Option<usize>,
     /// The line of the route's file, if it has one.
     pub line: usize,
+}
+
+/// Which route a session or a message took, in two octets; or that none was taken yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RouteId(u16);
+
+impl RouteId {
+    /// None was taken yet, or there is nothing to choose.
+    pub const NONE: Self = Self(0);
+    /// No route fitted: the listener's own backend.
+    pub const OWN: Self = Self(1);
+
+    /// Its place in a list that begins with the listener's own backend and has the configuration's routes behind it.
+    pub fn place(self) -> Option<usize> {
+        usize::from(self.0).checked_sub(1)
+    }
+}
+
+impl Decision {
+    /// Which route it is.
+    pub fn id(&self) -> RouteId {
+        const { assert!(ROUTES_MAX < u16::MAX as usize - 1) };
+        let id = self.route.and_then(|index| u16::try_from(index + 2).ok());
+        id.map_or(RouteId::OWN, RouteId)
+    }
 }
 
 impl Routes {

@@ -10,7 +10,6 @@ use ipnet::IpNet;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 use tracing::{debug, info, warn};
 
-use crate::accept::Listener;
 use crate::control::Successor;
 use crate::observe::counts::Counts;
 use crate::observe::events::{self, EventKind};
@@ -78,7 +77,7 @@ impl Departure {
 
 impl Told {
     fn news(&mut self, view: &View) -> News {
-        let counts = view.counters.totals().counts();
+        let counts = view.counters.counts();
         let grown = counts.since(&self.counts);
         self.counts = counts;
         let events = events::recent().since(self.event, events::KEPT_MAX);
@@ -150,7 +149,9 @@ impl Gateway {
         let serving = match successor.hear(TAKEN_TIMEOUT).await {
             Ok(Word::Serving(serving)) => serving,
             // It has been told to serve, and lives: its watchdog sees to the rest.
-            Err(error) if error.kind() == io::ErrorKind::TimedOut => Serving { control: true, kernel: true },
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Serving { control: true, kernel: true, left: Vec::new() }
+            }
             Err(error) => return Err(failed("it ended before it served")(error)),
             Ok(word) => return Err(failed("it did not come to serve")(unexpected(word))),
         };
@@ -162,7 +163,7 @@ impl Gateway {
     /// the time of a drain, and is then drained; `hasten` goes on to the next step.
     pub async fn leave(mut self, mut departure: Departure, mut hasten: impl AsyncFnMut()) {
         let view = self.view.clone();
-        let Departure { serving, .. } = departure;
+        let serving = departure.serving.clone();
         info!(process = departure.process(), sessions = view.admission.sessions(), "another process serves");
         view.draining.store(true, Ordering::Relaxed);
         self.control.stop();
@@ -172,7 +173,9 @@ impl Gateway {
         if let Some(metrics) = self.metrics.take() {
             metrics.stop();
         }
-        self.listeners.drain(..).for_each(Listener::hand_over);
+        for (place, listener) in self.listeners.drain(..).enumerate() {
+            if serving.left.contains(&place) { drop(listener.close()) } else { listener.hand_over() }
+        }
         view.generation().backends.stop_proving();
         if let Some(kernel) = view.kernel.as_ref().filter(|_| !serving.kernel)
             && let Err(error) = kernel.clear()
@@ -253,7 +256,7 @@ fn state(view: &View) -> (State, Told) {
     let (now, unix) = (now(), millis(since_1970()));
     // The revision before the bans: what changes in between is told once more.
     let revision = view.verdicts.revision();
-    let (counts, bans) = (view.counters.totals().counts(), view.verdicts.bans(now));
+    let (counts, bans) = (view.counters.counts(), view.verdicts.bans(now));
     let proofs = view.generation();
     events::emit(EventKind::Gateway, "gateway", "hands over to another process");
     let events = events::recent().since(0, events::KEPT_MAX);

@@ -62,7 +62,7 @@ pub(super) struct OfferedListener {
 }
 
 /// A step, said by the one or the other.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "word", rename_all = "kebab-case")]
 pub(super) enum Word {
     Ready,
@@ -71,13 +71,16 @@ pub(super) enum Word {
     Serving(Serving),
 }
 
-/// What the successor has taken besides the listeners.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What the successor has taken, and what not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Serving {
     /// The control socket's file.
     pub(super) control: bool,
     /// The cards.
     pub(super) kernel: bool,
+    /// Which of the listeners it has no use for, as places in the offer; who waits there is the other's to serve.
+    #[serde(default)]
+    pub(super) left: Vec<usize>,
 }
 
 /// All that a gateway knows and must not forget.

@@ -37,6 +37,7 @@ impl Reporter for View {
             Sample::plain(&gauges::EVENTS_LOST, number(events::recent().lost())),
         ];
         self.sample_backends(&mut samples);
+        self.sample_routes(&generation, &mut samples);
         for (index, certificate) in self.certificates(&generation).iter().enumerate() {
             if let Some(facts) = &certificate.in_use {
                 let place = (index + 1).to_string();

@@ -71,6 +71,7 @@ pub(super) fn place(
         drain: workers.drain_state(),
         record_messages: log::records_messages(),
     };
+    let gate = |entry: &Entry, worker| Gate::new(&parts, entry, worker, true);
     let mut listeners = Vec::new();
     for (index, configured) in config.listeners.iter().enumerate() {
         let entry = |address| {
@@ -79,15 +80,16 @@ pub(super) fn place(
             Entry::new(&parts, index, address, settings, pools)
         };
         if let Some(at) = old.iter().position(|listener| listener.configured == configured.address) {
-            let listener = old.swap_remove(at);
+            let mut listener = old.swap_remove(at);
             let entry = entry(listener.address);
-            listener.change(|worker| Gate::new(&parts, &entry, worker, true));
+            view.retired.add(listener.change(entry, gate));
             listeners.push(listener);
         } else if let Some(at) = bound.iter().position(|bound| bound.configured == configured.address) {
             let bound = bound.swap_remove(at);
             let entry = entry(bound.address);
-            listeners.push(Listener::open(workers, bound, |worker| Gate::new(&parts, &entry, worker, true)));
+            listeners.push(Listener::open(workers, bound, entry, gate));
         }
     }
+    old.into_iter().map(Listener::close).for_each(|entry| view.retired.add(entry));
     listeners
 }

@@ -15,7 +15,7 @@ use tracing::{debug, info, warn};
 use crate::accept::BoundListener;
 use crate::config::{Config, OnOpen};
 use crate::control::{AskError, Predecessor};
-use crate::observe::counters::Counters;
+use crate::observe::counters::{CounterSet, Counters};
 use crate::observe::counts::Counts;
 use crate::observe::events;
 use crate::time::clock::{now, since_1970};
@@ -110,6 +110,13 @@ impl Inheritance {
         self.output.take().ok_or(TakeoverError::Sockets)
     }
 
+    /// What of it this configuration has no use for.
+    pub(super) fn left(&self, config: &Config) -> Vec<usize> {
+        let is_wanted = |address| config.listeners.iter().any(|listener| listener.address == address);
+        let offered = self.offer.listeners.iter().enumerate();
+        offered.filter(|(_, listener)| !is_wanted(listener.configured)).map(|(place, _)| place).collect()
+    }
+
     /// The keys of clients' session tickets.
     pub(super) fn tickets(&self) -> Option<Arc<TicketKeys>> {
         // Without random bytes there are none to be had either way, and whoever needs them says so.
@@ -142,12 +149,12 @@ impl Inheritance {
         mut self,
         serving: Serving,
         verdicts: Arc<Verdicts>,
-        (counters, counted): (Arc<Counters>, Counts),
+        (counters, own, counted): (CounterSet, Arc<Counters>, Counts),
     ) -> Result<oneshot::Receiver<()>, TakeoverError> {
         self.predecessor.say(&Word::Serving(serving)).map_err(TakeoverError::Gone)?;
         let (ended, has_ended) = oneshot::channel();
         let follow = move || {
-            follow(&mut self.predecessor, &verdicts, &counters, counted);
+            follow(&mut self.predecessor, &verdicts, (&counters, &own), counted);
             drop(ended);
         };
         Builder::new().name("predecessor".to_owned()).spawn(follow).map_err(TakeoverError::Gone)?;
@@ -175,7 +182,7 @@ pub(super) struct Inherited {
 /// Says that this process could serve, and takes over what the other knows.
 pub(super) fn inherit(
     inheritance: Option<Inheritance>,
-    (verdicts, counters): (&Verdicts, &Counters),
+    (verdicts, counters): (&Verdicts, &CounterSet),
     backends: &Backends,
     on_open: OnOpen,
 ) -> Result<Option<Inherited>, TakeoverError> {
@@ -200,7 +207,12 @@ fn adopt_bans(verdicts: &Verdicts, bans: Vec<Entry>) {
 }
 
 /// Until the other has ended.
-fn follow(predecessor: &mut Predecessor, verdicts: &Verdicts, counters: &Counters, mut counted: Counts) {
+fn follow(
+    predecessor: &mut Predecessor,
+    verdicts: &Verdicts,
+    (counters, own): (&CounterSet, &Counters),
+    mut counted: Counts,
+) {
     loop {
         match predecessor.hear::<News>(None) {
             Ok(Some(News { counts, bans, events })) => {
@@ -218,6 +230,6 @@ fn follow(predecessor: &mut Predecessor, verdicts: &Verdicts, counters: &Counter
     }
     // One that was killed has closed no session.
     let open = counted.of("sessions_accepted_total").saturating_sub(counted.of("sessions_closed_total"));
-    counters.sessions_closed_total.add(open);
+    own.sessions_closed_total.add(open);
     info!("the process before has ended");
 }

@@ -45,6 +45,7 @@ use super::journal::Journal;
 use super::kernel_side::KernelSide;
 use super::log_levels::LogLevels;
 use super::logins;
+use super::retired::Retired;
 use super::secured;
 use super::upgrades::Upgrades;
 
@@ -83,6 +84,8 @@ pub(super) struct View {
     pub(super) draining: AtomicBool,
     /// What keeps bans, if there is a directory for it.
     pub(super) journal: Mutex<Option<Journal>>,
+    /// What sessions of earlier configurations hold.
+    pub(super) retired: Retired,
     pub(super) upgrades: Upgrades,
     /// Whether another process may write the journal now.
     pub(super) handing_over: AtomicBool,
@@ -240,6 +243,7 @@ impl View {
     fn warnings(&self, generation: &Generation) -> Vec<String> {
         let mut warnings: Vec<_> = self.warnings.iter().chain(&generation.kept).cloned().collect();
         warnings.extend(self.admission.crowd().map(|(address, percent)| forwarders::crowd(address, percent)));
+        warnings.extend(generation.srv_problems.get());
         let bans = self.verdicts.bans(now());
         let own_doing = bans.iter().filter(|ban| matches!(ban.cause, Cause::Offences(_)));
         let private = own_doing.filter(|ban| is_private(ban.network.addr())).take(PRIVATE_BANS);
@@ -263,6 +267,7 @@ impl View {
         let kernel_problems: Vec<_> = self.kernel_problem.iter().chain(&xdp.problem).map(String::as_str).collect();
         let refusals =
             RefusalCause::ALL.iter().map(|cause| (cause.as_str().to_owned(), totals.refusals_total.of(*cause)));
+        let (routes, more_routes) = self.routes(&generation);
         let mut status = Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             process: std::process::id(),
@@ -292,6 +297,8 @@ impl View {
                 inconclusive_total: totals.proofs_inconclusive_total,
             },
             backends: generation.backends.iter().map(|backend| backend_status(&generation.config, backend)).collect(),
+            routes,
+            more_routes,
             certificates: self.certificates(&generation),
             xdp: XdpStatus {
                 bans,
@@ -398,7 +405,7 @@ fn backend_status(whole: &Config, backend: &Backend) -> BackendStatus {
         healthy: health.healthy,
         drained: state.is_draining(),
         dialect: dialect(config.kind, &health, state.learned_ipv6_form()),
-        problem: health.problem.clone().or_else(|| (!health.healthy).then(unasked)),
+        problem: health.trouble().map(str::to_owned).or_else(|| (!health.healthy).then(unasked)),
         identity: config.identity.as_str().to_owned(),
         tls: secured::of_backend(config, &health),
         logins: logins::of_backend(whole, config, &health, state.is_on_this_host()),

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use crate::opening::IdentityFault;
 use crate::policy::offences::Offence;
+use crate::route::RouteId;
 use crate::smtp::starttls::NothingBuffered;
 
 use super::question::{Question, Ticket};
@@ -39,11 +40,22 @@ pub enum Action {
     Login(Box<LoginReport>),
     /// The gateway refused a client for this: for the counters and the log.
     Refused(Refused),
+    /// A recipient was not taken, where a listener leads to several backends: for the counters.
+    NotTaken(RouteId, NotTaken),
     /// A client did something that speaks against it.
     Offence(Offence),
     /// Begin TLS with the backend once what was written before has left, then call [`Session::backend_secured`](super::Session::backend_secured) or
     /// [`Session::backend_not_secured`](super::Session::backend_not_secured).
     SecureBackend(NothingBuffered),
+    /// The backend is busy: it said so, with this code and text; perhaps of the client alone, where it knows of one.
+    BackendBusy {
+        /// Of its reply.
+        code: u16,
+        /// The same.
+        text: String,
+        /// Whether it was told of the client before.
+        knows_client: bool,
+    },
     /// The backend did not accept the client's identity, or does not know how to: what an administrator must mend.
     IdentityFailed(IdentityFault),
     /// The backend cannot be spoken to over TLS, which it must be: what an administrator must mend.
@@ -67,6 +79,19 @@ pub enum Blame {
     Busy,
     /// The server did not greet as a mail server does.
     Server,
+}
+
+/// Why a recipient was not taken, by whom its route leads to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotTaken {
+    /// The backend said so.
+    Refused,
+    /// It is to come in a message of its own.
+    Parted,
+    /// The backend is held.
+    Held,
+    /// The backend could not be asked.
+    Unavailable,
 }
 
 /// Why a client was refused, where the reply alone does not say it.

@@ -128,9 +128,10 @@ impl Session {
     /// Where routes are by users, all that this one sends goes to his backend.
     fn route_user(&mut self, name: Option<&str>, out: &mut Output) {
         if let Some(routes) = &self.settings.user_routes {
-            let place = routes.decide_user(self.client_addr.ip(), name).place;
-            if place != self.backend.place {
-                self.change_backend(place, out);
+            let decision = routes.decide_user(self.client_addr.ip(), name);
+            self.backend.route = decision.id();
+            if decision.place != self.backend.place {
+                self.change_backend(decision.place, out);
             }
         }
     }

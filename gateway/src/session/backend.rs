@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use crate::identity::xclient::{ClientName, Ipv6Form};
 use crate::opening::Opening;
 use crate::policy::relay_guard::Hold;
+use crate::route::RouteId;
 use crate::smtp::ehlo::Extensions;
 use crate::time::{Millis, WallClock};
 
@@ -38,6 +39,8 @@ pub(super) struct BackendHalf {
     pub(super) clock: Option<Box<WallClock>>,
     /// Which of the listener's backends it is.
     pub(super) place: usize,
+    /// The route that led there last, where there are several.
+    pub(super) route: RouteId,
     /// Where there are several: what each may be given.
     pub(super) holds: Box<[Hold]>,
     /// When it must have answered; meaningful while it owes something.
@@ -97,6 +100,7 @@ impl BackendHalf {
             is_on_this_host: false,
             clock: None,
             place: 0,
+            route: RouteId::NONE,
             holds: Box::default(),
             deadline: now,
             doubted_at: now,

@@ -150,15 +150,16 @@ impl Session {
         state.remaining -= used as u64;
         state.rate.count(used);
         let (done, discards) = (state.remaining == 0, matches!(state.fate, Fate::Discard(_)));
-        if fault == Some(BodyFault::Smuggling) {
-            self.conduct.offend(Offence::SmugglingAttempt, out);
-        }
         let forward = if discards {
             None
         } else {
+            // What stands before a fault is judged before it: else packing would decide what the message is refused for.
             let sent = if in_place > 0 { &input[..in_place] } else { &out.to_backend[spilled_from..] };
-            let refusal = fault.map(fault_words).or_else(|| self.judge_chunk(sent, done));
-            match refusal {
+            let refusal = self.judge_chunk(sent, done && fault.is_none());
+            if refusal.is_none() && fault == Some(BodyFault::Smuggling) {
+                self.conduct.offend(Offence::SmugglingAttempt, out);
+            }
+            match refusal.or(fault.map(fault_words)) {
                 None => Some(self.announce(now, done, &input[..in_place], spilled_from, out)),
                 Some(words) => {
                     out.to_backend.truncate(spilled_from);

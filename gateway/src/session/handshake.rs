@@ -275,15 +275,23 @@ impl Session {
     }
 
     /// The server refuses. Before it knew of a client, that says how it is doing, and another may do better; what it says of
-    /// the client, the others would say too.
+    /// the client, the others would say too, unless it closes the connection: that may be for want of room.
     fn opening_refused(&mut self, now: Millis, reply: &Reply<'_>, out: &mut Output) {
         let refusal = Refusal::from_reply(reply);
-        match self.blame() {
-            Blame::Server => {
-                let blame = if reply.class() == 4 { Blame::Busy } else { Blame::Server };
-                self.opening_failed(now, refusal, blame, out);
-            }
-            Blame::Busy | Blame::Nobody => self.give_up_opening(now, &refusal, out),
+        let blame = match (self.blame(), reply.class()) {
+            (Blame::Server, 4) => Blame::Busy,
+            (blame, _) => blame,
+        };
+        let knows_client = blame == Blame::Nobody;
+        if reply.code == 421 || blame == Blame::Busy {
+            let text = reply.text().into_owned();
+            out.actions.push(Action::BackendBusy { code: reply.code, text, knows_client });
+        }
+        // A server that says 421 is done with the connection, whoever is on it (RFC 5321 section 3.8).
+        if knows_client && reply.code != 421 {
+            self.give_up_opening(now, &refusal, out);
+        } else {
+            self.opening_failed(now, refusal, blame, out);
         }
     }
 

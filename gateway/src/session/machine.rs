@@ -8,6 +8,7 @@ use crate::identity::ClientAddr;
 use crate::identity::proxy_in::begins_header;
 use crate::policy::offences::Offence;
 use crate::policy::relay_guard::Hold;
+use crate::route::RouteId;
 use crate::smtp::starttls::begins_handshake;
 use crate::time::Millis;
 
@@ -238,6 +239,11 @@ impl Session {
     /// Which of the listener's backends it has, or is to have.
     pub fn place(&self) -> usize {
         self.backend.place
+    }
+
+    /// By which route it came there last.
+    pub fn route_taken(&self) -> RouteId {
+        self.backend.route
     }
 
     /// What each of the listener's backends may be given, where there are several.

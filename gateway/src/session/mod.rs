@@ -47,7 +47,7 @@ mod trace_header;
 mod transaction;
 mod words;
 
-pub use action::{Action, Blame, Output, Refused, Taken};
+pub use action::{Action, Blame, NotTaken, Output, Refused, Taken};
 pub use backend::Connected;
 pub use client::TlsOffer;
 pub use deadlines::ServerSeen;

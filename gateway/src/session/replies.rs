@@ -4,7 +4,7 @@ use crate::smtp::ehlo::Extensions;
 use crate::smtp::reply::{Reply, ReplyParse, read_reply};
 use crate::time::Millis;
 
-use super::action::{Action, Output};
+use super::action::{Action, NotTaken, Output};
 use super::backend::Backend;
 use super::client::Client;
 use super::end::End;
@@ -139,6 +139,9 @@ impl Session {
             Expect::Mail if class != 2 => self.transaction = Transaction::None,
             Expect::Rcpt => {
                 self.recipient_answered(class == 2);
+                if class != 2 {
+                    self.count_not_taken(NotTaken::Refused, out);
+                }
                 if class == 5 {
                     self.conduct.unknown_recipient(out);
                     self.charge_error(out);
@@ -322,6 +325,9 @@ impl Session {
                 }
                 Owed::Backend(expect) => {
                     out.to_client.extend_from_slice(&refusal.encoded);
+                    if let Expect::Rcpt | Expect::RoutedMail(_) = expect {
+                        self.count_not_taken(NotTaken::Unavailable, out);
+                    }
                     if let Expect::Message(report) = expect {
                         self.message_answered(now, report, refusal.code, &refusal.text, out);
                     }

@@ -1,5 +1,6 @@
 //! What the log is told of a message and of a session.
 
+use crate::route::RouteId;
 use crate::smtp::auth::{Login, Mechanisms};
 use crate::time::Millis;
 
@@ -25,6 +26,8 @@ pub struct MessageReport {
     pub recipients: Vec<Box<str>>,
     /// Recipients the backend accepted.
     pub recipients_accepted: u32,
+    /// By which route it went.
+    pub route: RouteId,
     /// Content octets read from the client.
     pub size: u64,
     /// From the header.
@@ -51,6 +54,7 @@ impl MessageReport {
             from: None,
             recipients: Vec::new(),
             recipients_accepted: 0,
+            route: RouteId::NONE,
             size: 0,
             message_id: None,
             header_from: None,

@@ -5,12 +5,12 @@
 //! reply is one server's word.
 
 use crate::policy::relay_guard::Hold;
-use crate::route::Envelope;
+use crate::route::{Decision, Envelope, RouteId};
 use crate::smtp::address::ForwardPath;
 use crate::smtp::reply::{EnhancedCode, Reply};
 use crate::time::Millis;
 
-use super::action::Output;
+use super::action::{Action, NotTaken, Output};
 use super::backend::Backend;
 use super::chunks::Chunks;
 use super::end::End;
@@ -24,34 +24,40 @@ const ANOTHER_ROUTE: Words =
     Words(452, EnhancedCode(4, 5, 3), "This recipient is on another server; send to it in a message of its own");
 
 impl Session {
-    /// Which of the listener's backends this recipient's mail goes to; `None` where there is one.
-    pub(super) fn route(&self, recipient: &ForwardPath<'_>) -> Option<usize> {
+    /// Where this recipient's mail goes; `None` where there is one backend.
+    pub(super) fn route(&self, recipient: &ForwardPath<'_>) -> Option<Decision> {
         let routes = self.settings.routes.as_ref()?;
         let routed = self.transaction.open()?.routed.as_ref()?;
         let envelope = Envelope { client: self.client_addr.ip(), sender: routed.sender.as_deref(), recipient };
-        Some(routes.decide(&envelope).place)
+        Some(routes.decide(&envelope))
     }
 
-    /// RCPT for a recipient that passes, encoded, on its way to this backend.
+    /// RCPT for a recipient that passes, encoded, on its way.
     pub(super) fn rcpt_routed(
         &mut self,
         now: Millis,
-        (place, hold): (usize, Hold),
+        (decision, hold): (Decision, Hold),
         command: Vec<u8>,
         out: &mut Output,
     ) {
+        let (place, route) = (decision.place, decision.id());
         let is_settled = !self.pipeline.is_empty();
         let Some(open) = self.transaction.open_mut() else { return };
         let is_settled = is_settled || open.accepted > 0 || !matches!(open.chunks, Chunks::None);
         let Some(routed) = &mut open.routed else { return };
         match routed.place {
             Some(chosen) if chosen == place => {
+                // A message is that route's whose recipient was its first.
+                if !is_settled {
+                    self.backend.route = route;
+                    open.report.route = route;
+                }
                 open.forwarded += 1;
                 open.keep(&command);
                 self.toward_backend(out).extend_from_slice(&command);
                 return self.expect(Expect::Rcpt, now);
             }
-            Some(_) if is_settled => return self.reply(ANOTHER_ROUTE, out),
+            Some(_) if is_settled => return self.not_taken(route, NotTaken::Parted, ANOTHER_ROUTE, out),
             // Nobody was accepted there, so nothing is lost there.
             Some(_) | None => {}
         }
@@ -59,14 +65,16 @@ impl Session {
         if place != self.backend.place || routed.place.is_some() {
             self.change_backend(place, out);
         }
+        self.backend.route = route;
         if hold == Hold::Defer {
-            return self.reply(HELD, out);
+            return self.not_taken(route, NotTaken::Held, HELD, out);
         }
         if !self.can_be_told() {
-            return self.reply(NO_IDENTITY, out);
+            return self.not_taken(route, NotTaken::Unavailable, NO_IDENTITY, out);
         }
         let may_replay = self.may_replay();
         let Some(open) = self.transaction.open_mut() else { return };
+        open.report.route = route;
         if let Some(routed) = &mut open.routed {
             routed.place = Some(place);
         }
@@ -76,6 +84,18 @@ impl Session {
         }
         self.toward_backend(out).extend_from_slice(&mail);
         self.expect(Expect::RoutedMail(command.into()), now);
+    }
+
+    fn not_taken(&mut self, route: RouteId, why: NotTaken, words: Words, out: &mut Output) {
+        out.actions.push(Action::NotTaken(route, why));
+        self.reply(words, out);
+    }
+
+    /// Counts a recipient that was sent the way that the session is on, where there are several.
+    pub(super) fn count_not_taken(&self, why: NotTaken, out: &mut Output) {
+        if self.backend.route != RouteId::NONE {
+            out.actions.push(Action::NotTaken(self.backend.route, why));
+        }
     }
 
     /// Leaves the backend that the session has, between commands.
@@ -104,6 +124,7 @@ impl Session {
             routed.place = None;
         }
         open.kept = None;
+        self.count_not_taken(NotTaken::Refused, out);
         reply.encode_into(self.utf8(), &mut out.to_client);
         if reply.code == 421 {
             self.drop_backend(out);

@@ -127,10 +127,18 @@ impl Settings {
         Self { user_routes, ..Self::of(config, listener, targets, routes, record_messages) }
     }
 
-    /// For sessions of this listener that lead to this one server, whatever routes there are: those of the relay proof.
+    /// For sessions of this listener in which every route leads to this one server: those of the relay proof. Where users send,
+    /// who has not logged in takes none.
     pub fn toward(config: &Config, listener: usize, server: usize) -> Self {
         let target = Target { has_several: false, ..Target::new(config, config.backends[server].pool) };
-        Self::of(config, listener, [target].into(), None, false)
+        let routes = Some(Routes::new(config, listener)).filter(|it| it.pools().len() > 1 && !it.are_by_user());
+        let places = routes.as_ref().map_or(1, |routes| routes.pools().len());
+        Self::of(config, listener, vec![target; places].into(), routes, false)
+    }
+
+    /// How many backends it leads to.
+    pub fn places(&self) -> usize {
+        self.targets.len()
     }
 
     fn of(
@@ -224,6 +232,8 @@ pub struct Dialect {
     pub(super) offered: Extensions,
     /// Extensions the backend was seen to offer; `None` while nothing was learned.
     pub(super) learned: Option<Extensions>,
+    /// It was learned over TLS, from whom we want.
+    pub(super) verified: bool,
     /// What other mail servers are told.
     pub(super) mx: Told,
     /// What users are told.
@@ -248,29 +258,39 @@ impl Dialect {
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
         let mx = Told { size_max: 0, ehlo_reply: ehlo_reply.into() };
         let users = mx.clone();
-        Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
+        Self {
+            offered: Extensions::PIPELINING,
+            learned: None,
+            verified: false,
+            mx,
+            users,
+            mechanisms: Mechanisms::empty(),
+        }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
     pub fn new(hostname: &str, sizes: Sizes, offer: &Offer, keywords: &Keywords, verified: bool) -> Self {
+        let mut allowed = ALLOWED;
+        // A long chunk is passed on in parts, one behind the other.
+        if !offer.extensions.contains(Extensions::PIPELINING) {
+            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        }
         let told = |limit| {
             let size_max = match offer.size_max {
                 Some(0) | None => limit,
                 Some(size) => size.min(limit),
             };
             let mut ehlo_reply = Vec::new();
-            keywords.encode_for_client(hostname, ALLOWED, limit, &mut ehlo_reply);
+            keywords.encode_for_client(hostname, allowed, limit, &mut ehlo_reply);
             Told { size_max, ehlo_reply: ehlo_reply.into() }
         };
         let (mx, users) = (told(sizes.mx), told(sizes.submission));
-        let mut allowed = if verified { ALLOWED.union(Extensions::REQUIRETLS) } else { ALLOWED };
-        // A long chunk is passed on in parts, one behind the other.
-        if !offer.extensions.contains(Extensions::PIPELINING) {
-            allowed -= Extensions::CHUNKING | Extensions::BINARYMIME;
+        if verified {
+            allowed |= Extensions::REQUIRETLS;
         }
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
+        Self { offered, learned: Some(learned), verified, mx, users, mechanisms: offer.mechanisms.relayable() }
     }
 }
 
@@ -287,6 +307,7 @@ impl Dialect {
         Self {
             offered: self.offered.intersection(other.offered),
             learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            verified: self.verified && other.verified,
             mx: self.mx.with(&other.mx),
             users: self.users.with(&other.users),
             mechanisms: self.mechanisms.intersection(other.mechanisms),

@@ -3,19 +3,37 @@
 //! Names are compared as [`labels`](super::labels) says: a name that must first be folded is no domain here, even if it folds
 //! onto a local one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use super::address::{Domain, parse_literal};
 use super::labels::a_labels;
 
-/// Exact domains, `.suffix` entries and address literals.
+/// Exact domains, `.suffix` entries and address literals. There may be half a million, so those who have the same share them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DomainSet {
+pub struct DomainSet(Arc<Entries>);
+
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Entries {
     exact: HashSet<Box<str>>,
     /// Without the leading dot.
     suffixes: HashSet<Box<str>>,
     literals: HashSet<IpAddr>,
+}
+
+/// In an order of their own: the same entries are the same text.
+impl fmt::Debug for Entries {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { exact, suffixes, literals } = self;
+        let sorted = |names: &HashSet<Box<str>>| names.iter().cloned().collect::<BTreeSet<_>>();
+        f.debug_struct("Entries")
+            .field("exact", &sorted(exact))
+            .field("suffixes", &sorted(suffixes))
+            .field("literals", &literals.iter().collect::<BTreeSet<_>>())
+            .finish()
+    }
 }
 
 /// Whether a domain is in the set.
@@ -42,12 +60,18 @@ impl DomainSet {
 
     /// Whether nothing is local.
     pub fn is_empty(&self) -> bool {
-        self.exact.is_empty() && self.suffixes.is_empty() && self.literals.is_empty()
+        let Entries { exact, suffixes, literals } = &*self.0;
+        exact.is_empty() && suffixes.is_empty() && literals.is_empty()
+    }
+
+    /// Every domain that is a member itself, not by a `.suffix`; by name.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.exact.iter().map(|name| &**name).collect::<BTreeSet<_>>().into_iter()
     }
 
     /// The first domain by name that is a member itself, not by a `.suffix`.
     pub fn first(&self) -> Option<&str> {
-        self.exact.iter().map(|name| &**name).min()
+        self.0.exact.iter().map(|name| &**name).min()
     }
 
     /// Adds `example.com`, `.example.com` (every subdomain, not itself) or `[192.0.2.1]`.
@@ -58,27 +82,27 @@ impl DomainSet {
         let error = || DomainEntryError(entry.to_owned());
         if let Some(content) = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             let Some(Domain::Literal(address)) = parse_literal(content) else { return Err(error()) };
-            self.literals.insert(address.to_canonical());
+            Arc::make_mut(&mut self.0).literals.insert(address.to_canonical());
             return Ok(());
         }
-        let (name, names) = match entry.strip_prefix('.') {
-            Some(suffix) => (suffix, &mut self.suffixes),
-            None => (entry, &mut self.exact),
-        };
-        let name = a_labels(name).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
+        let suffix = entry.strip_prefix('.');
+        let name = a_labels(suffix.unwrap_or(entry)).filter(|name| name.split('.').all(is_label)).ok_or_else(error)?;
+        let Entries { exact, suffixes, .. } = Arc::make_mut(&mut self.0);
+        let names = if suffix.is_some() { suffixes } else { exact };
         names.insert(name.into());
         Ok(())
     }
 
     /// Whether mail for `domain` is local.
     pub fn contains(&self, domain: &Domain<'_>) -> Membership {
+        let Entries { exact, suffixes, literals } = &*self.0;
         let name = match domain {
             Domain::Name(name) => name,
-            Domain::Literal(address) if self.literals.contains(&address.to_canonical()) => return Membership::Local,
+            Domain::Literal(address) if literals.contains(&address.to_canonical()) => return Membership::Local,
             Domain::Literal(_) | Domain::GeneralLiteral(_) => return Membership::Foreign,
         };
         let Some(name) = a_labels(name) else { return Membership::Invalid };
-        if self.exact.contains(&*name) || parents(&name).any(|parent| self.suffixes.contains(parent)) {
+        if exact.contains(&*name) || parents(&name).any(|parent| suffixes.contains(parent)) {
             Membership::Local
         } else {
             Membership::Foreign

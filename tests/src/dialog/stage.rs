@@ -387,6 +387,11 @@ impl Stage {
                     self.events.push_back(format!("{:?} {}", report.outcome, report.code).to_lowercase());
                     self.reports.push(*report);
                 }
+                // 0 is the listener's own backend; behind it stand the configuration's routes.
+                Action::NotTaken(route, why) => {
+                    let place = route.place().map_or_else(|| "none".to_owned(), |place| place.to_string());
+                    self.events.push_back(format!("{why:?} by route {place}").to_lowercase());
+                }
                 Action::Refused(Refused::Relay(_)) => self.events.push_back("relay denied".to_owned()),
                 Action::Refused(Refused::EarlyTalk) => self.events.push_back("early talk".to_owned()),
                 Action::SecureClient(_) => self.securing_client = true,
@@ -394,6 +399,7 @@ impl Stage {
                 Action::BackendInClearText(why) => self.events.push_back(format!("backend in clear text: {why}")),
                 Action::BackendTlsFailed(why) => self.events.push_back(format!("backend tls failed: {why}")),
                 Action::Offence(offence) => self.events.push_back(format!("offence: {offence}")),
+                Action::BackendBusy { code, text, .. } => self.events.push_back(format!("backend busy: {code} {text}")),
                 Action::IdentityFailed(why) => self.events.push_back(format!("identity failed: {why}")),
                 // What follows is the transcript's to say.
                 Action::IdentityAccepted => {}

@@ -43,10 +43,15 @@ pub struct LocalSink {
 impl LocalSink {
     /// Starts one that takes mail for `example.com`, `second.test` and [`super::LOCAL_DOMAIN`]; `options.listen` is filled in.
     pub fn start(options: Options) -> Self {
+        Self::start_for(&["example.com", "second.test", super::LOCAL_DOMAIN], options)
+    }
+
+    /// The same for mail for these.
+    pub fn start_for(local_domains: &[&str], options: Options) -> Self {
         let (observer, events) = Observer::channel();
         let listen =
             if options.listen == Options::default().listen { (address(), 2526).into() } else { options.listen };
-        let local_domains = vec!["example.com".into(), "second.test".into(), super::LOCAL_DOMAIN.into()];
+        let local_domains = local_domains.iter().map(|domain| (*domain).to_owned()).collect();
         let sink = sink::start(Options { listen, local_domains, quiet: true, observer: Some(observer), ..options });
         let sink = sink.expect("a sink");
         Self { address: sink.address(), events, _sink: sink }

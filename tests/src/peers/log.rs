@@ -200,6 +200,21 @@ impl Drop for Process {
     }
 }
 
+/// Waits until this process has ended, whoever's child it is.
+///
+/// # Panics
+/// If that takes too long.
+pub fn wait_for_end_of(process: u64) {
+    let stat = format!("/proc/{process}/stat");
+    let runs =
+        || fs::read_to_string(&stat).is_ok_and(|stat| !stat.rsplit(") ").next().unwrap_or_default().starts_with('Z'));
+    let deadline = Instant::now() + PATIENCE;
+    while runs() {
+        assert!(Instant::now() < deadline, "process {process} does not end");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// A process and all that it and its children have started, in that order.
 fn with_children(pid: u32) -> Vec<u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();

@@ -13,6 +13,7 @@
 pub mod aiosmtpd;
 pub mod arrival;
 pub mod client;
+pub mod delay;
 pub mod dns;
 pub mod dovecot;
 pub mod exim;
@@ -29,9 +30,11 @@ pub mod postfix;
 pub mod queues;
 pub mod scripted;
 pub mod selftest;
+pub mod sendmail;
 pub mod setting;
 pub mod stage;
 pub mod submission;
+pub mod threads;
 pub mod tls;
 pub mod tun;
 

@@ -32,7 +32,7 @@ pub enum Temper {
     TrustingEverybody,
     /// Takes XCLIENT from the gateway, lets 10.9.9.9 relay, and turns 10.9.9.66 away.
     Believing,
-    /// Takes XCLIENT from the gateway, and mail for every user.
+    /// Takes XCLIENT from the gateway, and mail for every user, of [`ROUTED`] too.
     CatchAll,
     /// Takes XCLIENT from the gateway, and asks everybody to come again, for local users.
     Greylisting,
@@ -54,6 +54,8 @@ pub enum Temper {
     WithoutDns,
     /// Takes XCLIENT from the gateway, and one connection a minute from each address.
     Counting,
+    /// Knows of no gateway, and lets one address hold two connections.
+    PerSource,
     /// Takes XCLIENT from the gateway, and lets relay the network of the gateway's clients.
     TrustingFront,
     /// Knows of no gateway.
@@ -61,6 +63,9 @@ pub enum Temper {
     /// Takes mail from its own host and sends it all to the gateway.
     Client,
 }
+
+/// Domains that scenarios send different ways.
+pub const ROUTED: [&str; 3] = ["first.test", "second.test", "third.test"];
 
 /// A running Postfix.
 #[derive(Debug)]
@@ -123,6 +128,14 @@ impl Postfix {
     /// Kills all of it at once, as a power cut would.
     pub fn kill(&mut self) {
         self.process.kill();
+    }
+
+    /// Stops it as an administrator does, who waits for nobody.
+    pub fn stop(&mut self) {
+        let master = self.process.descendant("master").expect("its master");
+        let status = Command::new("kill").args(["-TERM", &master.to_string()]).status().expect("kill");
+        assert!(status.success());
+        self.process.wait();
     }
 
     /// Starts it again, with what it had in its queue.
@@ -223,6 +236,19 @@ impl Postfix {
         self.log().wait_for_count(&["status=sent (delivered to maildir)"], count);
     }
 
+    /// Of each message in the mailbox its subject, and its name in the queue: who is stopped in the middle of a delivery makes
+    /// it once more, under the same name.
+    pub fn queued(&self) -> Vec<(String, String)> {
+        let Ok(entries) = fs::read_dir(self.stage.var("mail/box/new")) else { return Vec::new() };
+        let texts = entries.flatten().map(|entry| fs::read_to_string(entry.path()).expect("a delivered message"));
+        let found = |text: String| {
+            let behind = |mark: &str| text.split_once(mark).and_then(|(_, rest)| rest.split_whitespace().next());
+            let (subject, id) = (behind("\nSubject: ")?, behind("SMTP id ")?);
+            Some((subject.to_owned(), id.trim_end_matches(';').to_owned()))
+        };
+        texts.filter_map(found).collect()
+    }
+
     /// What is in the mailbox now, with CRLF line ends, without the header fields this Postfix has put on top.
     pub fn mailbox(&self) -> Vec<Vec<u8>> {
         let Ok(entries) = fs::read_dir(self.stage.var("mail/box/new")) else { return Vec::new() };
@@ -278,7 +304,11 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
             "mynetworks = 127.0.0.0/8 10.9.9.9\n{xclient}\n\
              smtpd_client_restrictions = check_client_access inline:{{{{10.9.9.66 = REJECT}}}}"
         ),
-        Temper::CatchAll => format!("mynetworks = 127.0.0.0/8\n{xclient}"),
+        // What it had in its queue when it was killed comes soon.
+        Temper::CatchAll => format!(
+            "mynetworks = 127.0.0.0/8\n{xclient}\nqueue_run_delay = 1s\nminimal_backoff_time = 1s\n\
+             maximal_backoff_time = 2s\ntransport_retry_time = 1s"
+        ),
         Temper::Greylisting => format!(
             "mynetworks = 127.0.0.0/8\n{xclient}\n\
              smtpd_recipient_restrictions = check_recipient_access inline:{{{{{LOCAL_DOMAIN} = 450 4.2.0 Greylisted}}}}"
@@ -310,6 +340,7 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
             format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_sender_restrictions = reject_unknown_sender_domain")
         }
         Temper::Counting => format!("mynetworks = 127.0.0.0/8\n{xclient}\nsmtpd_client_connection_rate_limit = 1"),
+        Temper::PerSource => "mynetworks = 127.0.0.0/8\nsmtpd_client_connection_count_limit = 2".to_owned(),
         Temper::TrustingFront => format!("mynetworks = 127.0.0.0/8 192.0.2.0/24\n{xclient}"),
         Temper::Client => format!("mynetworks = 127.0.0.0/8\nrelayhost = [{}]", super::net::FRONT[0]),
     };
@@ -321,7 +352,11 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
         Temper::Odd => format!("{USERS}, regexp:{{{{/[%!].*@/ box/}}}}"),
         _ => USERS.to_owned(),
     };
-    let domains = if temper == Temper::Client { "" } else { LOCAL_DOMAIN };
+    let domains = match temper {
+        Temper::Client => String::new(),
+        Temper::CatchAll => format!("{LOCAL_DOMAIN} {}", ROUTED.join(" ")),
+        _ => LOCAL_DOMAIN.to_owned(),
+    };
     format!(
         "compatibility_level = 3.6\nmyhostname = {name}\nmaillog_file = /dev/stdout\n\
          inet_interfaces = all\ninet_protocols = all\nmydestination =\nalias_maps =\nlocal_recipient_maps =\n\
