@@ -19,6 +19,7 @@ mod reload;
 mod retired;
 mod routes;
 mod secured;
+mod servers;
 mod sessions;
 mod takeover;
 mod upgrades;
@@ -37,7 +38,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::accept::{Admission, BindError, BoundListener, Listener, Workers, bind};
-use crate::backend::Connectors;
+use crate::backend::{Connectors, SrvServers};
 use crate::config::Config;
 use crate::control::{Answers as _, ControlSocket, ReloadAnswer, SocketError, Status};
 use crate::drive::Drain;
@@ -88,6 +89,8 @@ pub struct Bound {
     kernel: KernelStage,
     acceptor: Option<Acceptor>,
     connectors: Connectors,
+    /// What names its servers, where that is not the configuration.
+    srv: Option<SrvServers>,
     /// From a process that this one is to take over from.
     inheritance: Option<Inheritance>,
 }
@@ -104,6 +107,8 @@ pub struct Gateway {
     candidates: mpsc::Receiver<Candidate>,
     control: ControlSocket,
     metrics: Option<MetricsServer>,
+    /// What names its servers, where that is not the configuration.
+    srv: Option<SrvServers>,
     /// Closes when the process has ended that this one took over from.
     predecessor: Option<oneshot::Receiver<()>>,
     /// That process's standard output and error.
@@ -115,6 +120,8 @@ pub struct Gateway {
 pub enum Asked {
     /// To read its configuration again, and to answer here.
     Reload(oneshot::Sender<ReloadAnswer>),
+    /// To put its own configuration in force once more: DNS names other servers.
+    Servers(Box<Config>),
     /// To hand over to another process.
     Upgrade(Candidate),
 }
@@ -140,6 +147,9 @@ pub enum StartError {
     /// The system has no more threads.
     #[error("cannot start worker threads: {0}; raise the limit of tasks or lower server.workers")]
     Threads(#[source] io::Error),
+    /// The system has nothing to wait for an answer with.
+    #[error("cannot look mail servers up: {0}")]
+    LookUp(#[source] io::Error),
 }
 
 impl StartError {
@@ -161,6 +171,7 @@ impl Bound {
     /// Certificates cannot be used, or a socket cannot be had; what was taken is given back. Without a kernel side, or a
     /// directory for bans, the gateway works: those are warnings.
     pub fn new(config: Config, mut inheritance: Option<Inheritance>) -> Result<Self, StartError> {
+        let (config, srv) = servers::look_up(config).map_err(StartError::LookUp)?;
         // Before privileges go: only root may be able to read keys.
         let tickets = inheritance.as_ref().and_then(Inheritance::tickets);
         let acceptor = certificates::acceptor(&config, None, tickets).map_err(StartError::Certificates)?;
@@ -203,6 +214,7 @@ impl Bound {
             kernel,
             acceptor,
             connectors,
+            srv,
             inheritance,
         })
     }
@@ -258,6 +270,7 @@ impl Bound {
             kernel,
             acceptor,
             connectors,
+            srv,
             inheritance,
         } = self;
         let mut told = risks(&config);
@@ -288,7 +301,11 @@ impl Bound {
             backends.prove(&schedule(&config, &addresses, &backends, &names, own_counters.clone()));
         }
         let admission = Arc::new(Admission::new(&config.limits, workers.shortage().clone()));
-        let origin = Origin::new(&config, file);
+        let origin = match &srv {
+            Some(srv) => Origin::new(&srv.written(), file),
+            None => Origin::new(&config, file),
+        };
+        let srv_problems = srv.as_ref().map(|srv| srv.problems().clone()).unwrap_or_default();
         let log_levels = LogLevels::new(config.log.level.clone());
         log_levels.adopt(inherited.as_mut().and_then(|inherited| inherited.log_level.take()));
         let (reload, reloads) = mpsc::channel(1);
@@ -296,7 +313,13 @@ impl Bound {
         let view = Arc::new(View {
             started: Instant::now(),
             warnings,
-            generation: ArcSwap::from_pointee(Generation::first((config, origin), names, backends, addresses, told)),
+            generation: ArcSwap::from_pointee(Generation::first(
+                (config, origin),
+                names,
+                backends,
+                addresses,
+                (told, srv_problems),
+            )),
             reloads: reload,
             counters,
             verdicts,
@@ -327,7 +350,7 @@ impl Bound {
         control.own_file();
         tokio::spawn(keep(view.clone()));
         events::emit(EventKind::Gateway, "gateway", concat!("started, version ", env!("CARGO_PKG_VERSION")));
-        Ok(Gateway { view, listeners, workers, reloads, candidates, control, metrics, predecessor, output })
+        Ok(Gateway { view, listeners, workers, reloads, candidates, control, metrics, srv, predecessor, output })
     }
 }
 
@@ -348,6 +371,7 @@ impl Gateway {
         tokio::select! {
             reload = self.reloads.recv() => reload.map(Asked::Reload),
             candidate = self.candidates.recv() => candidate.map(Asked::Upgrade),
+            config = servers::others(&mut self.srv) => Some(Asked::Servers(Box::new(config))),
         }
     }
 

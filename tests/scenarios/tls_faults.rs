@@ -267,17 +267,17 @@ fn faults_of_servers(authority: &Authority) -> Vec<(&'static str, Server, &'stat
         ("expired", authority.server("backend.test", [2020, 2021]), "has expired"),
         ("not yet valid", authority.server("backend.test", [2199, 2200]), "is not valid yet"),
         ("an unknown CA", Authority::new().server("backend.test", VALID), "signed by nobody that is trusted here"),
-        ("half a record", raw(&half(real.clone())), "no answer from"),
+        ("half a record", raw(&half(real.clone())), "did not finish the TLS handshake in time"),
         ("half a record and the end", leaves(&half(real.clone())), "ended within the handshake"),
-        ("half a header", raw(&real[..3]), "no answer from"),
+        ("half a header", raw(&real[..3]), "did not finish the TLS handshake in time"),
         ("garbage", raw(&[0xff; 64]), "is no TLS"),
         ("a record of another length", raw(&[22, 3, 1, 0xff, 0xff, 2, 0, 0]), "TLS"),
-        ("a plain reply", raw(b"220 backend ESMTP\r\n"), "is no TLS"),
+        ("a plain reply", raw(b"220 backend ESMTP\r\n"), "speaks in clear where TLS was due"),
         ("an alert", alert(INTERNAL_ERROR), "internal_error"),
         ("an alert that says why", alert(HANDSHAKE_FAILURE), "no cipher, key exchange or signature in common"),
         ("a reset", Server::Raw(Raw::Resets), "no TLS with it"),
         ("the end", leaves(b""), "ended within the handshake"),
-        ("silence", raw(b""), "no answer from"),
+        ("silence", raw(b""), "did not finish the TLS handshake in time"),
     ]
 }
 

@@ -118,16 +118,14 @@ fn sslyze_of_both_side_by_side() {
 }
 
 /// What testssl.sh may complain about. Certificates here are signed by themselves, for a name that is in no DNS, and for odd
-/// spans of time. And of ciphers that are all strong, the client that knows its processor
-/// chooses, not the gateway.
-const COMPLAINTS: [&str; 7] = [
+/// spans of time.
+const COMPLAINTS: [&str; 6] = [
     "cert_trust",
     "cert_chain_of_trust",
     "cert_validityPeriod",
     "cert_expirationStatus",
     "cert_notAfter",
     "cert_revocation",
-    "cipher_order",
 ];
 
 #[test]

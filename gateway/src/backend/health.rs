@@ -27,7 +27,8 @@ use super::state::{BackendState, Health};
 /// A check that was asked for comes no sooner than this after the last.
 const REFRESH_PAUSE: Duration = Duration::from_secs(1);
 
-/// How long a handshake may take, so that there is time to go on without.
+/// How long a TLS handshake may take at most. It has less than the whole opening, so that there is time to go on without, and
+/// to say what was waited for.
 const TLS_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Checks a backend for ever: at once, then at every interval or when a session asks. `first` is told of the first result.
@@ -41,8 +42,9 @@ pub async fn watch(
     let mut first = Some(first);
     loop {
         let deadline = timeouts.connect + timeouts.handshake;
+        let tls_timeout = TLS_TIMEOUT.min(timeouts.handshake / 2);
         backend.load.set_asked(Some(now()));
-        let checked = match timeout(deadline, check(&backend, &hostname, sizes)).await {
+        let checked = match timeout(deadline, check(&backend, &hostname, sizes, tls_timeout)).await {
             Ok(checked) => checked,
             Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
@@ -69,19 +71,19 @@ pub async fn watch(
     }
 }
 
-async fn check(backend: &BackendState, hostname: &str, sizes: Sizes) -> Result<Health, NotOpen> {
+async fn check(backend: &BackendState, hostname: &str, sizes: Sizes, tls_timeout: Duration) -> Result<Health, NotOpen> {
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
         debug!(%address, %error, "cannot be resolved");
     }
     let mut clear_text = None;
-    let mut opened = connect(backend, hostname, Opening::new()).await;
-    if let Err(NotOpen::NoTls(_, why)) = &opened
+    let mut opened = connect(backend, hostname, Opening::new(), tls_timeout).await;
+    if let Err(NotOpen::NoTls(_, why, _)) = &opened
         && backend.tls == BackendTls::Opportunistic
     {
         clear_text = Some(why.to_string());
-        opened = connect(backend, hostname, Opening::in_clear_text()).await;
+        opened = connect(backend, hostname, Opening::in_clear_text(), tls_timeout).await;
     }
     let mut session = opened?;
     let tls = session.stream.channel().and_then(Channel::facts);
@@ -115,8 +117,8 @@ enum NotOpen {
     TooSlow(HostPort, Duration),
     #[error("{0} spoke, but not as a mail server: {1}")]
     NotSmtp(HostPort, #[source] io::Error),
-    #[error("{0}: no TLS with it, so all mail is answered 451: {1}")]
-    NoTls(HostPort, #[source] io::Error),
+    #[error("{0}: no TLS with it, so all mail is answered 451: {1}{mend}", mend = mend(.1, *.2))]
+    NoTls(HostPort, #[source] io::Error, BackendTls),
     /// It takes no connection now, but will.
     #[error("{0}")]
     Busy(String),
@@ -125,10 +127,29 @@ enum NotOpen {
     Failed(String),
 }
 
-async fn connect(backend: &BackendState, hostname: &str, opening: Opening) -> Result<Session, NotOpen> {
+/// What to write where the port is not one for TLS from the first byte.
+fn mend(error: &io::Error, tls: BackendTls) -> &'static str {
+    let fault = error.get_ref().and_then(|error| error.downcast_ref::<TlsFault>());
+    match (fault, tls) {
+        (Some(TlsFault::ClearText), BackendTls::Implicit) => {
+            "; write its port for TLS from the first byte, mostly 465, or `tls = \"required\"` for STARTTLS on this one"
+        }
+        (Some(TlsFault::TimedOut), BackendTls::Implicit) => {
+            "; see whether this is its port for TLS from the first byte, mostly 465"
+        }
+        _ => "",
+    }
+}
+
+async fn connect(
+    backend: &BackendState,
+    hostname: &str,
+    opening: Opening,
+    tls_timeout: Duration,
+) -> Result<Session, NotOpen> {
     let stream = backend.connect().await;
     let stream = stream.map_err(|error| NotOpen::Unreachable(backend.address.clone(), error))?;
-    open(stream, backend, hostname, opening).await
+    open(stream, backend, hostname, opening, tls_timeout).await
 }
 
 /// Opens a session for the gateway itself, which tells of no client.
@@ -137,6 +158,7 @@ async fn open(
     backend: &BackendState,
     hostname: &str,
     mut opening: Opening,
+    tls_timeout: Duration,
 ) -> Result<Session, NotOpen> {
     let BackendState { address, identity, tls, .. } = backend;
     let lost = |error: io::Error| NotOpen::NotSmtp(address.clone(), error);
@@ -165,9 +187,9 @@ async fn open(
                 });
             }
             Progress::Secure(_) => {
-                let secured = timeout(TLS_TIMEOUT, backend.secure_stream(&mut session.stream)).await;
+                let secured = timeout(tls_timeout, backend.secure_stream(&mut session.stream)).await;
                 let secured = secured.unwrap_or_else(|_| Err(io::Error::other(TlsFault::TimedOut)));
-                secured.map_err(|error| NotOpen::NoTls(address.clone(), error))?;
+                secured.map_err(|error| NotOpen::NoTls(address.clone(), error, *tls))?;
                 opening.secured(&script, &mut to_send)
             }
             // The gateway's own name is known.

@@ -10,10 +10,12 @@ mod load;
 mod mechanisms;
 mod pool;
 pub mod recognise;
+mod srv;
 mod state;
 
 pub use connector::{Connectors, connector};
 pub use health::watch;
 pub use mechanisms::LoginMechanisms;
 pub use pool::{Attempts, ChosenServer, Pool};
+pub use srv::{SrvProblems, SrvServers};
 pub use state::{BackendState, Health};

@@ -74,7 +74,7 @@ pub struct Attempts {
 impl Pool {
     /// Of the `[[backend]]` with this index; `states` are those of all servers of the configuration.
     pub fn new(config: &Config, pool: usize, states: &[Arc<BackendState>]) -> Self {
-        let config::Pool { name, servers } = &config.pools[pool];
+        let config::Pool { name, servers, srv: _ } = &config.pools[pool];
         let member = |index: usize| {
             let config::Backend { weight, priority, max_sessions, .. } = config.backends[index];
             Member { server: states[index].clone(), weight, priority, max_sessions }

@@ -86,6 +86,7 @@ async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
                     // Whoever asked may have gone.
                     let _ = answer.send(reload(&mut gateway, path).await);
                 }
+                Asked::Servers(config) => log_reload(&put_in_force(&mut gateway, *config).await),
                 Asked::Upgrade(candidate) => {
                     let handed_over = tokio::select! {
                         done = gateway.hand_over(candidate) => done,

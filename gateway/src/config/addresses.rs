@@ -134,6 +134,20 @@ fn host_port(text: &str) -> Option<HostPort> {
     is_service_name(name).then(|| HostPort::Name(name.to_owned(), port))
 }
 
+/// The name of SRV records (RFC 2782): `_service._proto.name`.
+pub(super) fn srv_name(value: &DeValue<'_>) -> Read<String> {
+    const NAME: &str = "_smtp._tcp.example.com";
+    let text = text(value, NAME)?;
+    let name = text.strip_suffix('.').unwrap_or(text);
+    let labels: Vec<_> = name.splitn(3, '.').collect();
+    let is_srv = matches!(labels[..], [service, protocol, _] if service.starts_with('_') && protocol == "_tcp");
+    if is_srv && is_service_name(name) {
+        return Ok(name.to_owned());
+    }
+    let mend = format!("write a service, `_tcp` and a domain, such as `\"{NAME}\"`");
+    Err(Complaint::new(format!("is {}, which is no name of SRV records", quoted(text)), mend))
+}
+
 /// Container networks put underscores into names, and a final dot keeps search domains out.
 fn is_service_name(name: &str) -> bool {
     is_host_name(&name.strip_suffix('.').unwrap_or(name).replace('_', "x"))

@@ -46,10 +46,10 @@ pub(super) fn join(
     let listeners = resolve(listeners, &indices, facts, report);
     let routes = read_route::join(routes, &listeners, &indices, report);
     let (mut pools, mut backends) = (Vec::new(), Vec::new());
-    for (index, ReadPool { name, servers, .. }) in read.into_iter().enumerate() {
+    for (index, ReadPool { name, servers, srv, .. }) in read.into_iter().enumerate() {
         let first = backends.len();
         backends.extend(servers.into_iter().map(|read| Backend { pool: index, ..read.backend }));
-        pools.push(Pool { name, servers: first..backends.len() });
+        pools.push(Pool { name, servers: first..backends.len(), srv });
     }
     (listeners, pools, backends, routes)
 }

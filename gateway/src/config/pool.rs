@@ -1,4 +1,5 @@
-//! `[[backend]]`: one mail server by `address`, or several that stand for one another by `servers`.
+//! `[[backend]]`: one mail server by `address`, or several that stand for one another by `servers`, or whichever DNS names by
+//! `srv`. Until it was asked, those of the last kind are one server that cannot be reached.
 //!
 //! Each server becomes a [`Backend`] of its own, as everything that is learned of a server is its own: health, what it
 //! offers, what the relay proof found. What holds them together is their [`Pool`].
@@ -7,9 +8,10 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::path::Path;
 
+use toml::Spanned;
 use toml::de::DeValue;
 
-use super::addresses::{HostPort, backend_address};
+use super::addresses::{HostPort, SMTP_PORT, backend_address, srv_name};
 use super::diagnostics::{Span, quoted};
 use super::endpoints::{Backend, IdentityMode, backend_name, check_tls};
 use super::read::{Complaint, Located, Read, Section, kind_of};
@@ -28,6 +30,8 @@ pub struct Pool {
     pub name: String,
     /// Its servers among `Config::backends`; at least one.
     pub servers: Range<usize>,
+    /// The SRV records that name them (RFC 2782).
+    pub srv: Option<String>,
 }
 
 /// One server. What is `None` is faulty, or not there.
@@ -44,6 +48,8 @@ pub(super) struct ReadPool {
     pub(super) place: Span,
     /// At least one.
     pub(super) servers: Vec<ReadBackend>,
+    /// What stands for all of them.
+    pub(super) srv: Option<String>,
 }
 
 /// An element of `servers`.
@@ -71,7 +77,10 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory:
     backend.tls_ca_place = place_of(&mut section, "tls_ca");
     check_tls(&mut section, &backend);
     let identity = section.locate("identity", backend.identity);
-    let servers = servers(&mut section, &backend);
+    let (servers, srv) = match section.value("srv") {
+        None => (servers(&mut section, &backend), None),
+        Some(_) => by_srv(&mut section, &backend),
+    };
     let nameless = servers.iter().find(|read| read.address.is_some() && read.backend.lacks_name());
     if nameless.is_some()
         && let Some(Located { span, .. }) = section.locate("tls", ())
@@ -82,7 +91,20 @@ pub(super) fn backend(mut section: Section<'_, '_, '_>, index: usize, directory:
     }
     section.finish();
     let with_identity = |read| ReadBackend { identity: identity.clone(), ..read };
-    ReadPool { name: backend.name, place, servers: servers.into_iter().map(with_identity).collect() }
+    ReadPool { name: backend.name, place, servers: servers.into_iter().map(with_identity).collect(), srv }
+}
+
+/// By `srv`, which says it alone.
+fn by_srv(section: &mut Section<'_, '_, '_>, backend: &Backend) -> (Vec<ReadBackend>, Option<String>) {
+    for key in ["address", "servers"] {
+        if let Some(span) = section.value(key).map(Spanned::span) {
+            let message = format!("`backend.{key}` and `backend.srv` are both given");
+            section.report().fault(&span, message, "delete one of the two: SRV records name all servers");
+        }
+    }
+    let srv = section.optional("srv", srv_name);
+    let address = srv.clone().map(|srv| Located { value: HostPort::Name(srv.value, SMTP_PORT), span: srv.span });
+    (vec![one(backend, backend.name.clone(), address)], srv.map(|srv| srv.value))
 }
 
 /// By `servers`, or else by `address`.

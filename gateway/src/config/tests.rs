@@ -82,7 +82,7 @@ fn defaults() -> Config {
             weight: 1,
             priority: 1,
         }],
-        pools: vec![Pool { name: "backend".to_owned(), servers: 0..1 }],
+        pools: vec![Pool { name: "backend".to_owned(), servers: 0..1, srv: None }],
         routes: Vec::new(),
         relay: Relay { local_domains: domains(&["example.com"]), allowed_networks: Vec::new(), on_open: OnOpen::Guard },
         proof: Proof::default(),
@@ -179,14 +179,17 @@ fn values_mean_what_they_say() {
         ("pool/1", HostPort::Address("192.0.2.31:25".parse().unwrap())),
         ("pool/second", HostPort::Address("192.0.2.32:26".parse().unwrap())),
         ("pool/3", HostPort::Name("mx3.example.net".to_owned(), 25)),
+        ("by-srv", HostPort::Name("_smtp._tcp.example.net".to_owned(), 25)),
     ];
     assert_eq!(backends, expected);
     let share = |backend: &Backend| (backend.pool, backend.weight, backend.priority, backend.max_sessions);
     assert_eq!(
-        config.backends[3..].iter().map(share).collect::<Vec<_>>(),
+        config.backends[3..6].iter().map(share).collect::<Vec<_>>(),
         [(3, 1, 1, 50), (3, 2, 1, 20), (3, 1, 2, 50)]
     );
-    assert_eq!(config.pools[3], Pool { name: "pool".to_owned(), servers: 3..6 });
+    assert_eq!(config.pools[3], Pool { name: "pool".to_owned(), servers: 3..6, srv: None });
+    let by_srv = Pool { name: "by-srv".to_owned(), servers: 6..7, srv: Some("_smtp._tcp.example.net".to_owned()) };
+    assert_eq!(config.pools[4], by_srv);
     let key = |text: &str, backend, line| RouteKey { text: text.to_owned(), backend, line };
     let route = Route {
         name: "partner".to_owned(),
@@ -261,8 +264,11 @@ fn is_in(tree: &DeTable<'_>, title: &str, key: &str) -> bool {
 
 #[test]
 fn every_key_is_documented() {
-    // A backend has one address, or several servers.
-    let all = uncommented(DOCUMENTED, &["# ", "# example: "]).replacen("\nservers = ", "\n[[backend]]\nservers = ", 1);
+    // A backend has one address, or several servers, or those that DNS names.
+    let mut all = uncommented(DOCUMENTED, &["# ", "# example: "]);
+    for key in ["servers", "srv"] {
+        all = all.replacen(&format!("\n{key} = "), &format!("\n[[backend]]\n{key} = "), 1);
+    }
     let all =
         all.replace("# example: [[route]]", "[[route]]").replace("customers.txt", "src/config/tests/customers.txt");
     let (config, keys) = walk(&all, "gateway.toml");

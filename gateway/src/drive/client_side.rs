@@ -1,5 +1,10 @@
 //! The client's connection, and what is on its way through it.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use zeroize::Zeroize as _;
@@ -19,6 +24,8 @@ pub(super) struct ClientSide {
     holds_secret: bool,
     /// What the socket has not taken yet.
     pub(super) pending: Pending,
+    /// Of that nobody waits for anything: a ticket for its next session leaves with the next reply.
+    pub(super) pending_may_wait: bool,
     /// It sends no more, which the core has yet to hear.
     pub(super) eof: bool,
     /// Code of the last reply; 0 for none.
@@ -35,10 +42,19 @@ impl ClientSide {
             unread,
             holds_secret: false,
             pending: Pending::default(),
+            pending_may_wait: false,
             eof: false,
             last_reply: 0,
             bytes_in: 0,
         }
+    }
+
+    /// Whether it has closed its side, as far as the runtime has noticed: no call of the system is made for it.
+    pub(super) fn has_hung_up(&self) -> bool {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        // Who waits for bytes is woken by the read that follows.
+        let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// What was kept of its bytes is used up, and this is left. `secret`: there may be a secret in what was and what is.

@@ -93,6 +93,8 @@ impl SessionTask {
 
     fn client_secured(&mut self, cx: &mut Context<'_>, now: Millis, out: &mut Output) {
         if let Some(facts) = self.client.tls.as_ref().and_then(|channel| channel.facts()) {
+            // The server's part of the handshake was over before the client's, but for a ticket.
+            self.client.pending_may_wait = facts.has_tickets_last();
             debug!(session = self.id, tls = %facts, resumed = facts.resumed, "client's TLS stands");
             count_agreed(&self.worker.counters, &facts);
         }
@@ -110,6 +112,7 @@ impl SessionTask {
     ) -> bool {
         debug!(session = self.id, client = %self.session.client_addr(), %fault, "no TLS with the client");
         self.count_fault(cause(fault));
+        self.client.eof |= matches!(fault, TlsFault::GivenUp);
         self.session.client_not_secured(&mut scratch.out);
         self.carry_out(cx, now, &mut scratch.out, &[]);
         true

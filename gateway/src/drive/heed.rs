@@ -5,16 +5,18 @@ use std::task::Context;
 use crate::session::ServerSeen;
 use crate::time::Millis;
 
+use super::backend_side::BackendSide;
 use super::buffers::Scratch;
 use super::closing::Closing;
 use super::roll;
 use super::task::SessionTask;
+use super::turns;
 use super::worker::{Drain, Notice, register};
 
 impl SessionTask {
     /// The timer is moved only towards the present; one that goes off too early is set anew then.
     pub(super) fn arm_timer(&mut self, cx: &mut Context<'_>) {
-        self.timer.pull(self.session.deadline());
+        self.timer.pull(self.session.deadline().max(self.turn));
         if self.timer.poll(cx).is_ready() {
             cx.waker().wake_by_ref();
         }
@@ -25,12 +27,37 @@ impl SessionTask {
             return;
         }
         if now >= self.session.deadline() {
+            if !self.has_turn(now) {
+                return;
+            }
             let down = self.chosen.as_ref().is_some_and(|chosen| chosen.server().is_known_down(now));
             let seen = ServerSeen { stalled: !self.backend.is_flushed(), down };
             self.session.tick(now, seen, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
+            // Not every deadline is the last.
+            if self.closing == Closing::No {
+                self.turn = Millis(0);
+            }
         }
         self.timer.set(self.session.deadline().max(Millis(now.0 + 1)));
+    }
+
+    /// Whether it may end now; otherwise its timer is for when it may.
+    pub(super) fn has_turn(&mut self, now: Millis) -> bool {
+        if self.turn == Millis(0) {
+            self.turn = turns::take(now);
+        }
+        let has = now >= self.turn;
+        if !has {
+            self.timer.set(self.turn);
+        }
+        has
+    }
+
+    /// Whether the client has hung up with nothing of its on the way, and others are let go before it. What it said last waits
+    /// as long.
+    pub(super) fn awaits_turn(&mut self, now: Millis) -> bool {
+        matches!(self.backend, BackendSide::None) && self.client.has_hung_up() && !self.has_turn(now)
     }
 
     /// Heeds what every session must: the way down, and calls.

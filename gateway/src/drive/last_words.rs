@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead as _, AsyncWrite as _, ReadBuf};
 
 use crate::session::End;
 use crate::time::Millis;
+use crate::time::clock::now;
 
 use super::buffers::{Scratch, with_tls_scratch};
 use super::closing::{Closing, linger_end};
@@ -33,7 +34,15 @@ impl SessionTask {
                 self.closing = Closing::Flushing { until };
                 return self.poll_deadline(cx, self.session.deadline().min(until));
             }
-            if matches!(self.session.end(), Some(End::Quit | End::ClientClosed | End::ClientLost)) {
+            let end = self.session.end();
+            if end == Some(End::Quit) {
+                return Poll::Ready(());
+            }
+            if !self.has_turn(now()) {
+                self.arm_timer(cx);
+                return Poll::Pending;
+            }
+            if self.client.eof || matches!(end, Some(End::ClientClosed | End::ClientLost)) {
                 return Poll::Ready(());
             }
             // If it cannot be shut down it is gone, and reading will say so.

@@ -28,6 +28,7 @@ mod shown;
 mod spans;
 mod task;
 mod timer;
+mod turns;
 mod worker;
 
 pub use roll::{Roll, SessionLine, SessionQuery, ask_sessions};

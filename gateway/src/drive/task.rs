@@ -57,6 +57,8 @@ pub(crate) struct SessionTask {
     pub(super) spans: Option<Box<Spans>>,
     pub(super) timer: Timer,
     pub(super) heeded: Notice,
+    /// When its end comes, once it has to; 0 before.
+    pub(super) turn: Millis,
     pub(super) closing: Closing,
     pub(super) held: Held,
     pub(super) started: Millis,
@@ -98,6 +100,7 @@ impl SessionTask {
             attempts: None,
             questions: Questions::default(),
             heeded: Notice::default(),
+            turn: Millis(0),
             closing: Closing::No,
             held: Held::default(),
             started,
@@ -170,7 +173,7 @@ impl SessionTask {
             return true;
         }
         // Replies are not read faster than the client takes them.
-        if !self.client.pending.is_empty() {
+        if !self.client.pending.is_empty() && !self.client.pending_may_wait {
             return moved;
         }
         let held = connection.unread.len();
@@ -209,7 +212,7 @@ impl SessionTask {
 
     /// What the client still has to take, and what it says.
     fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
-        if !self.client.pending.is_empty() {
+        if !self.client.pending.is_empty() && !self.client.pending_may_wait {
             match self.poll_flush_client(cx) {
                 Poll::Pending => return false,
                 // The backend's replies were held back meanwhile, and are next.
@@ -241,6 +244,9 @@ impl SessionTask {
             self.session.client_closed(now, false, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             return true;
+        }
+        if self.awaits_turn(now) {
+            return false;
         }
         if self.client.tls.is_some() {
             return self.move_client_tls(cx, now, scratch);
@@ -347,6 +353,7 @@ impl SessionTask {
 
     fn send_client(&mut self, cx: &mut Context<'_>, bytes: &[u8]) {
         let quit = matches!(self.closing, Closing::Flushing { .. }) && self.session.end() == Some(End::Quit);
+        self.client.pending_may_wait = false;
         if let ClientSide { tls: Some(channel), stream, pending, .. } = &mut self.client {
             // Who cannot be written to shows itself when it is read from.
             let _ = encrypted::send(channel, stream, cx, (bytes, &[]), quit, pending);

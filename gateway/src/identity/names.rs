@@ -78,7 +78,11 @@ impl Names {
     }
 }
 
-fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
+/// One that asks the configured servers, or else the system's.
+///
+/// # Errors
+/// The system's configuration cannot be read.
+pub(crate) fn resolver(dns: &Dns) -> Result<TokioResolver, NetError> {
     let provider = TokioRuntimeProvider::default();
     let mut builder = if dns.servers.is_empty() {
         TokioResolver::builder_tokio()?

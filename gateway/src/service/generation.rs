@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use crate::backend::SrvProblems;
 use crate::config::{self, Config};
 use crate::control::{ConfigStatus, ListenerStatus};
 use crate::identity::names::Names;
@@ -25,6 +26,8 @@ pub(super) struct Generation {
     pub(super) listeners: Vec<ListenerStatus>,
     /// What is not as the file says, and what to do, a sentence each.
     pub(super) kept: Vec<String>,
+    /// What is wrong with the records that name servers.
+    pub(super) srv_problems: SrvProblems,
 }
 
 impl Generation {
@@ -34,10 +37,10 @@ impl Generation {
         names: Names,
         backends: Backends,
         addresses: Vec<SocketAddr>,
-        kept: Vec<String>,
+        (kept, srv_problems): (Vec<String>, SrvProblems),
     ) -> Self {
         let listeners = listener_statuses(&config, addresses);
-        Self { config, origin, names, backends, listeners, kept }
+        Self { config, origin, names, backends, listeners, kept, srv_problems }
     }
 }
 

@@ -15,6 +15,7 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::accept::{BindError, BoundListener, Listener, bind};
+use crate::backend::SrvServers;
 use crate::config::{self, Config};
 use crate::metrics::{BindError as MetricsBindError, MetricsServer, MetricsSocket};
 use crate::observe::events::{self, EventKind};
@@ -71,9 +72,10 @@ impl Gateway {
     ///
     /// # Errors
     /// A new listener cannot listen, or TLS with a backend cannot be set up; nothing has changed then.
-    pub async fn reload(&mut self, mut config: Config) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
         let old = self.view.generation();
         let origin = old.origin.again(&config);
+        let (mut config, srv) = SrvServers::find(config, self.srv.as_ref()).await;
         let mut kept = keep_unchangeable(&old.config, &mut config);
         let is_new = |listener: &&config::Listener| self.listeners.iter().all(|l| l.configured != listener.address);
         let added: Vec<_> = config.listeners.iter().filter(is_new).cloned().collect();
@@ -129,7 +131,9 @@ impl Gateway {
         self.listeners = place(&config, &self.view, &names, &backends, &self.workers, (listeners, bound));
         let reloaded = Reloaded { digest: origin.digest.clone(), kept: kept.clone() };
         let listeners = listener_statuses(&config, addresses);
-        self.view.set_generation(Generation { config, origin, names, backends, listeners, kept });
+        let srv_problems = srv.as_ref().map(|srv| srv.problems().clone()).unwrap_or_default();
+        self.srv = srv;
+        self.view.set_generation(Generation { config, origin, names, backends, listeners, kept, srv_problems });
         drop(old);
         let view = self.view.clone();
         // Nobody waits for it.

@@ -243,6 +243,7 @@ impl View {
     fn warnings(&self, generation: &Generation) -> Vec<String> {
         let mut warnings: Vec<_> = self.warnings.iter().chain(&generation.kept).cloned().collect();
         warnings.extend(self.admission.crowd().map(|(address, percent)| forwarders::crowd(address, percent)));
+        warnings.extend(generation.srv_problems.get());
         let bans = self.verdicts.bans(now());
         let own_doing = bans.iter().filter(|ban| matches!(ban.cause, Cause::Offences(_)));
         let private = own_doing.filter(|ban| is_private(ban.network.addr())).take(PRIVATE_BANS);

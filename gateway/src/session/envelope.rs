@@ -43,11 +43,18 @@ const TOO_MANY_MESSAGES: Words = Words(421, EnhancedCode(4, 7, 0), "Too many mes
 const TOO_MANY_RECIPIENTS: Words = Words(452, EnhancedCode(4, 5, 3), "Too many recipients");
 const UNKNOWN_PARAMETER: Words =
     Words(555, EnhancedCode(5, 5, 4), "Parameter not recognised, or its extension was not offered");
+/// RFC 8689 section 4.2.1 says which code is for what.
 const REQUIRETLS_IN_CLEAR: Words =
-    Words(530, EnhancedCode(5, 7, 0), "REQUIRETLS is for messages that come over TLS; say STARTTLS first");
-/// RFC 8689 section 6.
+    Words(530, EnhancedCode(5, 7, 10), "Encryption needed: REQUIRETLS is for messages that come over TLS");
+const REQUIRETLS_ONWARD: Words = Words(
+    550,
+    EnhancedCode(5, 7, 10),
+    "Encryption needed: the way on from here is not verified TLS, as REQUIRETLS wants",
+);
 const NO_REQUIRETLS: Words =
-    Words(550, EnhancedCode(5, 7, 30), "REQUIRETLS support required, and the way on from here is not verified TLS");
+    Words(550, EnhancedCode(5, 7, 30), "REQUIRETLS support required, and the mail server behind does not offer it");
+const REQUIRETLS_UNKNOWN: Words =
+    Words(451, EnhancedCode(4, 7, 30), "Whether the mail server behind supports REQUIRETLS is not known yet");
 const BAD_VALUE: Words = Words(501, EnhancedCode(5, 5, 4), "Parameter value not understood");
 const TWICE: Words = Words(501, EnhancedCode(5, 5, 4), "A parameter was given twice");
 const NEEDS_UTF8: Words = Words(553, EnhancedCode(5, 6, 7), "An address with non-ASCII characters needs SMTPUTF8");
@@ -185,9 +192,10 @@ impl Session {
                     param.value.is_some_and(|v| v.eq_ignore_ascii_case("FULL") || v.eq_ignore_ascii_case("HDRS")),
                 ),
                 "AUTH" => (Extensions::default(), param.value.is_some_and(is_xtext)),
+                "REQUIRETLS" if !self.client.secured => return Err(REQUIRETLS_IN_CLEAR),
+                "REQUIRETLS" if !self.dialect.is_learned() => return Err(REQUIRETLS_UNKNOWN),
+                "REQUIRETLS" if !self.dialect.verified => return Err(REQUIRETLS_ONWARD),
                 "REQUIRETLS" if !self.dialect.offered.contains(Extensions::REQUIRETLS) => return Err(NO_REQUIRETLS),
-                "REQUIRETLS" if !self.client.secured && self.offers_starttls() => return Err(REQUIRETLS_IN_CLEAR),
-                "REQUIRETLS" if !self.client.secured => return Err(NO_REQUIRETLS),
                 "REQUIRETLS" => (Extensions::REQUIRETLS, param.value.is_none()),
                 "ENVID" => (Extensions::DSN, param.value.is_some_and(is_xtext)),
                 _ => return Err(UNKNOWN_PARAMETER),

@@ -232,6 +232,8 @@ pub struct Dialect {
     pub(super) offered: Extensions,
     /// Extensions the backend was seen to offer; `None` while nothing was learned.
     pub(super) learned: Option<Extensions>,
+    /// It was learned over TLS, from whom we want.
+    pub(super) verified: bool,
     /// What other mail servers are told.
     pub(super) mx: Told,
     /// What users are told.
@@ -256,7 +258,14 @@ impl Dialect {
         Keywords::default().encode_for_client(hostname, ALLOWED, 0, &mut ehlo_reply);
         let mx = Told { size_max: 0, ehlo_reply: ehlo_reply.into() };
         let users = mx.clone();
-        Self { offered: Extensions::PIPELINING, learned: None, mx, users, mechanisms: Mechanisms::empty() }
+        Self {
+            offered: Extensions::PIPELINING,
+            learned: None,
+            verified: false,
+            mx,
+            users,
+            mechanisms: Mechanisms::empty(),
+        }
     }
 
     /// From a backend's EHLO reply as [`Offer`] and [`Keywords`]. `verified`: it came over TLS, from whom we want.
@@ -281,7 +290,7 @@ impl Dialect {
         }
         let learned = offer.extensions.intersection(allowed);
         let offered = learned.union(Extensions::PIPELINING);
-        Self { offered, learned: Some(learned), mx, users, mechanisms: offer.mechanisms.relayable() }
+        Self { offered, learned: Some(learned), verified, mx, users, mechanisms: offer.mechanisms.relayable() }
     }
 }
 
@@ -298,6 +307,7 @@ impl Dialect {
         Self {
             offered: self.offered.intersection(other.offered),
             learned: self.learned.zip(other.learned).map(|(one, other)| one.intersection(other)),
+            verified: self.verified && other.verified,
             mx: self.mx.with(&other.mx),
             users: self.users.with(&other.users),
             mechanisms: self.mechanisms.intersection(other.mechanisms),

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::server::{NoServerSessionStorage, UnbufferedServerConnection};
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 use super::certificates::Certificates;
 use super::channel::Channel;
+use super::ciphers::provider;
 use super::fault::TlsFault;
 use super::tickets::TicketKeys;
 
@@ -53,9 +53,10 @@ impl Acceptor {
         tickets: Arc<TicketKeys>,
         minimum: TlsVersion,
     ) -> Result<Self, TlsFault> {
-        let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()));
+        let builder = ServerConfig::builder_with_provider(Arc::new(provider()));
         let builder = builder.with_protocol_versions(minimum.and_later())?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(certificates.clone());
+        config.ignore_client_order = true;
         config.alpn_protocols = vec![PROTOCOL.to_vec()];
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets.clone();

@@ -19,6 +19,8 @@ use super::wire::Wire;
 /// Bytes of a message that has not come whole. A handshake message has 64 KiB at most, and no honest one comes near.
 const HELD_MAX: usize = 64 * 1024;
 
+const TLS13: &str = "TLS 1.3";
+
 /// What both sides agreed upon.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsFacts {
@@ -38,6 +40,11 @@ impl TlsFacts {
     /// The cipher suite's registered name, such as `TLS_AES_128_GCM_SHA256`.
     pub fn cipher(&self) -> String {
         self.suite.replacen("TLS13_", "TLS_", 1)
+    }
+
+    /// Whether a server has nothing to say at the end of the handshake but tickets, which nobody waits for.
+    pub fn has_tickets_last(&self) -> bool {
+        self.version == TLS13
     }
 
     /// All of it, and whether the peer is whom we wanted.
@@ -61,6 +68,7 @@ pub struct Channel {
     side: Side,
     /// A record that has not come whole.
     pub(super) held: Vec<u8>,
+    /// The peer has said something.
     begun: bool,
     established: bool,
     /// How it came to a bad end. rustls must not be asked again then.
@@ -104,7 +112,7 @@ impl Channel {
         Self {
             side: Side::Client { connection, judge },
             held: Vec::new(),
-            begun: true,
+            begun: false,
             established: false,
             failed: None,
             closed: false,
@@ -224,7 +232,7 @@ impl Channel {
         let group = common.negotiated_key_exchange_group();
         Some(TlsFacts {
             version: match common.protocol_version()? {
-                rustls::ProtocolVersion::TLSv1_3 => "TLS 1.3",
+                rustls::ProtocolVersion::TLSv1_3 => TLS13,
                 _ => "TLS 1.2",
             },
             suite: common.negotiated_cipher_suite()?.suite().as_str().unwrap_or("?"),

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{UnbufferedClientConnection, WebPkiServerVerifier};
-use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error as ThisError;
 
 use super::acceptor::TlsVersion;
 use super::channel::{Channel, Judge};
+use super::ciphers::provider;
 use super::fault::TlsFault;
 use super::pair::{Pair, PairFault, PairFiles, Problem, chain, read};
 use super::verify::{ByKey, Pin};
@@ -94,7 +94,7 @@ impl Connector {
     pub fn new(name: &str, verify: &Verify, demands: bool, own: Option<&PairFiles>) -> Result<Self, ConnectorFault> {
         let setup = |error: &dyn std::fmt::Display| ConnectorFault::Setup(error.to_string());
         let name = ServerName::try_from(name.to_owned()).map_err(|_| ConnectorFault::Name(name.to_owned()))?;
-        let provider = Arc::new(default_provider());
+        let provider = Arc::new(provider());
         let by_roots = |roots: RootCertStore| {
             let builder = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone());
             builder.build().map_err(|error| setup(&error))

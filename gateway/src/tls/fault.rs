@@ -34,7 +34,7 @@ pub enum TlsFault {
     #[error("the connection ended within the handshake")]
     GivenUp,
     /// The handshake took too long.
-    #[error("the handshake took too long")]
+    #[error("it did not finish the TLS handshake in time")]
     TimedOut,
     /// The connection ended without the alert that announces it.
     #[error("the connection ended without close_notify")]

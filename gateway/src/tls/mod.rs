@@ -15,6 +15,7 @@
 mod acceptor;
 mod certificates;
 mod channel;
+mod ciphers;
 mod connector;
 mod fault;
 mod leaf;

@@ -197,16 +197,21 @@ pub struct Dnsmasq {
 impl Dnsmasq {
     /// Starts it with these `--host-record` (name and addresses, both ways) and `--ptr-record`.
     pub fn start(hosts: &[&str], pointers: &[&str]) -> Self {
+        let records = hosts.iter().map(|host| format!("--host-record={host}"));
+        let records = std::iter::once("--local-ttl=300".to_owned()).chain(records);
+        let records = records.chain(pointers.iter().map(|pointer| format!("--ptr-record={pointer}")));
+        Self::start_at(SocketAddr::from((address(), 5353)), &records.collect::<Vec<_>>())
+    }
+
+    /// Starts it here, with these options.
+    pub fn start_at(place: SocketAddr, records: &[String]) -> Self {
         let folder = folder("dnsmasq");
-        let place = SocketAddr::from((address(), 5353));
         let mut command = Command::new("sh");
         command.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(folder.join("usr/sbin/dnsmasq"));
         command.env("LD_LIBRARY_PATH", folder.join("usr/lib/x86_64-linux-gnu"));
         command.args(["--no-daemon", "--conf-file=/dev/null", "--no-resolv", "--no-hosts", "--log-queries", "--user="]);
-        command.args(["--bind-interfaces", "--port=5353", "--local=/#/", "--local-ttl=300", "--pid-file="]);
-        command.arg(format!("--listen-address={}", place.ip()));
-        command.args(hosts.iter().map(|host| format!("--host-record={host}")));
-        command.args(pointers.iter().map(|pointer| format!("--ptr-record={pointer}")));
+        command.args(["--bind-interfaces", "--local=/#/", "--pid-file="]);
+        command.arg(format!("--listen-address={}", place.ip())).arg(format!("--port={}", place.port())).args(records);
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("dnsmasq");
         let process = Process::new("dnsmasq", child);
         process.log().wait_for(&["started, version"]);
