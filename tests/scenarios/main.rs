@@ -27,6 +27,7 @@ mod names;
 mod observe;
 mod observe_scale;
 mod opensmtpd;
+mod packages;
 mod per_source;
 mod pools;
 mod postfix;

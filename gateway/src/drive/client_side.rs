@@ -1,5 +1,10 @@
 //! The client's connection, and what is on its way through it.
 
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 
 use zeroize::Zeroize as _;
@@ -42,6 +47,14 @@ impl ClientSide {
             last_reply: 0,
             bytes_in: 0,
         }
+    }
+
+    /// Whether it has closed its side, as far as the runtime has noticed: no call of the system is made for it.
+    pub(super) fn has_hung_up(&self) -> bool {
+        let ready = pin!(self.stream.ready(Interest::READABLE));
+        // Who waits for bytes is woken by the read that follows.
+        let ready = ready.poll(&mut Context::from_waker(Waker::noop()));
+        matches!(ready, Poll::Ready(Ok(ready)) if ready.is_read_closed())
     }
 
     /// What was kept of its bytes is used up, and this is left. `secret`: there may be a secret in what was and what is.

@@ -5,6 +5,7 @@ use std::task::Context;
 use crate::session::ServerSeen;
 use crate::time::Millis;
 
+use super::backend_side::BackendSide;
 use super::buffers::Scratch;
 use super::closing::Closing;
 use super::roll;
@@ -51,6 +52,12 @@ impl SessionTask {
             self.timer.set(self.turn);
         }
         has
+    }
+
+    /// Whether the client has hung up with nothing of its on the way, and others are let go before it. What it said last waits
+    /// as long.
+    pub(super) fn awaits_turn(&mut self, now: Millis) -> bool {
+        matches!(self.backend, BackendSide::None) && self.client.has_hung_up() && !self.has_turn(now)
     }
 
     /// Heeds what every session must: the way down, and calls.

@@ -254,6 +254,9 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             return true;
         }
+        if self.awaits_turn(now) {
+            return false;
+        }
         if self.client.tls.is_some() {
             return self.move_client_tls(cx, now, scratch);
         }
