@@ -406,7 +406,7 @@ mod tests {
     #[test]
     fn sessions_are_small() {
         let sizes = [size_of::<SessionTask>(), size_of::<Session>(), size_of::<ClientSide>(), size_of::<Connection>()];
-        let most = [600, 360, 88, 104];
+        let most = [608, 360, 88, 104];
         assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}, and at most {most:?}");
     }
 }
