@@ -86,16 +86,29 @@ pub(super) fn with_tls_scratch<T>(work: impl FnOnce(&mut TlsScratch) -> T) -> T 
     result
 }
 
-/// Bytes that a socket has not taken yet.
+/// Keeps what is left of what was read, in a buffer of exactly that size.
+pub(super) fn keep(kept: &mut Box<[u8]>, left: &[u8]) {
+    if kept.len() == left.len() {
+        kept.copy_from_slice(left);
+    } else {
+        *kept = left.into();
+    }
+}
+
+/// Bytes that a socket has not taken yet. Mostly there are none.
 #[derive(Debug, Default)]
-pub(super) struct Pending {
+pub(super) struct Pending(Option<Box<Untaken>>);
+
+#[derive(Debug, Default)]
+struct Untaken {
+    /// More than `start`.
     bytes: Vec<u8>,
     start: usize,
     /// There are secrets among them.
     is_secret: bool,
 }
 
-impl Drop for Pending {
+impl Drop for Untaken {
     fn drop(&mut self) {
         if self.is_secret {
             self.bytes.zeroize();
@@ -105,31 +118,37 @@ impl Drop for Pending {
 
 impl Pending {
     pub(super) fn is_empty(&self) -> bool {
-        self.start == self.bytes.len()
+        self.0.is_none()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.bytes.len() - self.start
+        self.as_slice().len()
     }
 
     pub(super) fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..]
+        self.0.as_ref().map_or(&[], |untaken| &untaken.bytes[untaken.start..])
     }
 
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
+        if !bytes.is_empty() {
+            self.0.get_or_insert_default().bytes.extend_from_slice(bytes);
+        }
     }
 
     /// What is kept is wiped when it has left, or is given up.
     pub(super) fn keep_secret(&mut self) {
-        self.is_secret |= !self.is_empty();
+        if let Some(untaken) = &mut self.0 {
+            untaken.is_secret = true;
+        }
     }
 
     /// `count` bytes were taken; an emptied buffer gives its memory back.
     pub(super) fn advance(&mut self, count: usize) {
-        self.start += count;
-        if self.is_empty() {
-            *self = Self::default();
+        if let Some(untaken) = &mut self.0 {
+            untaken.start += count;
+            if untaken.start == untaken.bytes.len() {
+                self.0 = None;
+            }
         }
     }
 }

@@ -397,9 +397,7 @@ impl Session {
 
     /// Whether a password may be said to the backend: over TLS, on this machine, or where the configuration has it so.
     pub(super) fn backend_keeps_secrets(&self) -> bool {
-        self.target().clear_text_auth
-            || self.backend.is_secured
-            || self.backend.connected.is_some_and(|connected| connected.is_on_this_host)
+        self.target().clear_text_auth || self.backend.is_secured || self.backend.is_on_this_host
     }
 
     /// AUTH's line of the EHLO reply, without its code; empty if this client is not offered it.
