@@ -9,6 +9,7 @@ mod departure;
 mod generation;
 mod handover;
 mod journal;
+mod keeping;
 mod kernel_side;
 mod log_levels;
 mod logins;
@@ -31,7 +32,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot};
@@ -46,7 +47,6 @@ use crate::identity::host::HostNetworks;
 use crate::metrics::{MetricsServer, MetricsSocket};
 use crate::observe::counters::{CounterSet, MessageOutcome};
 use crate::observe::events::{self, EventKind};
-use crate::observe::{log, refusals, trace};
 use crate::time::clock::{now, since_1970};
 use crate::tls::Acceptor;
 use crate::verdicts::Verdicts;
@@ -56,9 +56,9 @@ pub use departure::{Departure, HandoverError};
 use generation::{Generation, Origin};
 use handover::Serving;
 use journal::Journal;
+use keeping::keep;
 use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
-use memory::HighWater;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
 pub use reload::{ReloadError, Reloaded};
@@ -68,12 +68,6 @@ use takeover::{Inherited, inherit};
 pub use upgrades::Candidate;
 use upgrades::Upgrades;
 use view::View;
-
-/// Between two rounds of housekeeping.
-const KEEPING_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Between two summaries of what was too much to tell one by one.
-const SUMMARY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// A gateway that holds its sockets, and has not started.
 #[derive(Debug)]
@@ -408,44 +402,5 @@ impl Gateway {
         }
         self.workers.drain(Drain::Now);
         self.workers.ended().await;
-    }
-}
-
-/// The housekeeping that nobody waits for.
-async fn keep(view: Arc<View>) {
-    let mut since_summary = Instant::now();
-    let mut coverage = None;
-    let mut sessions = HighWater::default();
-    loop {
-        view.verdicts.protect_backends(view.generation().backends.iter().flat_map(|backend| backend.state.addresses()));
-        view.verdicts.sweep(now());
-        let keeping = view.clone();
-        let burst_is_over = sessions.has_fallen(view.admission.sessions(), Instant::now());
-        // A disk may be slow, and the log and the health checks live on this thread.
-        let keep = move || {
-            keeping.keep_bans(false);
-            if keeping.retired.sweep() || burst_is_over {
-                memory::give_back();
-            }
-        };
-        if let Err(error) = tokio::task::spawn_blocking(keep).await {
-            warn!(%error, "cannot keep the journal of bans");
-        }
-        if let Some(kernel) = &view.kernel {
-            let now = kernel.coverage();
-            if coverage.as_ref() != Some(&now) {
-                events::emit(EventKind::Kernel, "kernel side", &now);
-                coverage = Some(now);
-            }
-        }
-        events::recent().gather();
-        trace::sweep();
-        view.log_levels.check();
-        if since_summary.elapsed() >= SUMMARY_INTERVAL {
-            since_summary = Instant::now();
-            refusals::sum_up();
-            log::sum_up();
-        }
-        tokio::time::sleep(KEEPING_INTERVAL).await;
     }
 }

@@ -80,12 +80,12 @@ fn home(number: usize) -> Ipv4Addr {
     Ipv4Addr::from_bits(Ipv4Addr::new(198, 18, 0, 1).to_bits() + number * 3)
 }
 
-/// One user's session. Every tenth mistypes first.
+/// One user's session. Every tenth mistypes first, at each address one of ten too.
 fn user(gateway: SocketAddr, number: usize) -> Result<(), String> {
     let name = format!("user{number}@example.com");
     let (mut visit, greeting) = Visit::begin(gateway, home(number));
     let hello = visit.say("EHLO client.example\r\n");
-    if number.is_multiple_of(10) {
+    if (number + number / HOMES).is_multiple_of(10) {
         let typo = visit.log_in(&name, "mistyped");
         if typo != 535 {
             return Err(format!("{typo} to a mistyped password of {name}"));

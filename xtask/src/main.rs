@@ -25,7 +25,7 @@ usage: cargo xtask VERB
   dist          build for release, and pack a tarball and a Debian package into target/dist
   deploy HOST…  a package onto hosts by ssh, without loss, and the old one back if the new one fails; --help tells of options
   install       the same on this machine
-  peers         only provide the mail servers, into target/peers
+  peers [NAME…] only provide the mail servers, or what is named, into target/peers
   pictures      make the README's pictures of page and live view anew, and have a browser judge the page
 ";
 

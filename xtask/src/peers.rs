@@ -22,7 +22,12 @@ enum Source {
     Npm(&'static str),
     /// A package of PyPI.
     Pip(&'static str),
+    /// A whole root file system of the current Debian, with these packages, to be booted in a container.
+    Debian(&'static [&'static str]),
 }
+
+/// The release that packages are made for.
+const RELEASE: &str = "bookworm";
 
 const PEERS: [(&str, Source); 17] = [
     // With Cyrus SASL: its mechanisms, on both sides, and its file of users.
@@ -63,8 +68,8 @@ const PEERS: [(&str, Source); 17] = [
     ("injection", Source::Pip("command-injection-tester~=0.0.2")),
 ];
 
-/// What the benches compare with, and a compiler for the BPF target; no test needs them.
-const OTHER_PEERS: [(&str, Source); 7] = [
+/// What the benches compare with, a compiler for the BPF target, and what tests need that are left out of the ordinary run.
+const OTHER_PEERS: [(&str, Source); 8] = [
     ("haproxy", Source::Apt(&["haproxy"])),
     ("nginx", Source::Apt(&["nginx", "libnginx-mod-mail"])),
     ("xdp-tools", Source::Apt(&["xdp-tools"])),
@@ -73,14 +78,16 @@ const OTHER_PEERS: [(&str, Source); 7] = [
     // What drives the browser that looks at the page, and what judges it there.
     ("puppeteer", Source::Npm("puppeteer-core@~24")),
     ("axe", Source::Npm("axe-core@~4")),
+    // What packages are installed into, and deployed to.
+    ("debian", Source::Debian(&["systemd", "systemd-sysv", "dbus", "openssh-server", "openssh-client", "iproute2"])),
 ];
 
 const STAMP: &str = ".provided";
 
-/// `cargo xtask peers`.
+/// `cargo xtask peers`: all that tests need, or those that are named.
 pub(crate) fn run(arguments: &[String]) -> Result<(), String> {
     if !arguments.is_empty() {
-        return Err("`cargo xtask peers` takes no arguments".to_owned());
+        return arguments.iter().try_for_each(|name| provide_one(name));
     }
     let missing = provide_all();
     if missing.is_empty() { Ok(()) } else { Err(format!("missing: {}", missing.join(", "))) }
@@ -146,6 +153,7 @@ fn provide(name: &str, source: &Source) -> Result<(), String> {
         Source::Apt(packages) => apt::unpack(packages, &partial)?,
         Source::Npm(package) => npm(package, &partial)?,
         Source::Pip(package) => pip(package, &partial)?,
+        Source::Debian(packages) => debian(packages, &partial)?,
     }
     fs::write(partial.join(STAMP), recipe).map_err(|error| format!("{}: {error}", partial.display()))?;
     remove(&folder)?;
@@ -157,6 +165,21 @@ fn remove(folder: &PathBuf) -> Result<(), String> {
         return Ok(());
     }
     fs::remove_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+/// With the programs that make it and boot it, which are installed.
+fn debian(packages: &[&str], folder: &Path) -> Result<(), String> {
+    for (program, package) in [("mmdebstrap", "mmdebstrap"), ("systemd-nspawn", "systemd-container")] {
+        if !exists(program) {
+            eprintln!("peers: installing {package}");
+            apt::install(package)?;
+        }
+    }
+    let include = format!("--include={}", packages.join(","));
+    // What is mounted in there meanwhile goes with the program, however it ends.
+    let mut command = bounded(600, "unshare");
+    command.args(["--mount", "mmdebstrap", "--quiet", "--variant=minbase", &include, RELEASE]).arg(folder);
+    output(&mut command).map(drop)
 }
 
 fn npm(package: &str, folder: &Path) -> Result<(), String> {

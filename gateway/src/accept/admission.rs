@@ -62,7 +62,8 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Slot {
     book: Arc<Admission>,
-    balancer: Option<Source>,
+    /// Few have one.
+    balancer: Option<Box<Source>>,
 }
 
 /// One of a client's sessions; given back when dropped.
@@ -177,7 +178,7 @@ impl Admission {
             *self.balancers.entry(balancer).or_default() += 1;
         }
         // Taken first and checked then: two workers may both be refused at the limit, but none can pass it.
-        let slot = Slot { book: self.clone(), balancer };
+        let slot = Slot { book: self.clone(), balancer: balancer.map(Box::new) };
         let before = self.sessions.fetch_add(1, Ordering::Relaxed);
         self.judge_shortage(before + 1);
         if before >= self.sessions_max.load(Ordering::Relaxed) {
@@ -215,7 +216,7 @@ impl Drop for Slot {
         let Self { book, balancer } = self;
         let before = book.sessions.fetch_sub(1, Ordering::Relaxed);
         book.judge_shortage(before.saturating_sub(1));
-        if let Some(Entry::Occupied(mut open)) = balancer.map(|balancer| book.balancers.entry(balancer)) {
+        if let Some(Entry::Occupied(mut open)) = balancer.as_ref().map(|balancer| book.balancers.entry(**balancer)) {
             *open.get_mut() -= 1;
             if *open.get() == 0 {
                 open.remove();

@@ -40,7 +40,7 @@ pub struct Gate {
     /// Those of them whose connections are their own where they name nobody.
     pub(super) own_connections_from: Arc<[IpNet]>,
     pub(super) greet_delay: Duration,
-    /// The listener's address, unless that is every address of the host.
+    /// What clients see as the gateway's address, where it is not the listener's.
     pub(super) destination: Option<SocketAddr>,
 }
 
@@ -151,7 +151,7 @@ impl Gate {
             proxy_protocol_from: proxy_protocol_from.clone(),
             own_connections_from: own_connections_from.clone(),
             greet_delay: config.server.greet_delay,
-            destination: (!address.ip().is_unspecified()).then_some(*address),
+            destination: None,
         }
     }
 
@@ -205,5 +205,17 @@ impl Gate {
         debug!(%peer, ?refusal, "connection refused");
         // Whether it arrives is the client's concern.
         let _ = stream.try_write(refusal.reply());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::admission::Slot;
+    use super::*;
+
+    /// It stands beside the session, in the one piece of memory that its task has; that is a multiple of 128 octets.
+    #[test]
+    fn what_a_session_holds_is_small() {
+        assert!(size_of::<(Slot, Share, Alive)>() <= 56);
     }
 }

@@ -149,7 +149,7 @@ impl SessionTask {
     }
 
     fn charge(&self, offence: Offence) {
-        self.worker.verdicts.charge(self.session.client_addr(), self.peer, offence, now());
+        self.worker.verdicts.charge(self.session.client_addr(), self.peer(), offence, now());
     }
 }
 

@@ -22,13 +22,15 @@ use super::sending::poll_send_last;
 const LAST_WORDS_MAX: usize = 16 * 1024;
 
 type Connecting = Pin<Box<dyn Future<Output = io::Result<Dialed>> + Send>>;
-type Securing = Pin<Box<dyn Future<Output = io::Result<SecuredStream>> + Send>>;
+type Securing = Pin<Box<dyn Future<Output = io::Result<Box<Connection>>> + Send>>;
 
 /// A connection, and to whom.
 pub(super) struct Dialed {
     pub(super) stream: TcpStream,
     pub(super) chosen: ChosenServer,
     pub(super) attempts: Attempts,
+    /// When dialling began.
+    pub(super) since: Millis,
 }
 
 /// The connection as it stands.
@@ -36,10 +38,10 @@ pub(super) struct Dialed {
 pub(super) enum BackendSide {
     #[default]
     None,
-    /// Since when.
-    Dialing(Connecting, Millis),
-    /// The connection stands, and TLS is being begun on it; when it was greeted, if it was.
-    Securing(Securing, Option<Millis>),
+    /// On the way to one.
+    Dialing(Connecting),
+    /// The connection stands, and TLS is being begun on it.
+    Securing(Securing),
     Open(Box<Connection>),
 }
 
@@ -47,21 +49,20 @@ pub(super) enum BackendSide {
 pub(super) struct Connection {
     stream: TcpStream,
     /// A reply whose end has not come.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Box<[u8]>,
     pending: Pending,
     /// Once TLS stands.
     tls: Option<Box<Channel>>,
     /// Text that came with the end of the handshake.
-    early: Vec<u8>,
-    /// When it was made.
+    early: Box<[u8]>,
+    /// When it was made or, once it was greeted, when the backend said its first word.
     since: Millis,
-    /// When the backend said its first word.
-    greeted: Option<Millis>,
+    greeted: bool,
 }
 
 impl BackendSide {
-    pub(super) fn dial(dialing: impl Future<Output = io::Result<Dialed>> + Send + 'static, now: Millis) -> Self {
-        Self::Dialing(Box::pin(dialing), now)
+    pub(super) fn dial(dialing: impl Future<Output = io::Result<Dialed>> + Send + 'static) -> Self {
+        Self::Dialing(Box::pin(dialing))
     }
 
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
@@ -93,13 +94,12 @@ impl BackendSide {
         cx: &mut Context<'_>,
         now: Millis,
     ) -> Poll<io::Result<(ChosenServer, Attempts, u64)>> {
-        let Self::Dialing(dialing, since) = self else { return Poll::Pending };
+        let Self::Dialing(dialing) = self else { return Poll::Pending };
         let dialed = ready!(dialing.as_mut().poll(cx));
-        let took = now.since(*since);
         *self = Self::None;
-        Poll::Ready(dialed.map(|Dialed { stream, chosen, attempts }| {
+        Poll::Ready(dialed.map(|Dialed { stream, chosen, attempts, since }| {
             *self = Self::Open(Box::new(Connection::over(stream, now)));
-            (chosen, attempts, took)
+            (chosen, attempts, now.since(since))
         }))
     }
 }
@@ -108,47 +108,46 @@ impl BackendSide {
     /// Begins TLS on the open connection, behind what was said in clear.
     pub(super) fn secure(&mut self, _nothing: NothingBuffered, backend: Arc<BackendState>) {
         if let Self::Open(connection) = std::mem::take(self) {
-            let Connection { mut stream, pending, greeted, .. } = *connection;
+            let Connection { mut stream, pending, since, greeted, .. } = *connection;
             let securing = async move {
                 stream.write_all(pending.as_slice()).await?;
-                backend.secure(stream).await
+                let SecuredStream { socket, channel, early } = backend.secure(stream).await?;
+                let (tls, early) = (channel.map(Box::new), early.into());
+                Ok(Box::new(Connection { tls, early, greeted, ..Connection::over(socket, since) }))
             };
-            *self = Self::Securing(Box::pin(securing), greeted);
+            *self = Self::Securing(Box::pin(securing));
         }
     }
 
     /// Ready once, when TLS stands or does not come about.
     pub(super) fn poll_secured(&mut self, cx: &mut Context<'_>, now: Millis) -> Poll<io::Result<()>> {
-        let Self::Securing(securing, greeted) = self else { return Poll::Pending };
+        let Self::Securing(securing) = self else { return Poll::Pending };
         let secured = ready!(securing.as_mut().poll(cx));
-        let greeted = *greeted;
         *self = Self::None;
-        Poll::Ready(secured.map(|secured| {
-            let SecuredStream { socket, channel, early } = secured;
-            let tls = channel.map(Box::new);
-            *self = Self::Open(Box::new(Connection { tls, early, greeted, ..Connection::over(socket, now) }));
+        Poll::Ready(secured.map(|mut connection| {
+            if !connection.greeted {
+                connection.since = now;
+            }
+            *self = Self::Open(connection);
         }))
     }
 }
 
 impl Connection {
     fn over(stream: TcpStream, now: Millis) -> Self {
-        let (unread, early) = (Vec::new(), Vec::new());
-        Self { stream, unread, pending: Pending::default(), tls: None, early, since: now, greeted: None }
+        let (unread, early) = Default::default();
+        Self { stream, unread, pending: Pending::default(), tls: None, early, since: now, greeted: false }
     }
 
     /// The backend has said something. If it is its first word: how long it took to, in milliseconds.
     pub(super) fn greeted(&mut self, now: Millis) -> Option<u64> {
-        let first = self.greeted.is_none();
-        first.then(|| {
-            self.greeted = Some(now);
-            now.since(self.since)
-        })
+        let first = !std::mem::replace(&mut self.greeted, true);
+        first.then(|| now.since(std::mem::replace(&mut self.since, now)))
     }
 
     /// How long ago that was, in milliseconds.
     pub(super) fn since_greeting(&self, now: Millis) -> u64 {
-        now.since(self.greeted.unwrap_or(self.since))
+        now.since(self.since)
     }
 
     /// Sends both parts, in one system call where the socket takes them; the rest is kept. `last`: the connection closes
@@ -232,7 +231,7 @@ impl Connection {
     /// socket itself is asked.
     pub(super) fn last_words(&mut self) -> Vec<u8> {
         let mut words = match &self.tls {
-            None => std::mem::take(&mut self.unread),
+            None => std::mem::take(&mut self.unread).into_vec(),
             Some(channel) => channel.held().to_vec(),
         };
         let mut end = words.len();
@@ -244,7 +243,7 @@ impl Connection {
         words.truncate(end);
         match &mut self.tls {
             None => words,
-            Some(channel) => [std::mem::take(&mut self.unread), channel.last_text(words)].concat(),
+            Some(channel) => [&*self.unread, &channel.last_text(words)].concat(),
         }
     }
 }

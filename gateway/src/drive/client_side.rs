@@ -11,7 +11,7 @@ use zeroize::Zeroize as _;
 
 use crate::tls::Channel;
 
-use super::buffers::Pending;
+use super::buffers::{Pending, keep};
 
 /// One client's side of a session.
 pub(super) struct ClientSide {
@@ -19,9 +19,9 @@ pub(super) struct ClientSide {
     /// Once it speaks TLS.
     pub(super) tls: Option<Box<Channel>>,
     /// Read, not yet used by the core.
-    pub(super) unread: Vec<u8>,
+    pub(super) unread: Box<[u8]>,
     /// There may be a secret in it.
-    holds_secret: bool,
+    pub(super) holds_secret: bool,
     /// What the socket has not taken yet.
     pub(super) pending: Pending,
     /// Of that nobody waits for anything: a ticket for its next session leaves with the next reply.
@@ -35,7 +35,7 @@ pub(super) struct ClientSide {
 }
 
 impl ClientSide {
-    pub(super) fn new(stream: TcpStream, unread: Vec<u8>) -> Self {
+    pub(super) fn new(stream: TcpStream, unread: Box<[u8]>) -> Self {
         Self {
             stream,
             tls: None,
@@ -62,12 +62,7 @@ impl ClientSide {
         if secret | self.holds_secret {
             self.unread.zeroize();
         }
-        if left.is_empty() {
-            self.unread = Vec::new();
-        } else {
-            self.unread.clear();
-            self.unread.extend_from_slice(left);
-        }
+        keep(&mut self.unread, left);
         self.holds_secret = secret && !left.is_empty();
     }
 }

@@ -17,7 +17,7 @@ pub(super) enum Closing {
     /// The client is being heard out, so that its bytes do not reset the connection under the last reply.
     Lingering {
         until: Millis,
-        bytes: usize,
+        bytes: u32,
     },
 }
 

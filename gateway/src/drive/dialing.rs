@@ -23,9 +23,9 @@ impl SessionTask {
         self.chosen = None;
         let dialing = async move {
             let (stream, chosen) = pool.connect_for(client, &mut attempts).await?;
-            Ok(Dialed { stream, chosen, attempts })
+            Ok(Dialed { stream, chosen, attempts, since: now })
         };
-        self.backend = BackendSide::dial(dialing, now);
+        self.backend = BackendSide::dial(dialing);
     }
 
     /// Connects to another server than the one whose session was lost, or to the same if there is no other.
@@ -44,9 +44,9 @@ impl SessionTask {
         let attempts = self.attempts.take().map_or_else(|| self.pool().attempts(now), |attempts| *attempts);
         let dialing = async move {
             let stream = server.connect_for(client).await?;
-            Ok(Dialed { stream, chosen, attempts })
+            Ok(Dialed { stream, chosen, attempts, since: now })
         };
-        self.backend = BackendSide::dial(dialing, now);
+        self.backend = BackendSide::dial(dialing);
     }
 
     /// TLS with the server stands, or does not come about.
@@ -104,8 +104,9 @@ impl SessionTask {
 
     /// `dialed`: with whom, and how long it took, in milliseconds.
     pub(super) fn dialed(&mut self, now: Millis, dialed: io::Result<(ChosenServer, Attempts, u64)>, out: &mut Output) {
-        let destination = match self.destination {
+        let destination = match self.told.as_ref().and_then(|told| told.destination) {
             Some(destination) => Ok(destination),
+            None if !self.worker.listener.ip().is_unspecified() => Ok(self.worker.listener),
             None => self.client.stream.local_addr(),
         };
         match dialed.and_then(|dialed| Ok((dialed, destination?))) {

@@ -14,12 +14,14 @@ pub(super) fn total() -> usize {
 
 /// One session's share; given back when it ends.
 #[derive(Debug, Default)]
-pub(super) struct Held(usize);
+pub(super) struct Held(u32);
 
 impl Held {
     /// The session holds so many octets now. Most hold none whenever they wait, and then nothing is shared.
     pub(super) fn set(&mut self, octets: usize) {
-        let before = std::mem::replace(&mut self.0, octets);
+        // A session's share is bounded far below what this can hold.
+        let octets = u32::try_from(octets).unwrap_or(u32::MAX);
+        let (before, octets) = (std::mem::replace(&mut self.0, octets) as usize, octets as usize);
         if octets > before {
             TOTAL.fetch_add(octets - before, Ordering::Relaxed);
         } else if octets < before {

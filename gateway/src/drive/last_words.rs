@@ -15,7 +15,7 @@ use super::closing::{Closing, linger_end};
 use super::task::SessionTask;
 
 /// How much more a client may send meanwhile, in bytes.
-const LINGER_BYTES: usize = 256 * 1024;
+const LINGER_BYTES: u32 = 256 * 1024;
 
 impl SessionTask {
     /// Writes the last words, then lets go; a client that did not say QUIT is heard out first.
@@ -58,7 +58,7 @@ impl SessionTask {
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
                 Poll::Ready(Ok(())) => {}
             }
-            *bytes += buffer.filled().len();
+            *bytes += u32::try_from(buffer.filled().len()).unwrap_or(LINGER_BYTES);
             if buffer.filled().is_empty() || *bytes > LINGER_BYTES {
                 return Poll::Ready(());
             }

@@ -23,7 +23,7 @@ impl SessionTask {
                 verdicts.credit(client, false, now());
                 mechanism.names().filter_map(counted).for_each(|by| counters.login_mechanisms_total.increment(by));
             }
-            LoginOutcome::WrongPassword => verdicts.charge_password(client, self.peer, name, now()),
+            LoginOutcome::WrongPassword => verdicts.charge_password(client, self.peer(), name, now()),
             LoginOutcome::Refused | LoginOutcome::Unavailable | LoginOutcome::Cancelled => {}
         }
         let outcome = match outcome {

@@ -13,7 +13,7 @@ type LookUp = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
 /// Questions under way; without any, no memory is held.
 #[derive(Default)]
-pub(super) struct Questions(Vec<(Ticket, LookUp)>);
+pub(super) struct Questions(Box<[(Ticket, LookUp)]>);
 
 impl Questions {
     /// Begins to find out.
@@ -26,7 +26,7 @@ impl Questions {
             // Nobody has a say in recipients but the guard and the backend.
             Question::Recipient(_) => Box::pin(std::future::ready(Answer::Recipient(RecipientVerdict::Pass))),
         };
-        self.0.push((ticket, look_up));
+        self.0 = std::mem::take(&mut self.0).into_iter().chain([(ticket, look_up)]).collect();
     }
 
     /// An answer that has come, if one has.
@@ -34,12 +34,10 @@ impl Questions {
         for index in 0..self.0.len() {
             let (ticket, look_up) = &mut self.0[index];
             if let Poll::Ready(answer) = look_up.as_mut().poll(cx) {
-                let ticket = *ticket;
-                drop(self.0.swap_remove(index));
-                if self.0.is_empty() {
-                    self.0 = Vec::new();
-                }
-                return Some((ticket, answer));
+                let answered = *ticket;
+                let others = std::mem::take(&mut self.0).into_iter().filter(|(ticket, _)| *ticket != answered);
+                self.0 = others.collect();
+                return Some((answered, answer));
             }
         }
         None

@@ -42,8 +42,8 @@ enum Unintroduced {
     Faulty(String),
 }
 
-/// Serves a connection whose peer is the client. `destination` is the address it connected to, where the listener has no
-/// other. `held` is kept while the session lasts.
+/// Serves a connection whose peer is the client. `destination` is the address it connected to, where it is not the
+/// listener's. `held` is kept while the session lasts.
 pub(crate) fn serve_direct(
     worker: Arc<Worker>,
     stream: TcpStream,

@@ -42,7 +42,7 @@ impl SessionTask {
         SessionLine {
             id: self.id,
             client: self.session.client_addr().ip(),
-            peer: self.peer.ip(),
+            peer: self.peer().ip(),
             helo: self.session.hello().map(str::to_owned),
             route: self.tally(self.session.route_taken().place()).map(|tally| tally.name().to_owned()),
             backend: self.server_name().to_owned(),
@@ -69,7 +69,7 @@ impl Drop for SessionTask {
         let record = SessionRecord {
             id: self.id,
             client: self.session.client_addr(),
-            peer: self.peer,
+            peer: self.peer(),
             helo: self.session.hello(),
             route: tally.map(RouteTally::name),
             backend: self.server_name(),

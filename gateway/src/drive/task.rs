@@ -23,7 +23,7 @@ use crate::time::clock::now;
 use crate::tls::TlsFacts;
 
 use super::backend_side::BackendSide;
-use super::buffers::{Pending, READ_MAX, Scratch, with_scratch};
+use super::buffers::{Pending, READ_MAX, Scratch, keep, with_scratch};
 use super::client_side::ClientSide;
 use super::closing::Closing;
 use super::encrypted;
@@ -36,14 +36,21 @@ use super::worker::{Notice, Worker};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
+/// What a load balancer says of a connection, and the relay proof of its own.
+pub(super) struct Told {
+    /// The other end of the socket, which is not the client.
+    peer: PeerAddr,
+    /// The client's view of the gateway.
+    pub(super) destination: Option<SocketAddr>,
+}
+
 /// A client's session as a future that ends with it.
 pub(crate) struct SessionTask {
     pub(super) id: u64,
     pub(super) worker: Arc<Worker>,
     pub(super) session: Session,
-    pub(super) peer: PeerAddr,
-    /// The client's view of the gateway, where it is not the socket's.
-    pub(super) destination: Option<SocketAddr>,
+    /// Where socket and listener do not say it.
+    pub(super) told: Option<Box<Told>>,
     pub(super) client: ClientSide,
     pub(super) backend: BackendSide,
     /// What was last agreed upon with it, over TLS.
@@ -76,6 +83,7 @@ impl SessionTask {
         unread: Vec<u8>,
     ) -> Self {
         let started = now();
+        let told = destination.is_some() || client_addr.socket_addr() != peer.socket_addr();
         let start = Start {
             settings: worker.settings.clone(),
             dialect: worker.dialect(),
@@ -91,9 +99,8 @@ impl SessionTask {
             timer: Timer::new(session.deadline()),
             worker,
             session,
-            peer,
-            destination,
-            client: ClientSide::new(client, unread),
+            told: told.then(|| Box::new(Told { peer, destination })),
+            client: ClientSide::new(client, unread.into()),
             backend: BackendSide::None,
             backend_tls: None,
             chosen: None,
@@ -105,6 +112,12 @@ impl SessionTask {
             held: Held::default(),
             started,
         }
+    }
+
+    /// The other end of the client's socket.
+    pub(super) fn peer(&self) -> PeerAddr {
+        let client = || PeerAddr::from_socket(self.session.client_addr().socket_addr());
+        self.told.as_ref().map_or_else(client, |told| told.peer)
     }
 
     /// Begins: greets, at once or after `delay`. `early`: the client has talked already.
@@ -190,11 +203,7 @@ impl SessionTask {
                 let input = &scratch.read[..held + count];
                 let unsent = !connection.is_flushed();
                 let used = self.session.backend_bytes(now, input, unsent, &mut scratch.out);
-                connection.unread.clear();
-                connection.unread.extend_from_slice(&input[used..]);
-                if connection.unread.is_empty() {
-                    connection.unread = Vec::new();
-                }
+                keep(&mut connection.unread, &input[used..]);
                 self.carry_out(cx, now, &mut scratch.out, &[]);
             }
             Poll::Ready(Err(error)) => self.backend_lost(cx, now, &error, scratch),
@@ -290,6 +299,7 @@ impl SessionTask {
                 break;
             }
         }
+        out.secret |= self.client.holds_secret || (used < length && self.session.expects_login());
         self.client.keep_unread(&read[used..length], out.secret);
         used > 0
     }
@@ -320,7 +330,7 @@ impl SessionTask {
         }
         out.to_backend.clear();
         let mut secure = None;
-        for action in std::mem::take(&mut out.actions) {
+        for action in out.actions.drain(..) {
             match action {
                 Action::SecureClient(nothing) => secure = Some(nothing),
                 action => self.act(action),
@@ -385,5 +395,19 @@ impl Future for SessionTask {
         let held = task.octets_held();
         task.held.set(held);
         driven
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::backend_side::Connection;
+    use super::*;
+
+    /// What one that waits costs, ten thousand times over. What few sessions need is behind a pointer.
+    #[test]
+    fn sessions_are_small() {
+        let sizes = [size_of::<SessionTask>(), size_of::<Session>(), size_of::<ClientSide>(), size_of::<Connection>()];
+        let most = [608, 360, 88, 104];
+        assert!(sizes.iter().zip(most).all(|(size, most)| *size <= most), "{sizes:?}, and at most {most:?}");
     }
 }

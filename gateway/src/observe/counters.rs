@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use memchr::memchr;
+
 use super::counts::Counts;
 use super::declare::{Declaration, Kind, Label, label};
 use super::handshakes::{AgreedCipher, AgreedGroup, AgreedVersion, HandshakeFault};
@@ -241,8 +243,10 @@ impl Counters {
     /// Counts the replies in these bytes, which hold whole lines: the last line of each reply has a blank, or nothing,
     /// behind its code. Returns the code of the last one; 0 if there is none.
     pub fn count_replies(&self, replies: &[u8]) -> u16 {
-        let mut last = 0;
-        for line in replies.split_inclusive(|byte| *byte == b'\n') {
+        let (mut last, mut rest) = (0, replies);
+        while !rest.is_empty() {
+            let (line, behind) = rest.split_at(memchr(b'\n', rest).map_or(rest.len(), |end| end + 1));
+            rest = behind;
             if let [class, second, third, b' ' | b'\r', ..] = line {
                 let digit = |byte: &u8| u16::from(byte.saturating_sub(b'0'));
                 last = digit(class) * 100 + digit(second) * 10 + digit(third);

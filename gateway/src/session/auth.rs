@@ -24,7 +24,7 @@ use super::machine::Session;
 use super::pipeline::Expect;
 use super::report::{LoginOutcome, LoginReport};
 use super::transaction::Transaction;
-use super::words::{CONFUSED, ENDLESS_LINE, Refusal, Words};
+use super::words::{AUTH_TOO_LONG, CONFUSED, ENDLESS_LINE, Refusal, Words};
 
 /// Challenges in one exchange. The longest mechanisms have three.
 const CHALLENGES_MAX: u8 = 10;
@@ -38,7 +38,6 @@ const TWICE: Words = Words(503, EnhancedCode(5, 5, 1), "You have logged in alrea
 const IN_TRANSACTION: Words = Words(503, EnhancedCode(5, 5, 1), "AUTH is not for inside a transaction");
 const IN_CLEAR: Words = Words(538, EnhancedCode(5, 7, 11), "Encryption is required for AUTH; say STARTTLS first");
 const UNKNOWN_MECHANISM: Words = Words(504, EnhancedCode(5, 5, 4), "This mechanism is not offered");
-const LINE_TOO_LONG: Words = Words(500, EnhancedCode(5, 5, 6), "The line is too long for AUTH");
 const BAD_LINE: Words = Words(501, EnhancedCode(5, 5, 2), "The response is no line of base64");
 const CANCELLED: Words = Words(501, EnhancedCode(5, 7, 0), "Authentication cancelled");
 const UNAVAILABLE: Words = Words(454, EnhancedCode(4, 7, 0), "Logging in is not possible now; try again later");
@@ -154,10 +153,10 @@ impl Session {
     /// Takes the client's next line in an exchange; how many bytes it was, 0 if it must wait or is incomplete.
     pub(super) fn take_response(&mut self, now: Millis, input: &[u8], out: &mut Output) -> usize {
         let Client::Auth(exchange) = &mut self.client.state else { return 0 };
+        out.secret = true;
         if !self.pipeline.is_empty() {
             return 0;
         }
-        out.secret = true;
         if exchange.skipping > 0 {
             let (used, ended) = skip_line(input);
             exchange.skipping += used;
@@ -165,7 +164,7 @@ impl Session {
                 self.finish_with(End::Flood, ENDLESS_LINE, out);
             } else if ended {
                 exchange.skipping = 0;
-                self.break_off(now, LINE_TOO_LONG, out);
+                self.break_off(now, AUTH_TOO_LONG, out);
             }
             return used;
         }
@@ -187,7 +186,7 @@ impl Session {
                 used
             }
             Line::Faulty { fault, used } => {
-                self.break_off(now, if fault == LineFault::TooLong { LINE_TOO_LONG } else { BAD_LINE }, out);
+                self.break_off(now, if fault == LineFault::TooLong { AUTH_TOO_LONG } else { BAD_LINE }, out);
                 used
             }
             Line::Complete { text: b"*", used } => {
@@ -384,6 +383,11 @@ impl Session {
         lost
     }
 
+    /// Whether what the client has said, and what was not taken yet, may have a password in it.
+    pub(crate) fn expects_login(&self) -> bool {
+        self.login.is_none() && !self.dialect.mechanisms.is_empty()
+    }
+
     /// Whether a password may be said on this connection.
     fn may_send_secrets(&self) -> bool {
         let ip = self.client_addr.ip();
@@ -393,9 +397,7 @@ impl Session {
 
     /// Whether a password may be said to the backend: over TLS, on this machine, or where the configuration has it so.
     pub(super) fn backend_keeps_secrets(&self) -> bool {
-        self.target().clear_text_auth
-            || self.backend.is_secured
-            || self.backend.connected.is_some_and(|connected| connected.is_on_this_host)
+        self.target().clear_text_auth || self.backend.is_secured || self.backend.is_on_this_host
     }
 
     /// AUTH's line of the EHLO reply, without its code; empty if this client is not offered it.

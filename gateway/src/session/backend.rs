@@ -31,12 +31,12 @@ pub(super) struct BackendHalf {
     pub(super) state: Backend,
     /// The client's host name, which some backends are told.
     pub(super) name: Name,
-    /// From the first connection on: what is known of the last.
-    pub(super) connected: Option<Connected>,
-    /// Whether TLS stands on it.
+    /// Whether TLS stands on its last connection.
     pub(super) is_secured: bool,
-    /// The date, as of the first connection.
-    pub(super) clock: Option<WallClock>,
+    /// Whether nobody else hears what is said on it without TLS, for the server is on this machine.
+    pub(super) is_on_this_host: bool,
+    /// The date, as of the last connection, where a trace header needs it.
+    pub(super) clock: Option<Box<WallClock>>,
     /// Which of the listener's backends it is.
     pub(super) place: usize,
     /// The route that led there last, where there are several.
@@ -70,15 +70,15 @@ pub(super) struct Held {
     pub(super) commands: Vec<u8>,
     /// TLS stands, and the backend's certificate is that of whom we want.
     pub(super) verified: bool,
-    /// Whether a connection stands: what comes before is another's.
-    pub(super) connected: bool,
+    /// The connection, if one stands: what comes before is another's.
+    pub(super) connected: Option<Connected>,
     /// Why it did not open with the server that was tried last.
     pub(super) refusal: Option<Box<Refusal>>,
 }
 
 impl Held {
     pub(super) fn new() -> Self {
-        Self { opening: Opening::new(), commands: Vec::new(), verified: false, connected: false, refusal: None }
+        Self { opening: Opening::new(), commands: Vec::new(), verified: false, connected: None, refusal: None }
     }
 }
 
@@ -96,8 +96,8 @@ impl BackendHalf {
         Self {
             state: Backend::None,
             name: Name::Unasked,
-            connected: None,
             is_secured: false,
+            is_on_this_host: false,
             clock: None,
             place: 0,
             route: RouteId::NONE,
@@ -117,7 +117,7 @@ impl Backend {
 
     /// Whether it is on its way, and no connection stands.
     pub(super) fn is_redialling(&self) -> bool {
-        matches!(self, Self::Opening(held) if !held.connected)
+        matches!(self, Self::Opening(held) if held.connected.is_none())
     }
 
     /// Where commands wait while the session opens.

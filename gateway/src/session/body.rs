@@ -219,7 +219,7 @@ impl Session {
             // TLS has no word of its own behind HELO.
             false => "SMTP",
         };
-        let date = DateTime::from_timestamp(self.backend.clock?.unix_seconds(now)).to_rfc822();
+        let date = DateTime::from_timestamp(self.backend.clock.as_ref()?.unix_seconds(now)).to_rfc822();
         let client = literal(self.client_addr.socket_addr());
         // Clients name themselves in many ways, and not each is a word that this field may have there.
         let named = if is_domain(&hello.name) { &*hello.name } else { &*client };

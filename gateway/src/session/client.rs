@@ -53,6 +53,8 @@ pub(super) struct ClientHalf {
     pub(super) draining: bool,
     /// What was read last of a command ends as no line does; if no more comes, that is said.
     pub(super) unended: bool,
+    /// A line that is too long, and being skipped, is an AUTH.
+    pub(super) skips_auth: bool,
     /// Places for sessions run out, so that slow ones must make room.
     pub(super) hurried: bool,
     /// All sessions together hold as much as they may: no message begins.
@@ -103,6 +105,7 @@ impl ClientHalf {
             gone: false,
             draining: false,
             unended: false,
+            skips_auth: false,
             hurried: false,
             crammed: false,
             hold: Hold::None,

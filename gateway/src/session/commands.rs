@@ -22,7 +22,7 @@ use super::end::End;
 use super::machine::Session;
 use super::pipeline::Expect;
 use super::transaction::Transaction;
-use super::words::{CRAMMED, ENDLESS_LINE, NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
+use super::words::{AUTH_TOO_LONG, CRAMMED, ENDLESS_LINE, NO_MAIL, NO_RECIPIENTS, OK, TRANSACTION_LOST, Words};
 
 /// Longest command line in bytes, CRLF included (RFC 5321 section 4.5.3.1.4).
 const COMMAND_LINE_MAX: usize = 512;
@@ -61,9 +61,10 @@ impl Session {
             self.refuse_handshake(out);
             return input.len();
         }
+        let is_auth = is_auth(input);
+        out.secret |= is_auth;
         match split_line(input, self.line_max(input)) {
             Line::Incomplete => {
-                out.secret |= is_auth(input);
                 if !self.client.unended && memchr::memchr2(b'\n', b'\r', input).is_some() {
                     self.client.unended = true;
                     self.client.deadline = self.client.deadline.min(now.after(UNENDED_WAIT));
@@ -71,10 +72,12 @@ impl Session {
                 0
             }
             Line::Overlong { used } => {
+                self.client.skips_auth = is_auth;
                 self.skipped(used.max(1), false, out);
                 used
             }
             Line::Faulty { fault: LineFault::TooLong, used } => {
+                self.client.skips_auth = is_auth;
                 self.skipped(used, true, out);
                 used
             }
@@ -87,8 +90,6 @@ impl Session {
                 used
             }
             Line::Complete { text, used } => {
-                let is_auth = is_auth(text);
-                out.secret |= is_auth;
                 let handled = match parse_command(text) {
                     Ok(Command::StartTls) => self.starttls(now, &input[used..], out),
                     Ok(command) => self.command(now, &command, out),
@@ -117,6 +118,7 @@ impl Session {
     }
 
     fn skip_rest(&mut self, before: usize, input: &[u8], out: &mut Output) -> usize {
+        out.secret |= self.client.skips_auth;
         let (used, ended) = skip_line(input);
         self.skipped(before + used, ended, out);
         used
@@ -128,7 +130,10 @@ impl Session {
             self.finish_with(End::Flood, ENDLESS_LINE, out);
         } else if ended {
             self.client.state = Client::Commands { skipping: 0 };
-            self.refuse_line(LineFault::TooLong, out);
+            match self.client.skips_auth {
+                true => self.error(AUTH_TOO_LONG, out),
+                false => self.refuse_line(LineFault::TooLong, out),
+            }
         } else {
             self.client.state = Client::Commands { skipping: length };
         }

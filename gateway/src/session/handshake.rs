@@ -48,12 +48,12 @@ impl Session {
     /// The connection stands, at the time that the clock was looked at.
     pub fn backend_connected(&mut self, clock: WallClock, connected: Connected, out: &mut Output) {
         let Backend::Opening(held) = &mut self.backend.state else { return };
-        held.connected = true;
         let opened_by = clock.at.after(self.settings.timeouts.handshake);
         self.backend.deadline = connected.open_by.map_or(opened_by, |until| until.min(opened_by));
-        self.backend.connected = Some(connected);
         self.backend.is_secured = false;
-        self.backend.clock = Some(clock);
+        self.backend.is_on_this_host = connected.is_on_this_host;
+        held.connected = Some(connected);
+        self.backend.clock = self.target().identity.is_trace_header().then(|| Box::new(clock));
         self.advance(clock.at, out, Opening::connected);
     }
 
@@ -73,7 +73,7 @@ impl Session {
         match &mut self.backend.state {
             Backend::Opening(held) if has_several => {
                 held.opening = Opening::new();
-                held.connected = false;
+                held.connected = None;
                 held.verified = false;
                 held.refusal = Some(Box::new(refusal));
                 self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
@@ -123,7 +123,7 @@ impl Session {
         }
         let Backend::Opening(held) = &mut self.backend.state else { return false };
         held.opening = Opening::in_clear_text();
-        held.connected = false;
+        held.connected = None;
         out.to_backend.clear();
         self.backend.deadline = now.after(self.settings.timeouts.connect + self.settings.timeouts.handshake);
         out.actions.extend([Action::BackendInClearText(why.to_owned()), Action::DialAgain]);
@@ -174,9 +174,8 @@ impl Session {
     ) {
         let target = *self.target();
         let Self { client, backend, settings, client_addr, login, .. } = self;
-        let BackendHalf { state: Backend::Opening(held), connected: Some(connected), name, .. } = backend else {
-            return;
-        };
+        let BackendHalf { state: Backend::Opening(held), name, .. } = backend else { return };
+        let Some(connected) = held.connected else { return };
         let Some(hello) = &client.hello else { return };
         let name = match name {
             Name::Known(name) => Some(&*name),
@@ -249,8 +248,12 @@ impl Session {
     /// that may relay can be proxies of their own.
     fn may_be_a_proxy(&self) -> bool {
         let ip = self.client_addr.ip();
+        let own = match &self.backend.state {
+            Backend::Opening(held) => held.connected.map(|connected| connected.destination.ip().to_canonical()),
+            Backend::None | Backend::Ready(_) => None,
+        };
         ip.is_loopback()
-            || self.backend.connected.is_some_and(|own| own.destination.ip().to_canonical() == ip)
+            || own == Some(ip)
             || self.settings.relay.allowed_networks.iter().any(|network| network.contains(&ip))
     }
 

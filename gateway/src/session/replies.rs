@@ -67,7 +67,7 @@ impl Session {
                 break;
             }
             match &self.backend.state {
-                Backend::Opening(held) if !held.connected => break,
+                Backend::Opening(held) if held.connected.is_none() => break,
                 Backend::Opening(_) => {
                     self.opening_bytes(now, rest, out);
                 }

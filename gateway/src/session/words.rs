@@ -7,6 +7,8 @@ use crate::smtp::reply::{EnhancedCode, Reply, encode_reply};
 pub(super) struct Words(pub(super) u16, pub(super) EnhancedCode, pub(super) &'static str);
 
 pub(super) const OK: Words = Words(250, EnhancedCode(2, 0, 0), "Ok");
+/// RFC 4954 section 6.
+pub(super) const AUTH_TOO_LONG: Words = Words(500, EnhancedCode(5, 5, 6), "The line is too long for AUTH");
 pub(super) const NO_MAIL: Words = Words(503, EnhancedCode(5, 5, 1), "MAIL first");
 pub(super) const NO_RECIPIENTS: Words = Words(554, EnhancedCode(5, 5, 1), "No valid recipients");
 pub(super) const TOO_LARGE: Words = Words(552, EnhancedCode(5, 3, 4), "The message is larger than may be");

@@ -131,6 +131,11 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<(), String> {
             let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
             config.backends[0].tls = named.ok_or_else(|| format!("no policy {value}"))?;
         }
+        "second_tls" => {
+            let named = BackendTls::ALL.into_iter().find(|policy| policy.as_str() == value);
+            let second = config.backends.get_mut(1).ok_or("there is no second backend")?;
+            second.tls = named.ok_or_else(|| format!("no policy {value}"))?;
+        }
         "clear_text_auth" => config.backends[0].clear_text_auth = value == "true",
         "local_domains" => config.relay.local_domains = domains(value)?,
         "allowed_networks" => {

@@ -199,6 +199,16 @@ fn serve_until<S: Read + Write>(
                 in_data = true;
                 speaker.say("354 go on\r\n");
             }
+            "AUTH" => {
+                let words = if line.starts_with("AUTH LOGIN") { 4 } else { 3 };
+                for _ in line.split(' ').count()..words {
+                    speaker.say("334 \r\n");
+                    if speaker.next_line().is_none() {
+                        return false;
+                    }
+                }
+                speaker.say("235 2.7.0 Ok\r\n");
+            }
             "BDAT" => {
                 let count = line.split(' ').nth(1).and_then(|count| count.parse().ok()).unwrap_or_default();
                 let mut octets = vec![0; count];

@@ -23,6 +23,7 @@ pub mod haraka;
 pub mod local;
 pub mod local_tls;
 pub mod log;
+pub mod machine;
 pub mod net;
 pub mod nmap;
 pub mod opensmtpd;
@@ -41,6 +42,7 @@ pub mod tun;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
 
 use log::Log;
 
@@ -73,6 +75,13 @@ pub fn available(scenario: &str, peers: &[&str]) -> bool {
     // Nothing to be done if standard error is closed.
     let _ = writeln!(std::io::stderr(), "SKIPPED: {scenario}: {why}");
     false
+}
+
+/// Runs `cargo xtask` to its end.
+pub fn xtask(arguments: &[&str]) -> Output {
+    let mut command = Command::new(option_env!("CARGO").unwrap_or("cargo"));
+    command.args(["run", "--quiet", "--package", "xtask", "--"]).args(arguments);
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null()).output().expect("cargo")
 }
 
 /// Where `cargo xtask peers` put a peer.

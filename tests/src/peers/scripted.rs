@@ -67,6 +67,14 @@ impl Dialog {
         let _ = self.reader.get_mut().write_all(text.as_bytes());
     }
 
+    /// The next line, which is no command; empty at the end.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        // Whoever is gone says nothing more.
+        let _ = self.reader.read_line(&mut line);
+        line.trim_end().to_owned()
+    }
+
     /// Reads so many bytes at most, as they come; none at the end.
     pub fn read(&mut self, buffer: &mut [u8]) -> usize {
         self.reader.read(buffer).unwrap_or(0)
