@@ -47,7 +47,7 @@ pub struct Stage {
     /// The transcript knows of the dial, and has not said how it went.
     hanging: bool,
     /// The gateway wants TLS with the client.
-    securing_client: bool,
+    pub securing_client: bool,
     /// The gateway wants TLS with the backend.
     securing: bool,
     /// The gateway asks about a recipient.
