@@ -141,6 +141,28 @@ fn status_and_log_say_what_was_agreed_upon() {
     assert!(status["problems"].to_string().contains("is not verified"), "{status}");
 }
 
+#[test]
+fn hosts_whose_tls_is_broken_are_not_told_of_it() {
+    let backend = TlsBackend::start();
+    let scene = Scene::with(backend.address, UNCHECKED, "", "not_offered_to = [\"127.9.9.0/24\"]\n");
+    let stream = connect(Ipv4Addr::new(127, 9, 9, 7), scene.gateway.address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut clear = Speaker(BufReader::new(stream));
+    assert!(clear.line().starts_with("220 "));
+    clear.say("EHLO client.test\r\n");
+    let mut offers = vec![clear.line()];
+    while offers.last().is_some_and(|line| line.starts_with("250-")) {
+        offers.push(clear.line());
+    }
+    assert!(offers.iter().all(|line| !line.contains("STARTTLS")), "{offers:?}");
+    let reply = clear.reply("STARTTLS\r\n");
+    assert!(reply.starts_with("502 5.5.1 "), "{reply}");
+    // What it says in clear goes on over TLS, and everybody else has TLS as before.
+    clear.deliver();
+    all_of_the_mail_was_secured(&backend.until_message());
+    scene.starttls().deliver();
+}
+
 /// Connections that were told to begin TLS, and do not.
 fn half_open(scene: &Scene, sources: u8, each: usize) -> Vec<TcpStream> {
     let mut open = Vec::new();

@@ -242,7 +242,7 @@ impl Scene {
         Self::with(backend, backend_tls, listener, "")
     }
 
-    /// `more` are whole sections.
+    /// `more` are further keys of `[tls]`, and then whole sections.
     pub fn with(backend: SocketAddr, backend_tls: &str, listener: &str, more: &str) -> Self {
         let SelfSigned { certificate, key } = made("gateway.test");
         let folder = tempfile::tempdir().expect("TLS on loopback");
@@ -253,7 +253,7 @@ impl Scene {
             .expect("TLS on loopback");
         let front = (address(), 2525).into();
         let more = format!(
-            "{more}[tls]\ncertificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n",
+            "[tls]\ncertificates = [{{ certificate = \"{}\", key = \"{}\" }}]\n{more}",
             pem.display(),
             key_file.display()
         );
