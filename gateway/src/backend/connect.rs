@@ -55,18 +55,18 @@ impl BackendState {
         if addresses.is_empty() {
             addresses = self.resolve().await?;
         }
-        let mut last = match source {
-            None => no_address(format!("`{}` has no address", self.address)),
-            Some(source) => no_address(format!("`{}` has no address of the same family as {source}", self.address)),
-        };
+        let mut last = None;
         let fits = |address: &&SocketAddr| source.is_none_or(|source| source.is_ipv4() == address.is_ipv4());
         for &address in addresses.iter().filter(fits) {
             match self.connect_to(address, source).await {
                 Ok(stream) => return Ok(stream),
-                Err(error) => last = error,
+                Err(error) => last = Some(error),
             }
         }
-        Err(last)
+        Err(last.unwrap_or_else(|| match source {
+            None => no_address(format!("`{}` has no address", self.address)),
+            Some(source) => no_address(format!("`{}` has no address of the same family as {source}", self.address)),
+        }))
     }
 
     async fn connect_to(&self, address: SocketAddr, source: Option<IpAddr>) -> io::Result<TcpStream> {

@@ -44,7 +44,14 @@ pub(super) struct Told {
     pub(super) destination: Option<SocketAddr>,
 }
 
-/// A client's session as a future that ends with it.
+/// Whose socket had nothing more to read in this poll: it wakes the session when it has, and need not be asked again before.
+#[derive(Default)]
+struct Silent {
+    backend: bool,
+    client: bool,
+}
+
+/// A client's session as a future that ends with it. It is polled by one task from its beginning to its end.
 pub(crate) struct SessionTask {
     pub(super) id: u64,
     pub(super) worker: Arc<Worker>,
@@ -141,12 +148,13 @@ impl SessionTask {
         self.session.set_crammed(held::total() > self.worker.settings.limits.buffered);
         self.check_notice(cx, now, scratch);
         self.check_timer(cx, now, scratch);
+        let mut silent = Silent::default();
         loop {
             if self.closing != Closing::No {
                 return self.poll_close(cx, scratch);
             }
-            let mut moved = self.move_backend(cx, now, scratch);
-            moved |= self.move_client(cx, now, scratch);
+            let mut moved = self.move_backend(cx, now, scratch, &mut silent);
+            moved |= self.move_client(cx, now, scratch, &mut silent);
             if !moved && self.closing == Closing::No {
                 self.arm_timer(cx);
                 return Poll::Pending;
@@ -163,7 +171,7 @@ impl SessionTask {
     }
 
     /// Dialling, names, what the backend still has to take, and what it says.
-    fn move_backend(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
+    fn move_backend(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch, silent: &mut Silent) -> bool {
         let mut moved = false;
         while let Some((ticket, answer)) = self.questions.poll(cx) {
             self.session.answer(now, ticket, answer, &mut scratch.out);
@@ -173,12 +181,12 @@ impl SessionTask {
         if let Poll::Ready(dialed) = self.backend.poll_dialed(cx, now) {
             self.dialed(now, dialed, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
-            moved = true;
+            (moved, silent.backend) = (true, false);
         }
         if let Poll::Ready(secured) = self.backend.poll_secured(cx, now) {
             self.secured(now, secured, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
-            moved = true;
+            (moved, silent.backend) = (true, false);
         }
         let Some(connection) = self.backend.connection() else { return moved };
         if let Poll::Ready(Err(error)) = connection.poll_flush(cx) {
@@ -186,13 +194,16 @@ impl SessionTask {
             return true;
         }
         // Replies are not read faster than the client takes them.
-        if !self.client.pending.is_empty() && !self.client.pending_may_wait {
+        if silent.backend || !self.client.pending.is_empty() && !self.client.pending_may_wait {
             return moved;
         }
         let held = connection.unread.len();
         scratch.read[..held].copy_from_slice(&connection.unread);
         match connection.poll_read(cx, &mut scratch.read[held..held + READ_MAX]) {
-            Poll::Pending => return moved,
+            Poll::Pending => {
+                silent.backend = true;
+                return moved;
+            }
             Poll::Ready(Ok(0)) => {
                 self.backend_lost(cx, now, &io::ErrorKind::UnexpectedEof.into(), scratch);
             }
@@ -220,7 +231,7 @@ impl SessionTask {
     }
 
     /// What the client still has to take, and what it says.
-    fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch) -> bool {
+    fn move_client(&mut self, cx: &mut Context<'_>, now: Millis, scratch: &mut Scratch, silent: &mut Silent) -> bool {
         if !self.client.pending.is_empty() && !self.client.pending_may_wait {
             match self.poll_flush_client(cx) {
                 Poll::Pending => return false,
@@ -254,7 +265,7 @@ impl SessionTask {
             self.carry_out(cx, now, &mut scratch.out, &[]);
             return true;
         }
-        if self.awaits_turn(now) {
+        if silent.client || self.awaits_turn(now) {
             return false;
         }
         if self.client.tls.is_some() {
@@ -263,7 +274,10 @@ impl SessionTask {
         let held = self.client.unread.len();
         let mut buffer = ReadBuf::new(&mut scratch.read[held..held + READ_MAX]);
         match Pin::new(&mut self.client.stream).poll_read(cx, &mut buffer) {
-            Poll::Pending => return false,
+            Poll::Pending => {
+                silent.client = true;
+                return false;
+            }
             Poll::Ready(Err(error)) => return self.client_lost(cx, now, &error, scratch),
             Poll::Ready(Ok(())) => {}
         }

@@ -136,17 +136,15 @@ pub fn encode_xclient(
         // Nor is the load balancer's name the client's.
         None => (&unnamed, None),
     };
-    let ip = client.map(|client| address(client.ip(), facts.ipv6_form).into_bytes());
-    // Load balancers that know no port write 0, which servers refuse as none.
-    let port =
-        |address: SocketAddr| Some(address.port()).filter(|&port| port != 0).map(|port| port.to_string().into_bytes());
-    let (client_port, destination_port) = (client.and_then(port), port(destination));
+    let ip = client.map(|client| address(client.ip(), facts.ipv6_form));
+    let mut digits = itoa::Buffer::new();
     add(XclientAttributes::ADDR, "ADDR", ip.as_deref().unwrap_or(UNAVAILABLE));
-    add(XclientAttributes::PORT, "PORT", client_port.as_deref().unwrap_or(UNAVAILABLE));
+    add(XclientAttributes::PORT, "PORT", port(client, &mut digits));
     add(XclientAttributes::PROTO, "PROTO", if facts.esmtp { b"ESMTP" } else { b"SMTP" });
-    let ip = address(destination.ip().to_canonical(), facts.ipv6_form);
-    add(XclientAttributes::DESTADDR, "DESTADDR", ip.as_bytes());
-    add(XclientAttributes::DESTPORT, "DESTPORT", destination_port.as_deref().unwrap_or(UNAVAILABLE));
+    if offered.contains(XclientAttributes::DESTADDR) {
+        add(XclientAttributes::DESTADDR, "DESTADDR", &address(destination.ip().to_canonical(), facts.ipv6_form));
+    }
+    add(XclientAttributes::DESTPORT, "DESTPORT", port(Some(destination), &mut digits));
     // Whoever has not logged in is cleared of the gateway's own login.
     if facts.login.is_none() {
         add(XclientAttributes::LOGIN, "LOGIN", UNAVAILABLE);
@@ -175,10 +173,28 @@ pub fn encode_xclient(
     Ok(())
 }
 
-fn address(ip: IpAddr, form: Ipv6Form) -> String {
+fn address(ip: IpAddr, form: Ipv6Form) -> Vec<u8> {
     match (ip, form) {
-        (IpAddr::V6(ip), Ipv6Form::Prefixed) => format!("IPV6:{ip}"),
-        _ => ip.to_string(),
+        // The formatter takes ten times as long, and every session tells of two.
+        (IpAddr::V4(ip), _) => {
+            let (mut text, mut digits) = (Vec::with_capacity("255.255.255.255.".len()), itoa::Buffer::new());
+            for octet in ip.octets() {
+                text.extend_from_slice(digits.format(octet).as_bytes());
+                text.push(b'.');
+            }
+            text.pop();
+            text
+        }
+        (IpAddr::V6(ip), Ipv6Form::Prefixed) => format!("IPV6:{ip}").into(),
+        (IpAddr::V6(ip), Ipv6Form::Bare) => ip.to_string().into(),
+    }
+}
+
+/// Load balancers that know no port write 0, which servers refuse as none.
+fn port(address: Option<SocketAddr>, digits: &mut itoa::Buffer) -> &[u8] {
+    match address.map_or(0, |address| address.port()) {
+        0 => UNAVAILABLE,
+        port => digits.format(port).as_bytes(),
     }
 }
 

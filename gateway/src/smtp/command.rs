@@ -146,14 +146,12 @@ const BDAT_SYNTAX: CommandError =
 /// [`Command::Unknown`].
 pub fn parse_command(line: &[u8]) -> Result<Command<'_>, CommandError> {
     let Ok(text) = std::str::from_utf8(line) else { return hello_in_another_charset(line) };
-    if text.chars().any(|c| is_control(c) && c != '\t') {
+    if holds_control(text) {
         return Err(BAD_BYTES);
     }
-    let text = text.trim_end_matches([' ', '\t']);
-    let (verb, argument) = match text.split_once([' ', '\t']) {
-        Some((verb, argument)) => (verb, argument.trim_start_matches([' ', '\t'])),
-        None => (text, ""),
-    };
+    let text = text.trim_end_matches(is_blank);
+    let (verb, argument) = text.split_at(text.bytes().position(|byte| is_blank(byte.into())).unwrap_or(text.len()));
+    let argument = argument.trim_start_matches(is_blank);
     let Some(verb) = known_verb(verb) else {
         return Ok(if HTTP_METHODS.contains(&verb) { Command::Http } else { Command::Unknown });
     };
@@ -205,7 +203,20 @@ fn parse_rcpt(argument: &str) -> Result<Command<'_>, CommandError> {
 /// White space behind the colon is not SMTP, yet common enough to be let pass; it is not sent on.
 fn strip_keyword<'a>(argument: &'a str, keyword: &str) -> Option<&'a str> {
     let (head, rest) = argument.split_at_checked(keyword.len())?;
-    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches([' ', '\t']))
+    head.eq_ignore_ascii_case(keyword).then(|| rest.trim_start_matches(is_blank))
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t')
+}
+
+/// Whether a control other than the tab is in it. Nearly all text is ASCII, and looked at many octets at once then.
+fn holds_control(text: &str) -> bool {
+    if text.is_ascii() {
+        let is_bad = |byte: u8| byte.is_ascii_control() & (byte != b'\t');
+        return text.bytes().fold(false, |any, byte| any | is_bad(byte));
+    }
+    text.chars().any(|c| is_control(c) && c != '\t')
 }
 
 /// What ends a line or steers a terminal somewhere: C0, C1, and Unicode's own separators of lines and paragraphs.

@@ -83,9 +83,9 @@ impl Offer {
     pub fn from_reply(reply: &Reply<'_>) -> Self {
         let mut offer = Self::default();
         for line in reply.lines().skip(1) {
-            let mut words = words(line);
-            let Some(keyword) = words.next() else { continue };
+            let Some((keyword, rest)) = first_word(line) else { continue };
             let Some(extension) = extension_of(keyword) else { continue };
+            let mut words = words(rest);
             offer.extensions |= extension;
             if extension == Extensions::SIZE {
                 offer.size_max = words.next().and_then(|digits| std::str::from_utf8(digits).ok()?.parse().ok());
@@ -99,8 +99,19 @@ impl Offer {
     }
 }
 
-fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
-    line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty())
+fn words(mut line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (word, rest) = first_word(line)?;
+        line = rest;
+        Some(word)
+    })
+}
+
+/// The line's first word, and what is behind it.
+fn first_word(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let line = &line[line.iter().position(|byte| !is_blank(byte))?..];
+    Some(line.split_at(line.iter().position(is_blank).unwrap_or(line.len())))
 }
 
 /// Those of a line `AUTH PLAIN LOGIN` or `AUTH=PLAIN LOGIN`.

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter, memchr3};
 
 /// An enhanced status code, `class.subject.detail` (RFC 3463).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,18 @@ impl fmt::Display for EnhancedCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(class, subject, detail) = self;
         write!(f, "{class}.{subject}.{detail}")
+    }
+}
+
+impl EnhancedCode {
+    fn encode(self, out: &mut Vec<u8>) {
+        let Self(class, subject, detail) = self;
+        let mut digits = itoa::Buffer::new();
+        out.extend_from_slice(digits.format(class).as_bytes());
+        for number in [subject, detail] {
+            out.push(b'.');
+            out.extend_from_slice(digits.format(number).as_bytes());
+        }
     }
 }
 
@@ -78,14 +90,16 @@ pub fn parse_reply(input: &[u8]) -> ReplyParse<'_> {
     let mut start = 0;
     for _ in 0..LINES_MAX {
         let rest = &input[start..];
-        let Some(lf) = memchr(b'\n', rest) else {
+        // A good line's first CR is that of its end, and nothing bad stands before it.
+        let good = memchr3(b'\r', b'\n', 0, rest).filter(|&at| rest[at..].starts_with(b"\r\n"));
+        let Some(lf) = good.map(|cr| cr + 1).or_else(|| memchr(b'\n', rest)) else {
             return if rest.len() >= longest(rest) {
                 ReplyParse::Faulty(ReplyFault::LineTooLong)
             } else {
                 ReplyParse::Incomplete
             };
         };
-        let (line_code, last) = match reply_line(&rest[..=lf]) {
+        let (line_code, last) = match reply_line(&rest[..=lf], good.is_some()) {
             Ok(parsed) => parsed,
             Err(fault) => return ReplyParse::Faulty(fault),
         };
@@ -115,15 +129,13 @@ fn longest(line: &[u8]) -> usize {
     if line.starts_with(b"334") { CHALLENGE_MAX } else { LINE_MAX }
 }
 
-/// One line through its LF: its code, and whether it is the last of its reply.
-fn reply_line(line: &[u8]) -> Result<(u16, bool), ReplyFault> {
+/// One line through its LF: its code, and whether it is the last of its reply. `good`: it has CR and LF at its end, and neither
+/// them nor NUL before.
+fn reply_line(line: &[u8], good: bool) -> Result<(u16, bool), ReplyFault> {
     if line.len() > longest(line) {
         return Err(ReplyFault::LineTooLong);
     }
-    let text = line.strip_suffix(b"\r\n").ok_or(ReplyFault::BadLine)?;
-    if memchr::memchr2(b'\r', 0, text).is_some() {
-        return Err(ReplyFault::BadLine);
-    }
+    let Some(text) = line.strip_suffix(b"\r\n").filter(|_| good) else { return Err(ReplyFault::BadLine) };
     let (&[a @ b'2'..=b'5', b @ b'0'..=b'9', c @ b'0'..=b'9'], rest) =
         text.split_first_chunk::<3>().ok_or(ReplyFault::NoCode)?
     else {
@@ -140,10 +152,12 @@ fn reply_line(line: &[u8]) -> Result<(u16, bool), ReplyFault> {
 impl<'a> Reply<'a> {
     /// The text of each line behind code and separator, as received.
     pub fn lines(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
-        let raw = self.raw.strip_suffix(b"\r\n").unwrap_or(self.raw);
-        raw.split(|&byte| byte == b'\n').map(|line| {
+        let raw = self.raw;
+        memchr_iter(b'\n', raw).scan(0, move |start, lf| {
+            let line = &raw[*start..lf];
+            *start = lf + 1;
             let line = line.strip_suffix(b"\r").unwrap_or(line);
-            line.get(4..).unwrap_or_default()
+            Some(line.get(4..).unwrap_or_default())
         })
     }
 
@@ -171,16 +185,16 @@ impl<'a> Reply<'a> {
 
 /// Writes one reply of the gateway's own: a line for each line of `text`, the enhanced code on each.
 pub fn encode_reply(code: u16, enhanced: Option<EnhancedCode>, text: &str, out: &mut Vec<u8>) {
-    use std::io::Write as _;
-
     let mut lines = text.lines().peekable();
     while let Some(line) = lines.next() {
-        let separator = if lines.peek().is_some() { '-' } else { ' ' };
-        // Writing to memory cannot fail.
-        let _ = match enhanced {
-            Some(enhanced) => write!(out, "{code}{separator}{enhanced} {line}\r\n"),
-            None => write!(out, "{code}{separator}{line}\r\n"),
-        };
+        out.extend_from_slice(itoa::Buffer::new().format(code).as_bytes());
+        out.push(if lines.peek().is_some() { b'-' } else { b' ' });
+        if let Some(enhanced) = enhanced {
+            enhanced.encode(out);
+            out.push(b' ');
+        }
+        out.extend_from_slice(line.as_bytes());
+        out.extend_from_slice(b"\r\n");
     }
 }
 
