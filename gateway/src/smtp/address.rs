@@ -8,7 +8,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::labels::a_labels;
+use super::labels::{a_labels, has_empty_part};
 
 /// The part behind the `@`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +155,7 @@ fn parse_path(text: &str) -> Option<(Mailbox<'_>, &str)> {
     let whole = &inner[..inner.len() - rest.len()];
     let rest = if let Domain::Name(_) = domain { rest.strip_prefix('.').unwrap_or(rest) } else { rest };
     let after = close_bracket(bracket, rest)?;
-    let needs_quotes = !local_part.starts_with('"') && local_part.split('.').any(str::is_empty);
+    let needs_quotes = !local_part.starts_with('"') && has_empty_part(local_part);
     // As it is written: in angle brackets, and in quotes where it needs them.
     (whole.len() + 2 + 2 * usize::from(needs_quotes) <= PATH_MAX)
         .then_some((Mailbox { text: whole, local_part, needs_quotes, domain }, after))
@@ -268,7 +268,10 @@ fn is_domain_byte(byte: u8) -> bool {
 }
 
 fn is_label(label: &str) -> bool {
-    !label.is_empty() && label.chars().count() <= 63 && !label.starts_with('-') && !label.ends_with('-')
+    !label.is_empty()
+        && (label.len() <= 63 || label.chars().count() <= 63)
+        && !label.starts_with('-')
+        && !label.ends_with('-')
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use icu_normalizer::ComposingNormalizerBorrowed;
 
 /// The name's form for comparison, borrowed where it is written so already; `None` if it is no domain name.
 pub fn a_labels(name: &str) -> Option<Cow<'_, str>> {
-    if name.split('.').any(str::is_empty) {
+    if has_empty_part(name) {
         return None;
     }
     if name.is_ascii() {
@@ -24,6 +24,12 @@ pub fn a_labels(name: &str) -> Option<Cow<'_, str>> {
     let ascii = idna::domain_to_ascii(name).ok()?;
     let (unicode, valid) = idna::domain_to_unicode(&ascii);
     (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
+}
+
+/// Whether nothing stands before a dot or behind one.
+pub(super) fn has_empty_part(dotted: &str) -> bool {
+    let mut before = b'.';
+    dotted.bytes().any(|byte| std::mem::replace(&mut before, byte) == b'.' && byte == b'.') || before == b'.'
 }
 
 /// Whether `sign` appears in `text` as such, or as what compatibility folds it from (Unicode NFKC): a server that folds would
@@ -62,6 +68,22 @@ mod tests {
             ("a..b", None),
         ] {
             assert_eq!(a_labels(name).as_deref(), expected, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn parts_between_dots() {
+        for (dotted, expected) in [
+            ("", true),
+            (".", true),
+            ("a", false),
+            ("a.b", false),
+            (".a", true),
+            ("a.", true),
+            ("a..b", true),
+            ("ü.b", false),
+        ] {
+            assert_eq!(has_empty_part(dotted), expected, "{dotted}");
         }
     }
 
