@@ -41,7 +41,7 @@ pub fn user_keys(name: &str, mut each: impl FnMut(&str)) {
 
 fn each_domain(name: &str, mut each: impl FnMut(&str)) {
     each(name);
-    for (at, _) in name.match_indices('.') {
+    for at in memchr::memchr_iter(b'.', name.as_bytes()) {
         each(&name[at..]);
     }
 }

@@ -10,6 +10,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use crate::backend::{BackendState, Connectors, Pool, watch};
 use crate::config::{self, Config, OnOpen};
 use crate::control::NotDone;
+use crate::policy::relay_guard::Hold;
 use crate::proof::{LastProof, ProofRecord, Schedule};
 use crate::session::Sizes;
 
@@ -54,7 +55,20 @@ impl Drop for Proving {
 pub(crate) struct Backends {
     servers: Vec<Backend>,
     pools: Vec<Arc<Pool>>,
+    /// What is held of servers that earlier configurations had: DNS may name them again.
+    gone: Vec<Gone>,
 }
+
+/// A server that was found to relay and is in the configuration no more.
+#[derive(Debug, Clone)]
+struct Gone {
+    name: String,
+    hold: Hold,
+    proof: ProofRecord,
+}
+
+/// So many are remembered, the latest ones.
+const GONE_MAX: usize = 256;
 
 impl Backends {
     /// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
@@ -65,7 +79,7 @@ impl Backends {
             checks.push(checked);
             Backend::watch(backend, connectors, config, first)
         });
-        let backends = Self::new(config, backends.collect());
+        let backends = Self::new(config, backends.collect(), Vec::new());
         wait_for(checks).await;
         backends
     }
@@ -77,6 +91,7 @@ impl Backends {
         let backends = config.backends.iter().map(|backend| {
             let known = old.servers.iter().find(|old| old.config.name == backend.name);
             if let Some(known) = known.filter(|known| known.config == *backend && is_asked_alike(old_config, config)) {
+                known.state.set_own_listeners(config.listeners.iter().map(|listener| listener.address));
                 return known.again();
             }
             let (first, checked) = oneshot::channel();
@@ -89,18 +104,36 @@ impl Backends {
                     new.state.set_draining(known.state.is_draining());
                     Backend { proof: known.proof.clone(), ..new }
                 }
-                None => new,
+                None => match old.gone.iter().find(|gone| gone.name == backend.name) {
+                    Some(gone) => {
+                        new.state.set_hold(gone.hold);
+                        Backend { proof: gone.proof.clone(), ..new }
+                    }
+                    None => new,
+                },
             }
         });
-        let backends = Self::new(config, backends.collect());
+        let backends = Self::new(config, backends.collect(), old.gone_with(config));
         wait_for(checks).await;
         backends
     }
 
-    fn new(config: &Config, servers: Vec<Backend>) -> Self {
+    /// Whom this other configuration does not have, and who is held.
+    fn gone_with(&self, config: &Config) -> Vec<Gone> {
+        let leaving = self.servers.iter().map(|Backend { config, state, proof, .. }| Gone {
+            name: config.name.clone(),
+            hold: state.hold(),
+            proof: proof.clone(),
+        });
+        let is_gone = |gone: &Gone| config.backends.iter().all(|backend| backend.name != gone.name);
+        let gone = leaving.filter(|gone| gone.hold != Hold::None).chain(self.gone.iter().cloned());
+        gone.filter(is_gone).take(GONE_MAX).collect()
+    }
+
+    fn new(config: &Config, servers: Vec<Backend>, gone: Vec<Gone>) -> Self {
         let states: Vec<_> = servers.iter().map(|backend| backend.state.clone()).collect();
         let pools = (0..config.pools.len()).map(|index| Arc::new(Pool::new(config, index, &states))).collect();
-        Self { servers, pools }
+        Self { servers, pools, gone }
     }
 
     /// The servers of the `[[backend]]` with this index.
@@ -177,6 +210,7 @@ impl Backend {
         let hostname = &config.server.hostname;
         let connector = connectors.get(&backend.name).cloned();
         let state = Arc::new(BackendState::new(backend, connector, hostname, config.timeouts.connect));
+        state.set_own_listeners(config.listeners.iter().map(|listener| listener.address));
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(state.clone(), hostname.clone(), Sizes::new(config), config.timeouts.clone(), first));
         Self {
@@ -216,4 +250,45 @@ async fn wait_for(checks: Vec<oneshot::Receiver<()>>) {
     };
     // Backends that need longer are learned later; until then clients are told of little and mail is answered 451.
     let _ = tokio::time::timeout(FIRST_CHECK_TIMEOUT, all).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse;
+
+    fn config(names: &[&str]) -> Config {
+        let listener = "[[listener]]\naddress = \"127.0.0.1:2525\"\n";
+        let server = |name: &&str| format!("{{ name = \"{name}\", address = \"127.0.0.1:{}\" }}", name.as_bytes()[0]);
+        let servers: Vec<_> = names.iter().map(server).collect();
+        let text = format!(
+            "[server]\nhostname = \"mx.test\"\n{listener}[[backend]]\nname = \"all\"\nservers = [{}]\n[relay]\n\
+             local_domains = [\"local.test\"]\n",
+            servers.join(", ")
+        );
+        parse(&text, "gateway.toml").unwrap()
+    }
+
+    /// DNS takes servers away and gives them back.
+    #[tokio::test]
+    async fn who_was_found_to_relay_is_held_when_he_comes_back() {
+        let (both, one) = (config(&["a", "b"]), config(&["a"]));
+        let connectors = Connectors::default();
+        let hold_of = |backends: &Backends, name: &str| {
+            backends.iter().find(|backend| backend.config.name == name).map(|backend| backend.state.hold())
+        };
+        let backends = Backends::watch(&both, &connectors).await;
+        backends.iter().last().unwrap().state.set_hold(Hold::Defer);
+        let without = Backends::replace(&backends, &both, &one, &connectors).await;
+        let still_without = Backends::replace(&without, &one, &one, &connectors).await;
+        let again = Backends::replace(&still_without, &one, &both, &connectors).await;
+        assert_eq!(hold_of(&still_without, "all/b"), None);
+        assert_eq!(hold_of(&again, "all/b"), Some(Hold::Defer));
+        assert_eq!(hold_of(&again, "all/a"), Some(Hold::None));
+        // Once proven it is free, wherever it goes.
+        again.iter().last().unwrap().state.set_hold(Hold::None);
+        let without = Backends::replace(&again, &both, &one, &connectors).await;
+        let proven = Backends::replace(&without, &one, &both, &connectors).await;
+        assert_eq!(hold_of(&proven, "all/b"), Some(Hold::None));
+    }
 }
