@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{Options, SinkIdentity};
+use tests::peers::client::Client;
+use tests::peers::gateway::Gateway;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
+use tests::peers::net::{BACK, FRONT, Family, Trio};
 use tests::peers::stage::said;
+use tests::peers::{LOCAL_DOMAIN, available};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\none\r\n";
 
@@ -194,4 +198,30 @@ fn mixed_recipients_arrive_once_each() {
     assert!(said(&told).contains("backend second, by the route `route` in line"), "{}", said(&told));
     let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@example.com"]);
     assert!(said(&told).contains("backend backend, its own"), "{}", said(&told));
+}
+
+/// What the configuration cannot know: an address of this machine, where a listener is on all of them.
+#[test]
+fn a_server_that_is_the_gateway_itself_is_never_asked() {
+    if !available("a backend that is the gateway itself", &[]) {
+        return;
+    }
+    let trio = Trio::new();
+    for (listener, server) in [("0.0.0.0:25", FRONT[0]), ("[::]:25", BACK[0])] {
+        let gateway = Gateway::by(
+            &trio,
+            &format!(
+                "[server]\nhostname = \"gateway.test\"\n[[listener]]\naddress = \"{listener}\"\n\
+                 [[backend]]\naddress = \"{server}\"\n[relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[proof]\nenabled = false\n"
+            ),
+        );
+        let mut client = Client::to_gateway(&trio.client, Family::V4);
+        client.must("EHLO client.test");
+        assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451, "{server}");
+        client.quit();
+        let status = gateway.json(&["status"]);
+        let told = format!("{server}:25 is the gateway's own listener {listener}: mail would loop");
+        assert!(status["backends"][0]["problem"].as_str().unwrap().contains(&told), "{status}");
+        assert_eq!(status["sessions"]["accepted_total"], 1, "nobody else came: {status}");
+    }
 }

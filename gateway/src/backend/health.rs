@@ -22,6 +22,7 @@ use crate::time::clock::now;
 use crate::tls::{Channel, TlsFault, TlsStream};
 
 use super::busy::{self, is_busy};
+use super::connect::LeadsBack;
 use super::state::{BackendState, Health};
 
 /// A check that was asked for comes no sooner than this after the last.
@@ -77,6 +78,9 @@ async fn check(backend: &BackendState, hostname: &str, sizes: Sizes, tls_timeout
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
+        if error.get_ref().is_some_and(|error| error.is::<LeadsBack>()) {
+            return Err(NotOpen::Failed(error.to_string()));
+        }
         debug!(%address, %error, "cannot be resolved");
     }
     let mut clear_text = None;

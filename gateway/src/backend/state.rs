@@ -48,6 +48,8 @@ pub struct BackendState {
     refresh: Notify,
     /// Where it is: as configured, or as its name was last resolved.
     pub(super) addresses: RwLock<Arc<[SocketAddr]>>,
+    /// Where the gateway itself listens.
+    pub(super) own_listeners: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
     /// The last health check itself went badly, whatever sessions have found.
@@ -119,6 +121,7 @@ impl BackendState {
                 HostPort::Address(address) => Arc::new([*address]),
                 HostPort::Name(..) => Arc::default(),
             }),
+            own_listeners: RwLock::default(),
             identity_refused: AtomicBool::new(false),
             check_failed: AtomicBool::new(false),
             // The first client of all counts at once.

@@ -86,6 +86,7 @@ impl Backends {
         let backends = config.backends.iter().map(|backend| {
             let known = old.servers.iter().find(|old| old.config.name == backend.name);
             if let Some(known) = known.filter(|known| known.config == *backend && is_asked_alike(old_config, config)) {
+                known.state.set_own_listeners(config.listeners.iter().map(|listener| listener.address));
                 return known.again();
             }
             let (first, checked) = oneshot::channel();
@@ -197,6 +198,7 @@ impl Backend {
         let hostname = &config.server.hostname;
         let connector = connectors.get(&backend.name).cloned();
         let state = Arc::new(BackendState::new(backend, connector, hostname, config.timeouts.connect));
+        state.set_own_listeners(config.listeners.iter().map(|listener| listener.address));
         let mut tasks = JoinSet::new();
         tasks.spawn(watch(state.clone(), hostname.clone(), Sizes::new(config), config.timeouts.clone(), first));
         Self {
