@@ -50,6 +50,44 @@ fn a_server_that_is_dead_busy_or_frozen_loses_no_message() {
     assert_eq!(names, ["backend/1", "backend/2", "backend/3", "backend/4"]);
 }
 
+/// How long the first command waits that wakes the mail server, and what comes of it.
+fn first_answer(gateway: &LocalGateway) -> (u16, Duration) {
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    let started = Instant::now();
+    let code = client.command("MAIL FROM:<a@client.test>").code;
+    client.quit();
+    (code, started.elapsed())
+}
+
+#[test]
+fn a_server_that_answers_nobody_is_not_waited_for_where_there_is_no_other_either() {
+    let (frozen, other) = (sink(Some("banner=hang")), sink(Some("banner=hang")));
+    for servers in [&[frozen.address][..], &[frozen.address, other.address]] {
+        let gateway = gateway(servers, "");
+        for _ in 0..2 {
+            let (code, waited) = first_answer(&gateway);
+            assert_eq!(code, 451);
+            assert!(waited < Duration::from_secs(3), "within timeouts.connect and a second: {waited:?}");
+        }
+    }
+}
+
+#[test]
+fn a_server_that_holds_its_greeting_back_from_everybody_is_waited_for() {
+    let slow = sink(Some("banner=delay:3500"));
+    let gateway = gateway(&[slow.address], "");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while gateway.status()["backends"][0]["healthy"] != true {
+        assert!(Instant::now() < patience, "its health check has seen it");
+    }
+    for _ in 0..2 {
+        let (code, waited) = first_answer(&gateway);
+        assert_eq!(code, 250);
+        assert!(waited >= Duration::from_secs(3), "longer than timeouts.connect: {waited:?}");
+    }
+}
+
 #[test]
 fn when_all_are_down_the_client_is_told_at_once() {
     let dead: [SocketAddr; 3] = std::array::from_fn(|_| (address(), 2526).into());

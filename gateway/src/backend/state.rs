@@ -283,7 +283,13 @@ impl BackendState {
     /// Whether health checks find that it opens no sessions; or one asks it, and waits for longer than sessions would. What
     /// sessions find counts less: a server that is slow fails those that could have another.
     pub fn is_found_down(&self, now: Millis) -> bool {
-        self.load.is_down() || self.load.is_silent(now, self.connect_timeout / 2)
+        self.load.is_down() || self.is_silent(now)
+    }
+
+    /// Whether a health check waits for its first word, and for longer than sessions would and than it takes by all that is
+    /// known of it.
+    pub fn is_silent(&self, now: Millis) -> bool {
+        self.load.is_silent(now, self.connect_timeout / 2)
     }
 
     /// The same, or sessions have found so again and again.

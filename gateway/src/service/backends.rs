@@ -14,6 +14,8 @@ use crate::policy::relay_guard::Hold;
 use crate::proof::{LastProof, ProofRecord, Schedule};
 use crate::session::Sizes;
 
+use super::held::HeldServers;
+
 /// How long the start waits to hear what backends offer. A backend that is down does not hold it up longer.
 const FIRST_CHECK_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -55,20 +57,9 @@ impl Drop for Proving {
 pub(crate) struct Backends {
     servers: Vec<Backend>,
     pools: Vec<Arc<Pool>>,
-    /// What is held of servers that earlier configurations had: DNS may name them again.
-    gone: Vec<Gone>,
+    /// Those that were held when they left.
+    held: HeldServers,
 }
-
-/// A server that was found to relay and is in the configuration no more.
-#[derive(Debug, Clone)]
-struct Gone {
-    name: String,
-    hold: Hold,
-    proof: ProofRecord,
-}
-
-/// So many are remembered, the latest ones.
-const GONE_MAX: usize = 256;
 
 impl Backends {
     /// Asks every backend what it offers, briefly, and goes on asking on the current runtime.
@@ -79,7 +70,7 @@ impl Backends {
             checks.push(checked);
             Backend::watch(backend, connectors, config, first)
         });
-        let backends = Self::new(config, backends.collect(), Vec::new());
+        let backends = Self::new(config, backends.collect(), HeldServers::default());
         wait_for(checks).await;
         backends
     }
@@ -87,6 +78,10 @@ impl Backends {
     /// Those of another configuration: a backend that is as it was stays, with all that is known of it; the others are asked
     /// first, as at the start.
     pub(crate) async fn replace(old: &Self, old_config: &Config, config: &Config, connectors: &Connectors) -> Self {
+        let mut held = old.held.clone();
+        for Backend { config, state, proof, .. } in &old.servers {
+            held.add(config, old_config, state.hold(), proof);
+        }
         let mut checks = Vec::new();
         let backends = config.backends.iter().map(|backend| {
             let known = old.servers.iter().find(|old| old.config.name == backend.name);
@@ -97,43 +92,27 @@ impl Backends {
             let (first, checked) = oneshot::channel();
             checks.push(checked);
             let new = Backend::watch(backend, connectors, config, first);
-            match known {
-                // Who was found to relay is held until a proof has shown that it no longer does, whatever was changed.
-                Some(known) => {
-                    new.state.set_hold(known.state.hold());
-                    new.state.set_draining(known.state.is_draining());
-                    Backend { proof: known.proof.clone(), ..new }
-                }
-                None => match old.gone.iter().find(|gone| gone.name == backend.name) {
-                    Some(gone) => {
-                        new.state.set_hold(gone.hold);
-                        Backend { proof: gone.proof.clone(), ..new }
-                    }
-                    None => new,
-                },
+            if let Some(known) = known {
+                new.state.set_draining(known.state.is_draining());
+            }
+            // Who was found to relay is held until a proof has shown that it no longer does, whatever was changed.
+            let held = held.find(backend, config).inspect(|held| new.state.set_hold(held.hold));
+            match held.map(|held| &held.proof).or_else(|| known.map(|known| &known.proof)) {
+                Some(proof) => Backend { proof: proof.clone(), ..new },
+                None => new,
             }
         });
-        let backends = Self::new(config, backends.collect(), old.gone_with(config));
+        let servers: Vec<_> = backends.collect();
+        held.forget(config);
+        let backends = Self::new(config, servers, held);
         wait_for(checks).await;
         backends
     }
 
-    /// Whom this other configuration does not have, and who is held.
-    fn gone_with(&self, config: &Config) -> Vec<Gone> {
-        let leaving = self.servers.iter().map(|Backend { config, state, proof, .. }| Gone {
-            name: config.name.clone(),
-            hold: state.hold(),
-            proof: proof.clone(),
-        });
-        let is_gone = |gone: &Gone| config.backends.iter().all(|backend| backend.name != gone.name);
-        let gone = leaving.filter(|gone| gone.hold != Hold::None).chain(self.gone.iter().cloned());
-        gone.filter(is_gone).take(GONE_MAX).collect()
-    }
-
-    fn new(config: &Config, servers: Vec<Backend>, gone: Vec<Gone>) -> Self {
+    fn new(config: &Config, servers: Vec<Backend>, held: HeldServers) -> Self {
         let states: Vec<_> = servers.iter().map(|backend| backend.state.clone()).collect();
         let pools = (0..config.pools.len()).map(|index| Arc::new(Pool::new(config, index, &states))).collect();
-        Self { servers, pools, gone }
+        Self { servers, pools, held }
     }
 
     /// The servers of the `[[backend]]` with this index.
@@ -183,14 +162,23 @@ impl Backends {
     }
 
     /// What another process of this gateway found of those that have these names.
-    pub(crate) fn adopt_proofs(&self, proofs: Vec<(String, LastProof)>, on_open: OnOpen) {
+    pub(crate) fn adopt_proofs(&mut self, proofs: Vec<(String, LastProof)>, on_open: OnOpen) {
         for (name, last) in proofs {
             if let Some(backend) = self.servers.iter().find(|backend| backend.config.name == name) {
                 // Whoever was found to relay is held until a proof has shown that it no longer does.
                 backend.state.set_hold(last.hold(on_open));
                 backend.proof.adopt(last);
+            } else if last.hold(on_open) != Hold::None {
+                let hold = last.hold(on_open);
+                self.held.adopt(name, last, hold);
             }
         }
+    }
+
+    /// What the relay proof found of each, and of those that were held when they left, by their names.
+    pub(crate) fn proofs(&self) -> Vec<(String, LastProof)> {
+        let there = self.servers.iter().map(|backend| (backend.config.name.clone(), backend.proof.last()));
+        there.chain(self.held.proofs()).collect()
     }
 
     /// In the configuration's order.
@@ -255,40 +243,63 @@ async fn wait_for(checks: Vec<oneshot::Receiver<()>>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Connectors;
     use crate::config::parse;
 
-    fn config(names: &[&str]) -> Config {
-        let listener = "[[listener]]\naddress = \"127.0.0.1:2525\"\n";
-        let server = |name: &&str| format!("{{ name = \"{name}\", address = \"127.0.0.1:{}\" }}", name.as_bytes()[0]);
-        let servers: Vec<_> = names.iter().map(server).collect();
+    /// Nobody listens there.
+    fn config(servers: &str, other: &str) -> Config {
         let text = format!(
-            "[server]\nhostname = \"mx.test\"\n{listener}[[backend]]\nname = \"all\"\nservers = [{}]\n[relay]\n\
-             local_domains = [\"local.test\"]\n",
-            servers.join(", ")
+            "[server]\nhostname = \"mx.test\"\n[[listener]]\naddress = \"192.0.2.1:25\"\n[[backend]]\nname = \"a\"\n\
+             servers = [{servers}]\n[[backend]]\nname = \"b\"\naddress = \"{other}\"\n[relay]\n\
+             local_domains = [\"a.test\"]\n"
         );
         parse(&text, "gateway.toml").unwrap()
     }
 
-    /// DNS takes servers away and gives them back.
+    fn holds(backends: &Backends) -> Vec<(String, Hold)> {
+        backends.states().iter().map(|state| (state.name.clone(), state.hold())).collect()
+    }
+
     #[tokio::test]
-    async fn who_was_found_to_relay_is_held_when_he_comes_back() {
-        let (both, one) = (config(&["a", "b"]), config(&["a"]));
-        let connectors = Connectors::default();
-        let hold_of = |backends: &Backends, name: &str| {
-            backends.iter().find(|backend| backend.config.name == name).map(|backend| backend.state.hold())
-        };
-        let backends = Backends::watch(&both, &connectors).await;
-        backends.iter().last().unwrap().state.set_hold(Hold::Defer);
-        let without = Backends::replace(&backends, &both, &one, &connectors).await;
-        let still_without = Backends::replace(&without, &one, &one, &connectors).await;
-        let again = Backends::replace(&still_without, &one, &both, &connectors).await;
-        assert_eq!(hold_of(&still_without, "all/b"), None);
-        assert_eq!(hold_of(&again, "all/b"), Some(Hold::Defer));
-        assert_eq!(hold_of(&again, "all/a"), Some(Hold::None));
-        // Once proven it is free, wherever it goes.
-        again.iter().last().unwrap().state.set_hold(Hold::None);
-        let without = Backends::replace(&again, &both, &one, &connectors).await;
-        let proven = Backends::replace(&without, &one, &both, &connectors).await;
-        assert_eq!(hold_of(&proven, "all/b"), Some(Hold::None));
+    async fn who_was_found_to_relay_is_held_when_it_comes_back() {
+        const ONE: &str = "{ name = \"one\", address = \"127.0.0.1:1\" }";
+        const TWO: &str = "{ name = \"two\", address = \"127.0.0.1:2\" }";
+        const OTHER: &str = "127.0.0.1:3";
+        let connectors = Connectors::new();
+        let mut known = config(&format!("{ONE}, {TWO}"), OTHER);
+        let mut backends = Backends::watch(&known, &connectors).await;
+        backends.states()[0].set_hold(Hold::Defer);
+        let renamed = ONE.replace("one", "three");
+        let moved = ONE.replace(":1\"", ":4\"");
+        let both = format!("{TWO}, {ONE}");
+        let steps = [
+            ("it goes, and is another backend's", TWO, "127.0.0.1:1", None),
+            ("nothing of it is there", TWO, OTHER, None),
+            ("it is back by another name", &*renamed, OTHER, Some("a/three")),
+            ("and by its own", &*both, OTHER, Some("a/one")),
+            ("it goes again", TWO, OTHER, None),
+            ("and is elsewhere", &*moved, OTHER, Some("a/one")),
+        ];
+        for (what, servers, other, held) in steps {
+            let config = config(servers, other);
+            backends = Backends::replace(&backends, &known, &config, &connectors).await;
+            known = config;
+            let expected = |name: &String| if held == Some(&**name) { Hold::Defer } else { Hold::None };
+            for (name, hold) in holds(&backends) {
+                assert_eq!(hold, expected(&name), "{what}: {name}");
+            }
+            assert_eq!(
+                holds(&backends).iter().filter(|(_, hold)| *hold != Hold::None).count(),
+                usize::from(held.is_some())
+            );
+        }
+        // Proven since, it comes and goes as any other.
+        backends.states()[0].set_hold(Hold::None);
+        for servers in [TWO, &*moved, &*both] {
+            let config = config(servers, OTHER);
+            backends = Backends::replace(&backends, &known, &config, &connectors).await;
+            known = config;
+            assert!(holds(&backends).iter().all(|(_, hold)| *hold == Hold::None), "{servers}");
+        }
     }
 }
