@@ -30,10 +30,11 @@ fn knows_itself(gateway: &LocalGateway, front: SocketAddr) {
 
 #[test]
 fn a_server_whose_name_is_the_gateways_own_address_is_never_connected_to() {
-    let front: SocketAddr = (address(), 2525).into();
+    let own = address();
+    let front: SocketAddr = (own, 2525).into();
     let backend = "192.0.2.25:25";
     let text = configuration(front, "", backend.parse().unwrap(), "none", "");
-    let text = text.replace(backend, &format!("{}:2525", name_of(address())));
+    let text = text.replace(backend, &format!("{}:2525", name_of(own)));
     let folder = temporary_folder();
     fs::write(folder.path().join("gateway.toml"), &text).unwrap();
     let output = run(folder.path(), &["check", "-c", "gateway.toml"]);
@@ -48,9 +49,10 @@ fn so_is_one_that_srv_records_name() {
         return;
     }
     let place = SocketAddr::from((address(), 5353));
-    let record = format!("--srv-host=_smtp._tcp.mail.test,{},2525,1,1", name_of(address()));
+    let own = address();
+    let record = format!("--srv-host=_smtp._tcp.mail.test,{},2525,1,1", name_of(own));
     let _dns = Dnsmasq::start_at(place, &[record]);
-    let front: SocketAddr = (address(), 2525).into();
+    let front: SocketAddr = (own, 2525).into();
     let backend = "192.0.2.25:25";
     let resolver = format!("[dns]\nservers = [\"{place}\"]\ntimeout = \"1s\"\n");
     let text = configuration(front, "", backend.parse().unwrap(), "none", &resolver);
