@@ -70,6 +70,8 @@ fn a_server_that_answers_nobody_is_not_waited_for_where_there_is_no_other_either
             assert_eq!(code, 451);
             assert!(waited < Duration::from_secs(3), "within timeouts.connect and a second: {waited:?}");
         }
+        let known = &gateway.status()["backends"][0];
+        assert!(known["healthy"] == false && known["problem"].to_string().contains("no answer from"), "{known}");
     }
 }
 

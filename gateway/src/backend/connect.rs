@@ -124,15 +124,10 @@ impl BackendState {
             }
         };
         let own = self.own_listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let (back, found): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| leads_back(*found, &own).is_some());
-        let found: Arc<[SocketAddr]> = found.into();
-        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
-        match back.first().and_then(|address| Some((*address, leads_back(*address, &own)?))) {
-            Some((address, listener)) if found.is_empty() => {
-                Err(io::Error::other(LeadsBack::new(&self.address, address, listener)))
-            }
-            _ => Ok(found),
-        }
+        let others = found.iter().copied().filter(|found| leads_back(*found, &own).is_none());
+        let others: Arc<[SocketAddr]> = others.collect();
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = others.clone();
+        LeadsBack::find(&self.address, &found, &own).map_or(Ok(others), |error| Err(io::Error::other(error)))
     }
 
     /// Where the gateway itself listens.
@@ -156,18 +151,21 @@ impl BackendState {
     "{what} the gateway's own listener {listener}: mail would loop; write the mail server's address, or have the gateway \
      listen elsewhere"
 )]
-pub(super) struct LeadsBack {
+pub struct LeadsBack {
     what: String,
     listener: SocketAddr,
 }
 
 impl LeadsBack {
-    fn new(server: &HostPort, address: SocketAddr, listener: SocketAddr) -> Self {
+    /// If each of the addresses that were found for this server leads back to one of these listeners.
+    pub fn find(server: &HostPort, found: &[SocketAddr], listeners: &[SocketAddr]) -> Option<Self> {
+        let taken: Option<Vec<_>> = found.iter().map(|address| leads_back(*address, listeners)).collect();
+        let (address, listener) = (found.first()?, *taken?.first()?);
         let what = match server {
             HostPort::Address(_) => format!("{server} is"),
             HostPort::Name(..) => format!("{server} is {address}, which is"),
         };
-        Self { what, listener }
+        Some(Self { what, listener })
     }
 }
 

@@ -146,9 +146,14 @@ impl BackendState {
         }
     }
 
-    /// What the last health check saw.
+    /// What the last health check saw; or that the present one hears nothing, long before it gives up.
     pub fn health(&self) -> Health {
-        self.lock_health().clone()
+        let mut health = self.lock_health().clone();
+        if self.is_silent(now()) && health.was_well() {
+            health.healthy = false;
+            health.problem = Some(format!("no answer from {} so far", self.address));
+        }
+        health
     }
 
     /// Whether it is on this machine, so that nobody else hears what is said to it in clear text.

@@ -246,6 +246,10 @@ mod tests {
     use crate::backend::Connectors;
     use crate::config::parse;
 
+    const ONE: &str = "{ name = \"one\", address = \"127.0.0.1:1\" }";
+    const TWO: &str = "{ name = \"two\", address = \"127.0.0.1:2\" }";
+    const OTHER: &str = "127.0.0.1:3";
+
     /// Nobody listens there.
     fn config(servers: &str, other: &str) -> Config {
         let text = format!(
@@ -262,9 +266,6 @@ mod tests {
 
     #[tokio::test]
     async fn who_was_found_to_relay_is_held_when_it_comes_back() {
-        const ONE: &str = "{ name = \"one\", address = \"127.0.0.1:1\" }";
-        const TWO: &str = "{ name = \"two\", address = \"127.0.0.1:2\" }";
-        const OTHER: &str = "127.0.0.1:3";
         let connectors = Connectors::new();
         let mut known = config(&format!("{ONE}, {TWO}"), OTHER);
         let mut backends = Backends::watch(&known, &connectors).await;
@@ -301,5 +302,21 @@ mod tests {
             known = config;
             assert!(holds(&backends).iter().all(|(_, hold)| *hold == Hold::None), "{servers}");
         }
+    }
+
+    #[tokio::test]
+    async fn so_it_is_when_another_process_has_seen_it_go() {
+        let (without, with) = (config(TWO, OTHER), config(&format!("{TWO}, {ONE}"), OTHER));
+        let connectors = Connectors::new();
+        let mut last = serde_json::to_value(ProofRecord::default().last()).unwrap();
+        let safe: LastProof = serde_json::from_value(last.clone()).unwrap();
+        last["relays"] = true.into();
+        let relays = serde_json::from_value(last).unwrap();
+        let mut backends = Backends::watch(&without, &connectors).await;
+        backends.adopt_proofs(vec![("a/one".to_owned(), relays), ("a/three".to_owned(), safe)], OnOpen::Defer);
+        let names: Vec<_> = backends.proofs().into_iter().map(|(name, _)| name).collect();
+        assert!(names.contains(&"a/one".to_owned()) && !names.contains(&"a/three".to_owned()), "{names:?}");
+        let backends = Backends::replace(&backends, &without, &with, &connectors).await;
+        assert!(holds(&backends).contains(&("a/one".to_owned(), Hold::Defer)), "{:?}", holds(&backends));
     }
 }
