@@ -8,11 +8,13 @@ pub mod certificates;
 mod departure;
 mod generation;
 mod handover;
+mod held;
 mod journal;
 mod keeping;
 mod kernel_side;
 mod log_levels;
 mod logins;
+mod loops;
 mod memory;
 mod numbers;
 mod parts;
@@ -59,9 +61,10 @@ use journal::Journal;
 use keeping::keep;
 use kernel_side::{KernelStage, steer};
 use log_levels::LogLevels;
+pub(crate) use loops::loops;
 pub(crate) use parts::risks;
 use parts::{place, schedule, spawn_names};
-pub use reload::{ReloadError, Reloaded};
+pub use reload::{Occasion, ReloadError, Reloaded};
 use retired::Retired;
 pub use takeover::{Inheritance, TakeoverError};
 use takeover::{Inherited, inherit};
@@ -279,7 +282,7 @@ impl Bound {
         let counters = CounterSet::new(config.server.workers + 1);
         let own_counters = counters.of(config.server.workers);
 
-        let mut inherited = inherit(inheritance, (&verdicts, &counters), &backends, config.relay.on_open)?;
+        let mut inherited = inherit(inheritance, (&verdicts, &counters), &mut backends, config.relay.on_open)?;
         let (kernel, kernel_problem) = steer(kernel, (&config, &addresses), &verdicts, inherited.as_ref());
         let journal = state.map(|directory| Journal::new(&directory));
         match &mut inherited {

@@ -21,6 +21,7 @@ mod haraka;
 mod invariants;
 mod kernel_program;
 mod kernel_side;
+mod loops;
 mod measures;
 mod memory;
 mod names;

@@ -5,8 +5,12 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use smtp_gateway::sink::{Options, SinkIdentity};
+use tests::peers::client::Client;
+use tests::peers::gateway::Gateway;
 use tests::peers::local::{LocalGateway, LocalSink, address, configuration, run};
+use tests::peers::net::{BACK, FRONT, Family, Trio};
 use tests::peers::stage::said;
+use tests::peers::{LOCAL_DOMAIN, available};
 
 const MESSAGE: &[u8] = b"Subject: x\r\n\r\none\r\n";
 
@@ -44,6 +48,46 @@ fn a_server_that_is_dead_busy_or_frozen_loses_no_message() {
     assert_eq!(status["messages"]["accepted_total"], 8);
     let names: Vec<_> = status["backends"].as_array().unwrap().iter().map(|backend| &backend["name"]).collect();
     assert_eq!(names, ["backend/1", "backend/2", "backend/3", "backend/4"]);
+}
+
+/// How long the first command waits that wakes the mail server, and what comes of it.
+fn first_answer(gateway: &LocalGateway) -> (u16, Duration) {
+    let mut client = gateway.client(address());
+    client.must("EHLO client.test");
+    let started = Instant::now();
+    let code = client.command("MAIL FROM:<a@client.test>").code;
+    client.quit();
+    (code, started.elapsed())
+}
+
+#[test]
+fn a_server_that_answers_nobody_is_not_waited_for_where_there_is_no_other_either() {
+    let (frozen, other) = (sink(Some("banner=hang")), sink(Some("banner=hang")));
+    for servers in [&[frozen.address][..], &[frozen.address, other.address]] {
+        let gateway = gateway(servers, "");
+        for _ in 0..2 {
+            let (code, waited) = first_answer(&gateway);
+            assert_eq!(code, 451);
+            assert!(waited < Duration::from_secs(3), "within timeouts.connect and a second: {waited:?}");
+        }
+        let known = &gateway.status()["backends"][0];
+        assert!(known["healthy"] == false && known["problem"].to_string().contains("no answer from"), "{known}");
+    }
+}
+
+#[test]
+fn a_server_that_holds_its_greeting_back_from_everybody_is_waited_for() {
+    let slow = sink(Some("banner=delay:3500"));
+    let gateway = gateway(&[slow.address], "");
+    let patience = Instant::now() + Duration::from_secs(10);
+    while gateway.status()["backends"][0]["healthy"] != true {
+        assert!(Instant::now() < patience, "its health check has seen it");
+    }
+    for _ in 0..2 {
+        let (code, waited) = first_answer(&gateway);
+        assert_eq!(code, 250);
+        assert!(waited >= Duration::from_secs(3), "longer than timeouts.connect: {waited:?}");
+    }
 }
 
 #[test]
@@ -156,4 +200,30 @@ fn mixed_recipients_arrive_once_each() {
     assert!(said(&told).contains("backend second, by the route `route` in line"), "{}", said(&told));
     let told = run(gateway.folder(), &["route", "-c", "gateway.toml", "x@example.com"]);
     assert!(said(&told).contains("backend backend, its own"), "{}", said(&told));
+}
+
+/// What the configuration cannot know: an address of this machine, where a listener is on all of them.
+#[test]
+fn a_server_that_is_the_gateway_itself_is_never_asked() {
+    if !available("a backend that is the gateway itself", &[]) {
+        return;
+    }
+    let trio = Trio::new();
+    for (listener, server) in [("0.0.0.0:25", FRONT[0]), ("[::]:25", BACK[0])] {
+        let gateway = Gateway::by(
+            &trio,
+            &format!(
+                "[server]\nhostname = \"gateway.test\"\n[[listener]]\naddress = \"{listener}\"\n\
+                 [[backend]]\naddress = \"{server}\"\n[relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[proof]\nenabled = false\n"
+            ),
+        );
+        let mut client = Client::to_gateway(&trio.client, Family::V4);
+        client.must("EHLO client.test");
+        assert_eq!(client.command("MAIL FROM:<a@client.test>").code, 451, "{server}");
+        client.quit();
+        let status = gateway.json(&["status"]);
+        let told = format!("{server}:25 is the gateway's own listener {listener}: mail would loop");
+        assert!(status["backends"][0]["problem"].as_str().unwrap().contains(&told), "{status}");
+        assert_eq!(status["sessions"]["accepted_total"], 1, "nobody else came: {status}");
+    }
 }

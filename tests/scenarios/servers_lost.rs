@@ -312,6 +312,60 @@ fn who_tries_twice_does_not_notice_that_all_servers_are_begun_anew() {
     assert!(messages > 50 && u64::try_from(names.len()).expect("a few") >= messages, "{summary}");
 }
 
+/// A gateway before this one alone, which has two seconds to be connected to, and is rarely asked how it is.
+fn gateway_of_one(trio: &Trio, server: &Postfix, identity: &str) -> Gateway {
+    Gateway::by(
+        trio,
+        &format!(
+            "[server]\nhostname = \"gateway.test\"\n[[listener]]\naddress = \"{}\"\n\
+             [[backend]]\naddress = \"{}\"\nidentity = \"{identity}\"\n\
+             [relay]\nlocal_domains = [\"{LOCAL_DOMAIN}\"]\n[proof]\nenabled = false\n\
+             [timeouts]\nconnect = \"2s\"\nhealth_interval = \"1h\"\n",
+            Family::V4.smtp(FRONT),
+            server.address(),
+        ),
+    )
+}
+
+#[test]
+fn who_is_frozen_and_alone_holds_no_client() {
+    if !available("A Postfix alone, frozen", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    let server = Postfix::start(&trio.backend, Temper::CatchAll);
+    let _gateway = gateway_of_one(&trio, &server, "xclient");
+    let send = |subject: &str| {
+        let stream = trio.client.connect(Family::V4.smtp(FRONT)).expect("the gateway accepts");
+        Sender::greeted(stream).send(subject, false)
+    };
+    assert_eq!(send("before").code, 250);
+    server.freeze();
+    for _ in 0..2 {
+        let attempt = send("frozen");
+        assert!(attempt.code == 451 && attempt.waited < Duration::from_secs(3), "{attempt:?}");
+    }
+    server.thaw();
+    assert_eq!(send("behind").code, 250);
+}
+
+#[test]
+fn who_holds_his_greeting_back_for_six_seconds_is_waited_for() {
+    if !available("Postfix postscreen that takes its time", &["postfix"]) {
+        return;
+    }
+    let trio = Trio::new();
+    let server = Postfix::start(&trio.backend, Temper::PostscreenSlow);
+    let _gateway = gateway_of_one(&trio, &server, "proxy-v2");
+    for _ in 0..2 {
+        let stream = trio.client.connect(Family::V4.smtp(FRONT)).expect("the gateway accepts");
+        let mut sender = Sender::greeted(stream);
+        sender.waited = Duration::ZERO;
+        let code = sender.say(&["MAIL FROM:<a@client.test>"], false).expect("an answer");
+        assert!(code == 250 && sender.waited >= Duration::from_secs(5), "{code} after {:?}", sender.waited);
+    }
+}
+
 #[test]
 #[ignore = "takes two minutes; the same as the one before, for longer"]
 fn servers_come_and_go_for_a_while() {

@@ -76,6 +76,9 @@ fn servers_come_from_dns_and_change_with_it() {
     let dns = serves(&[record(&other, 10)]);
     let port = format!(":{}", other.address.port());
     waits_for(&gateway, |_| gateway.status()["backends"][0]["address"].as_str().unwrap().ends_with(&port));
+    let news = gateway.log().wait_for(&["DNS names other servers"]);
+    assert!(news.contains(&format!("backend `backend`: localhost{port}")), "{news}");
+    assert!(!gateway.log().text().contains("reloaded"), "nobody has reloaded it");
     first.must("RCPT TO:<b@example.com>");
     first.must("DATA");
     first.send(b"Subject: two\r\n\r\n.\r\n");

@@ -21,7 +21,7 @@
 //! S-                       the gateway closes the client's connection;    C! the client closes it;   C!! it breaks
 //! S+                       the gateway greets, with `@ greeting = held`
 //! T+ 300                   seconds pass;   T+ 300 stalled   … and the backend takes no bytes;   T+ 300 down   … and its server
-//!                          was found down
+//!                          was found down;   T+ 300 silent   … and says nothing to a health check either
 //! D+                       the gateway drains;   D! its grace time is over
 //! L: accepted 250          the log hears this, perhaps behind other things that are not asked for
 //! --- what this one shows  begins a session of its own; what stands before the first such line opens each of them
@@ -135,7 +135,7 @@ fn step<'a>(
         "D!" => stage.drain_now(),
         "T+" => {
             let (seconds, how) = rest.split_once(' ').unwrap_or((rest, ""));
-            let seen = ServerSeen { stalled: how == "stalled", down: how == "down" };
+            let seen = ServerSeen { stalled: how == "stalled", down: how == "down", silent: how == "silent" };
             stage.time_passes_seeing(seconds.parse().map_err(|_| "seconds are needed")?, seen);
         }
         _ => return Err("no such step".to_owned()),

@@ -3,9 +3,10 @@
 
 mod copyright;
 mod debian;
+mod program;
 mod tree;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::command::{exists, output, repository, target};
@@ -15,8 +16,9 @@ usage: cargo xtask dist [--target TRIPLE] [--binary FILE] [--version VERSION]
 
   Builds the program for release, and packs it into target/dist: smtp-gateway_VERSION_ARCH.tar.gz, and where there is
   dpkg-deb, smtp-gateway_VERSION_ARCH.deb. TRIPLE is x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; the other
-  machine's needs its toolchain: `rustup target add TRIPLE` and a C compiler for it, such as gcc-aarch64-linux-gnu.
-  FILE is packed instead of what would be built, and VERSION stands in for the workspace's and its commit.
+  machine's needs its toolchain: `rustup target add TRIPLE`, and a C compiler for it, which also links: Debian's
+  gcc-aarch64-linux-gnu or gcc-x86-64-linux-gnu. FILE is packed instead of what would be built, for the machine that it
+  was built for, and VERSION stands in for the workspace's and its commit.
 ";
 
 /// What was packed.
@@ -59,15 +61,18 @@ pub(crate) fn pack_for_host() -> Result<Packed, String> {
 }
 
 fn pack(Order { triple, binary, version }: Order) -> Result<Packed, String> {
-    let triple = triple.map_or_else(host, Ok)?;
-    let architecture = match &*triple {
-        "x86_64-unknown-linux-gnu" => "amd64",
-        "aarch64-unknown-linux-gnu" => "arm64",
-        other => return Err(format!("there is no package for {other}\n\n{USAGE}")),
-    };
+    let wanted = triple.as_deref().map(architecture).transpose()?;
     let version = version.map_or_else(workspace_version, Ok)?;
     let epoch = epoch()?;
-    let binary = binary.map_or_else(|| build(&triple, &epoch), Ok)?;
+    let binary = match binary {
+        Some(file) => file,
+        None => build(&triple.map_or_else(host, Ok)?, &epoch)?,
+    };
+    let program = program::read(&binary)?;
+    let architecture = program.architecture;
+    if let Some(wanted) = wanted.filter(|&wanted| wanted != architecture) {
+        return Err(format!("{}: this program is for {architecture}, and not for {wanted}", binary.display()));
+    }
     let name = format!("smtp-gateway_{version}_{architecture}");
     let tree = target().join("dist").join(&name);
     tree::lay(&tree, &binary, &pages(&epoch)?)?;
@@ -75,12 +80,21 @@ fn pack(Order { triple, binary, version }: Order) -> Result<Packed, String> {
     tree::tar(&tree, &tarball, &epoch)?;
     let package = tree.with_file_name(format!("{name}.deb"));
     let package = if exists("dpkg-deb") {
-        debian::package(&tree, &package, &version, architecture, &epoch)?;
+        debian::package(&tree, &package, &version, &program, &epoch)?;
         Some(package)
     } else {
         None
     };
     Ok(Packed { tarball, package })
+}
+
+/// As dpkg calls it.
+fn architecture(triple: &str) -> Result<&'static str, String> {
+    match triple {
+        "x86_64-unknown-linux-gnu" => Ok("amd64"),
+        "aarch64-unknown-linux-gnu" => Ok("arm64"),
+        other => Err(format!("there is no package for {other}\n\n{USAGE}")),
+    }
 }
 
 fn host() -> Result<String, String> {
@@ -139,11 +153,38 @@ fn build(triple: &str, epoch: &str) -> Result<PathBuf, String> {
         "--target",
         triple,
     ]);
-    if triple.starts_with("aarch64") && exists("aarch64-linux-gnu-gcc") {
-        command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
+    if let Some((variable, linker)) = linker(triple)? {
+        command.env(variable, linker);
     }
     crate::command::visible(&mut command)?;
     Ok(target().join(triple).join("dist/smtp-gateway"))
+}
+
+/// What links for another machine than this, and the variable that tells cargo; none where cargo knows already.
+///
+/// # Errors
+/// What is missing, as the commands that bring it.
+fn linker(triple: &str) -> Result<Option<(String, String)>, String> {
+    architecture(triple)?;
+    let variable = format!("CARGO_TARGET_{}_LINKER", triple.replace('-', "_").to_uppercase());
+    if triple == host()? {
+        return Ok(None);
+    }
+    let compiler = triple.replace("-unknown", "") + "-gcc";
+    let libraries = output(Command::new("rustc").args(["--print", "target-libdir", "--target", triple]))?;
+    let mut missing = Vec::new();
+    if !Path::new(libraries.trim()).is_dir() {
+        missing.push(format!("rustup target add {triple}"));
+    }
+    let chosen = std::env::var_os(&variable).is_some();
+    if !chosen && !exists(&compiler) {
+        let package = triple.replace("-unknown", "").replace('_', "-");
+        missing.push(format!("apt install gcc-{package}"));
+    }
+    match missing.is_empty() {
+        true => Ok((!chosen).then_some((variable, compiler))),
+        false => Err(format!("to build for {triple}, this machine lacks what these bring: {}", missing.join("; "))),
+    }
 }
 
 /// Manual pages and completions, in a folder laid out as /usr/share.

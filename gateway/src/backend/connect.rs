@@ -5,10 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 
+use thiserror::Error;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
 
 use crate::config::HostPort;
+use crate::identity::host::HostNetworks;
 use crate::identity::{ClientAddr, transparent};
 use crate::tls::{Connector, SecuredStream, TlsStream};
 
@@ -108,13 +110,29 @@ impl BackendState {
         }
     }
 
-    /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver.
+    /// Looks its name up anew, if it has one. Health checks do, so that sessions need not wait for a resolver. What leads back to
+    /// the gateway is no address of it, and never dialled.
+    ///
+    /// # Errors
+    /// The resolver's, or [`LeadsBack`] where no other address is left.
     pub(super) async fn resolve(&self) -> io::Result<Arc<[SocketAddr]>> {
-        let HostPort::Name(name, port) = &self.address else { return Ok(self.known_addresses()) };
-        let found = timeout(self.connect_timeout, lookup_host((name.as_str(), *port))).await??;
-        let found: Arc<[SocketAddr]> = found.take(ADDRESSES_MAX).collect();
-        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = found.clone();
-        Ok(found)
+        let found: Vec<SocketAddr> = match &self.address {
+            HostPort::Address(address) => vec![*address],
+            HostPort::Name(name, port) => {
+                let found = timeout(self.connect_timeout, lookup_host((name.as_str(), *port))).await??;
+                found.take(ADDRESSES_MAX).collect()
+            }
+        };
+        let own = self.own_listeners.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let others = found.iter().copied().filter(|found| leads_back(*found, &own).is_none());
+        let others: Arc<[SocketAddr]> = others.collect();
+        *self.addresses.write().unwrap_or_else(PoisonError::into_inner) = others.clone();
+        LeadsBack::find(&self.address, &found, &own).map_or(Ok(others), |error| Err(io::Error::other(error)))
+    }
+
+    /// Where the gateway itself listens.
+    pub fn set_own_listeners(&self, listeners: impl Iterator<Item = SocketAddr>) {
+        *self.own_listeners.write().unwrap_or_else(PoisonError::into_inner) = listeners.collect();
     }
 
     fn known_addresses(&self) -> Arc<[SocketAddr]> {
@@ -127,6 +145,44 @@ impl BackendState {
     }
 }
 
+/// A backend that is the gateway itself: mail would go round until its `Received:` fields are too many.
+#[derive(Debug, Error)]
+#[error(
+    "{what} the gateway's own listener {listener}: mail would loop; write the mail server's address, or have the gateway \
+     listen elsewhere"
+)]
+pub struct LeadsBack {
+    what: String,
+    listener: SocketAddr,
+}
+
+impl LeadsBack {
+    /// If each of the addresses that were found for this server leads back to one of these listeners.
+    pub fn find(server: &HostPort, found: &[SocketAddr], listeners: &[SocketAddr]) -> Option<Self> {
+        let taken: Option<Vec<_>> = found.iter().map(|address| leads_back(*address, listeners)).collect();
+        let (address, listener) = (found.first()?, *taken?.first()?);
+        let what = match server {
+            HostPort::Address(_) => format!("{server} is"),
+            HostPort::Name(..) => format!("{server} is {address}, which is"),
+        };
+        Some(Self { what, listener })
+    }
+}
+
+/// The listener that whoever connects to this address gets to.
+fn leads_back(address: SocketAddr, listeners: &[SocketAddr]) -> Option<SocketAddr> {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let takes = |listener: &&SocketAddr| match listener.ip() {
+        IpAddr::V4(any) if any.is_unspecified() => ip.is_ipv4(),
+        // Unless the system was told otherwise, it takes IPv4 connections too.
+        IpAddr::V6(any) if any.is_unspecified() => true,
+        own => own.to_canonical() == ip,
+    };
+    let found = listeners.iter().filter(|listener| listener.port() == port).find(takes)?;
+    // Whether an address is this host's is looked up only where a listener is on every one of them, and on that port.
+    (!found.ip().is_unspecified() || ip.is_loopback() || HostNetworks::read().own.contains(&ip)).then_some(*found)
+}
+
 fn no_address(message: String) -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, message)
 }
@@ -137,4 +193,33 @@ fn unshown(address: &HostPort) -> String {
         "{address} answers the gateway, but no answer comes back to clients' addresses, so mail is answered 451; `smtp-gateway \
          network show` says what routing that takes"
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leads_back_to_the_gateway() {
+        let own = HostNetworks::read().own;
+        let elsewhere = own.iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
+        let at = |text: &str| text.parse::<SocketAddr>().unwrap();
+        for (address, listener, expected) in [
+            ("127.0.0.1:25", "127.0.0.1:25", true),
+            ("127.0.0.2:25", "127.0.0.1:25", false),
+            ("127.0.0.1:26", "127.0.0.1:25", false),
+            ("127.0.0.2:25", "0.0.0.0:25", true),
+            ("127.0.0.2:25", "[::]:25", true),
+            ("[::1]:25", "[::]:25", true),
+            ("[::1]:25", "0.0.0.0:25", false),
+            ("[::ffff:127.0.0.1]:25", "127.0.0.1:25", true),
+            ("192.0.2.1:25", "0.0.0.0:25", false),
+            ("192.0.2.1:25", "192.0.2.1:25", true),
+        ] {
+            assert_eq!(leads_back(at(address), &[at(listener)]).is_some(), expected, "{address} and {listener}");
+        }
+        if let Some(ip) = elsewhere {
+            assert!(leads_back((*ip, 25).into(), &[at("[::]:25")]).is_some(), "{ip}");
+        }
+    }
 }

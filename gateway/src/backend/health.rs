@@ -22,6 +22,7 @@ use crate::time::clock::now;
 use crate::tls::{Channel, TlsFault, TlsStream};
 
 use super::busy::{self, is_busy};
+use super::connect::LeadsBack;
 use super::state::{BackendState, Health};
 
 /// A check that was asked for comes no sooner than this after the last.
@@ -43,12 +44,14 @@ pub async fn watch(
     loop {
         let deadline = timeouts.connect + timeouts.handshake;
         let tls_timeout = TLS_TIMEOUT.min(timeouts.handshake / 2);
-        backend.load.set_asked(Some(now()));
+        backend.load.is_asked(now());
         let checked = match timeout(deadline, check(&backend, &hostname, sizes, tls_timeout)).await {
             Ok(checked) => checked,
             Err(_) => Err(NotOpen::TooSlow(backend.address.clone(), deadline)),
         };
-        backend.load.set_asked(None);
+        if !checked.as_ref().is_err_and(NotOpen::is_silence) {
+            backend.load.is_not_asked();
+        }
         backend.set_health(match checked {
             Ok(health) => health,
             Err(NotOpen::Busy(problem)) => Health {
@@ -75,6 +78,9 @@ async fn check(backend: &BackendState, hostname: &str, sizes: Sizes, tls_timeout
     let address = &backend.address;
     // While its name cannot be resolved, where it was is the best that is known.
     if let Err(error) = backend.resolve().await {
+        if error.get_ref().is_some_and(|error| error.is::<LeadsBack>()) {
+            return Err(NotOpen::Failed(error.to_string()));
+        }
         debug!(%address, %error, "cannot be resolved");
     }
     let mut clear_text = None;
@@ -127,10 +133,24 @@ enum NotOpen {
     Failed(String),
 }
 
+impl NotOpen {
+    /// Whether nothing was heard where something was waited for; something may have been heard before.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::TooSlow(..) => true,
+            Self::NoTls(_, error, _) => matches!(tls_fault(error), Some(TlsFault::TimedOut)),
+            _ => false,
+        }
+    }
+}
+
+fn tls_fault(error: &io::Error) -> Option<&TlsFault> {
+    error.get_ref().and_then(|error| error.downcast_ref())
+}
+
 /// What to write where the port is not one for TLS from the first byte.
 fn mend(error: &io::Error, tls: BackendTls) -> &'static str {
-    let fault = error.get_ref().and_then(|error| error.downcast_ref::<TlsFault>());
-    match (fault, tls) {
+    match (tls_fault(error), tls) {
         (Some(TlsFault::ClearText), BackendTls::Implicit) => {
             "; write its port for TLS from the first byte, mostly 465, or `tls = \"required\"` for STARTTLS on this one"
         }
@@ -169,6 +189,8 @@ async fn open(
         identity: Identity::of_the_gateway(*identity, own, peer),
         hello: Hello::of_the_gateway(hostname),
     };
+    let asked_at = now();
+    let mut has_spoken = false;
     let stream = TlsStream::plain(stream);
     let mut session = Session { stream, unread: Vec::new(), record: Record::default() };
     let mut to_send = Vec::new();
@@ -200,7 +222,9 @@ async fn open(
                 session.unread.drain(..used);
                 if used == 0 {
                     session.read().await.map_err(lost)?;
-                    backend.load.set_asked(None);
+                    if !std::mem::replace(&mut has_spoken, true) {
+                        backend.load.has_spoken(asked_at, now());
+                    }
                 }
                 progress
             }

@@ -30,8 +30,10 @@ pub(super) struct Load {
     avoided_until: AtomicU64,
     /// When it came back; 0 if it was never away.
     back_at: AtomicU64,
-    /// Since when a health check waits for its first word; 0 if none does.
+    /// Since when health checks wait for its first word; 0 if none does.
     asked_at: AtomicU64,
+    /// How long it let the last one wait for that that heard it, in milliseconds.
+    greets_after: AtomicU64,
     /// The last health check went badly.
     is_down: AtomicBool,
     /// An administrator takes it out.
@@ -106,15 +108,31 @@ impl Load {
         self.is_down.load(Ordering::Relaxed)
     }
 
-    /// A health check waits for its first word, or does no longer.
-    pub(super) fn set_asked(&self, since: Option<Millis>) {
-        self.asked_at.store(since.map_or(0, |since| since.0.max(1)), Ordering::Relaxed);
+    /// A health check waits for its first word, as the one before may have in vain.
+    pub(super) fn is_asked(&self, now: Millis) {
+        // Health checks come one after the other.
+        if self.asked_at.load(Ordering::Relaxed) == 0 {
+            self.asked_at.store(now.0.max(1), Ordering::Relaxed);
+        }
     }
 
-    /// Whether a health check has waited for so long.
+    /// It has spoken to a health check that asked it at this time.
+    pub(super) fn has_spoken(&self, asked_at: Millis, now: Millis) {
+        self.greets_after.store(now.since(asked_at), Ordering::Relaxed);
+        self.is_not_asked();
+    }
+
+    /// No health check waits for it any more: what is wrong with it is not that it says nothing.
+    pub(super) fn is_not_asked(&self) {
+        self.asked_at.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether health checks have waited for so long, and for twice as long as it took when it spoke: some hold their greeting
+    /// back from everybody.
     pub(super) fn is_silent(&self, now: Millis, span: Duration) -> bool {
         let asked_at = self.asked_at.load(Ordering::Relaxed);
-        asked_at != 0 && now >= Millis(asked_at).after(span)
+        let greets_after = Duration::from_millis(self.greets_after.load(Ordering::Relaxed));
+        asked_at != 0 && now >= Millis(asked_at).after(span.max(greets_after * 2))
     }
 
     /// Whether others should be taken where there are any.
@@ -194,10 +212,16 @@ mod tests {
         let load = Load::default();
         let span = Duration::from_secs(5);
         assert!(!load.is_silent(Millis(9000), span), "nobody has asked");
-        load.set_asked(Some(Millis(2000)));
+        load.is_asked(Millis(2000));
         assert!(!load.is_silent(Millis(6999), span) && load.is_silent(Millis(7000), span));
-        load.set_asked(None);
-        assert!(!load.is_silent(Millis(7000), span), "it has spoken");
+        load.is_asked(Millis(6500));
+        assert!(load.is_silent(Millis(7000), span), "the check before was not answered either");
+        load.has_spoken(Millis(6500), Millis(14_500));
+        assert!(!load.is_silent(Millis(14_500), span), "it has spoken");
+        load.is_asked(Millis(20_000));
+        assert!(!load.is_silent(Millis(35_999), span) && load.is_silent(Millis(36_000), span), "it takes its time");
+        load.is_not_asked();
+        assert!(!load.is_silent(Millis(60_000), span), "it does not say nothing");
     }
 
     #[test]

@@ -13,6 +13,7 @@ pub mod recognise;
 mod srv;
 mod state;
 
+pub use connect::LeadsBack;
 pub use connector::{Connectors, connector};
 pub use health::watch;
 pub use mechanisms::LoginMechanisms;

@@ -269,6 +269,11 @@ impl Drop for Waiting<'_> {
 }
 
 impl Attempts {
+    /// Until when it may go on trying.
+    pub fn until(&self) -> Millis {
+        self.until
+    }
+
     /// Until when a server that was just connected to must have opened its session: half of what is left, while there is
     /// another.
     pub fn patience(&self, now: Millis) -> Millis {

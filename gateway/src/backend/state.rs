@@ -48,6 +48,8 @@ pub struct BackendState {
     refresh: Notify,
     /// Where it is: as configured, or as its name was last resolved.
     pub(super) addresses: RwLock<Arc<[SocketAddr]>>,
+    /// Where the gateway itself listens.
+    pub(super) own_listeners: RwLock<Arc<[SocketAddr]>>,
     /// A session's identity was refused, and none was accepted since. A health check cannot see that.
     identity_refused: AtomicBool,
     /// The last health check itself went badly, whatever sessions have found.
@@ -119,6 +121,7 @@ impl BackendState {
                 HostPort::Address(address) => Arc::new([*address]),
                 HostPort::Name(..) => Arc::default(),
             }),
+            own_listeners: RwLock::default(),
             identity_refused: AtomicBool::new(false),
             check_failed: AtomicBool::new(false),
             // The first client of all counts at once.
@@ -143,9 +146,14 @@ impl BackendState {
         }
     }
 
-    /// What the last health check saw.
+    /// What the last health check saw; or that the present one hears nothing, long before it gives up.
     pub fn health(&self) -> Health {
-        self.lock_health().clone()
+        let mut health = self.lock_health().clone();
+        if self.is_silent(now()) && health.was_well() {
+            health.healthy = false;
+            health.problem = Some(format!("no answer from {} so far", self.address));
+        }
+        health
     }
 
     /// Whether it is on this machine, so that nobody else hears what is said to it in clear text.
@@ -280,7 +288,13 @@ impl BackendState {
     /// Whether health checks find that it opens no sessions; or one asks it, and waits for longer than sessions would. What
     /// sessions find counts less: a server that is slow fails those that could have another.
     pub fn is_found_down(&self, now: Millis) -> bool {
-        self.load.is_down() || self.load.is_silent(now, self.connect_timeout / 2)
+        self.load.is_down() || self.is_silent(now)
+    }
+
+    /// Whether a health check waits for its first word, and for longer than sessions would and than it takes by all that is
+    /// known of it.
+    pub fn is_silent(&self, now: Millis) -> bool {
+        self.load.is_silent(now, self.connect_timeout / 2)
     }
 
     /// The same, or sessions have found so again and again.

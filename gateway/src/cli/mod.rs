@@ -145,7 +145,7 @@ fn check(path: &Path) -> Result<(), Failure> {
     let config = load(path)?;
     service::certificates::check(&config)
         .map_err(|faults| Failure { code: BAD_CONFIG, message: faults.to_string() })?;
-    for risk in service::risks(&config) {
+    for risk in service::risks(&config).into_iter().chain(service::loops(&config)) {
         eprintln!("warning: {risk}");
     }
     println!("{}: good; {} listener(s), {} backend(s)", path.display(), config.listeners.len(), config.pools.len());

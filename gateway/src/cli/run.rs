@@ -13,7 +13,7 @@ use crate::config::{self, Config};
 use crate::control::ReloadAnswer;
 use crate::observe::events::{self, EventKind};
 use crate::observe::log;
-use crate::service::{Asked, Bound, Gateway, Inheritance, Reloaded};
+use crate::service::{Asked, Bound, Gateway, Inheritance, Occasion, Reloaded};
 
 use super::failure::{BAD_CONFIG, ConfigArgument, Failure, load};
 use super::{notify, privileges, upgrade, watchdog};
@@ -86,7 +86,12 @@ async fn serve(bound: Bound, path: &Path) -> Result<(), Failure> {
                     // Whoever asked may have gone.
                     let _ = answer.send(reload(&mut gateway, path).await);
                 }
-                Asked::Servers(config) => log_reload(&put_in_force(&mut gateway, *config).await),
+                Asked::Servers(config) => {
+                    let answer = put_in_force(&mut gateway, *config, Occasion::Servers).await;
+                    if let ReloadAnswer::Faulty { why } | ReloadAnswer::Failed { why } = answer {
+                        warn!(why, "DNS names other servers, which cannot be used: those that it named before are");
+                    }
+                }
                 Asked::Upgrade(candidate) => {
                     let handed_over = tokio::select! {
                         done = gateway.hand_over(candidate) => done,
@@ -127,7 +132,7 @@ async fn reload(gateway: &mut Gateway, path: &Path) -> ReloadAnswer {
     let file = path.to_owned();
     // Lists of domains may be long, and the log and the health checks live on this thread.
     let answer = match tokio::task::spawn_blocking(move || config::load(&file)).await {
-        Ok(Ok(config)) => put_in_force(gateway, config).await,
+        Ok(Ok(config)) => put_in_force(gateway, config, Occasion::Wanted).await,
         Ok(Err(error)) => ReloadAnswer::Faulty { why: error.to_string() },
         Err(error) => ReloadAnswer::Failed { why: error.to_string() },
     };
@@ -139,14 +144,14 @@ async fn reload(gateway: &mut Gateway, path: &Path) -> ReloadAnswer {
     answer
 }
 
-async fn put_in_force(gateway: &mut Gateway, config: Config) -> ReloadAnswer {
+async fn put_in_force(gateway: &mut Gateway, config: Config, occasion: Occasion) -> ReloadAnswer {
     if let Err(error) = privileges::check(&config) {
         return ReloadAnswer::Failed {
             why: format!("{error}; a running gateway cannot get it back, so this takes `smtp-gateway upgrade`"),
         };
     }
     privileges::raise_open_files(config.limits.sessions);
-    match gateway.reload(config).await {
+    match gateway.reload(config, occasion).await {
         Ok(Reloaded { digest, kept }) => ReloadAnswer::Reloaded { digest, kept },
         Err(error) if error.is_of_the_configuration() => ReloadAnswer::Faulty { why: error.to_string() },
         Err(error) => ReloadAnswer::Failed { why: error.to_string() },

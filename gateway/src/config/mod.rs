@@ -45,7 +45,7 @@ pub use self::proof::Proof;
 pub use self::read_route::NO_ROUTE;
 pub use self::relay::{OnOpen, Relay};
 pub use self::route::{Line, ROUTES_MAX, Route, RouteKey};
-pub use self::route_keys::{recipient_keys, user_keys};
+pub use self::route_keys::{KeyForms, recipient_keys, user_keys};
 pub use self::sections::{BareNewline, Control, Dns, EarlyTalk, Limits, Log, LogFormat, Metrics, Server, Timeouts};
 pub use self::submission::Submission;
 pub use self::tls::{CertificateFiles, ListenerTls, MinimumVersion, Tls, TlsVerify};

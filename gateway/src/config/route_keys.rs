@@ -9,41 +9,72 @@ use crate::smtp::address::{Domain, ForwardPath, Mailbox, parse_literal};
 use crate::smtp::domains::DomainSet;
 use crate::smtp::labels::a_labels;
 
-/// Calls `each` with every form in which a route may name this recipient: the mailbox if any route `has_mailboxes`, its
-/// domain, each `.suffix` of that.
+/// In which forms routes name whom they are for, besides whole domains. What none of them uses need not be looked up.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyForms {
+    /// A single mailbox or user.
+    pub mailboxes: bool,
+    /// `.suffix`
+    pub suffixes: bool,
+}
+
+impl KeyForms {
+    /// Each of them.
+    pub const ALL: Self = Self { mailboxes: true, suffixes: true };
+}
+
+/// Calls `each` with every one of these forms in which a route may name this recipient: the mailbox, its domain, each `.suffix`
+/// of that.
 /// Letters are compared without case.
-pub fn recipient_keys(mailbox: &Mailbox<'_>, has_mailboxes: bool, mut each: impl FnMut(&str)) {
+pub fn recipient_keys(mailbox: &Mailbox<'_>, forms: KeyForms, mut each: impl FnMut(&str)) {
     match mailbox.domain {
         Domain::Name(name) => {
             let Some(name) = a_labels(name) else { return };
-            if has_mailboxes {
-                each(&format!("{}@{name}", mailbox.local_part.to_lowercase()));
+            if forms.mailboxes {
+                each(&mailbox_key(mailbox.local_part, &name));
             }
-            each_domain(&name, each);
+            each_domain(&name, forms, each);
         }
         Domain::Literal(address) => each(&format!("[{}]", address.to_canonical())),
         Domain::GeneralLiteral(_) => {}
     }
 }
 
-/// Calls `each` with every form in which a route may name this user: the name that he logs in by, its domain, each `.suffix`
-/// of that. Letters are compared without case.
-pub fn user_keys(name: &str, mut each: impl FnMut(&str)) {
+/// Calls `each` with every one of these forms in which a route may name this user: the name that he logs in by, its domain, each
+/// `.suffix` of that. Letters are compared without case.
+pub fn user_keys(name: &str, forms: KeyForms, mut each: impl FnMut(&str)) {
     let name = name.to_lowercase();
     match name.rsplit_once('@').and_then(|(local, domain)| Some((local, a_labels(domain)?))) {
         Some((local, domain)) => {
-            each(&format!("{local}@{domain}"));
-            each_domain(&domain, each);
+            if forms.mailboxes {
+                each(&format!("{local}@{domain}"));
+            }
+            each_domain(&domain, forms, each);
         }
         None => each(&name),
     }
 }
 
-fn each_domain(name: &str, mut each: impl FnMut(&str)) {
+fn each_domain(name: &str, forms: KeyForms, mut each: impl FnMut(&str)) {
     each(name);
-    for (at, _) in name.match_indices('.') {
-        each(&name[at..]);
+    if forms.suffixes {
+        for at in memchr::memchr_iter(b'.', name.as_bytes()) {
+            each(&name[at..]);
+        }
     }
+}
+
+/// `local` in lower case, at `domain`; in one piece of memory where its letters are ASCII's.
+fn mailbox_key(local: &str, domain: &str) -> String {
+    if !local.is_ascii() {
+        return format!("{}@{domain}", local.to_lowercase());
+    }
+    let mut key = String::with_capacity(local.len() + 1 + domain.len());
+    key.push_str(local);
+    key.make_ascii_lowercase();
+    key.push('@');
+    key.push_str(domain);
+    key
 }
 
 /// Every key that takes all that this one does.
@@ -78,7 +109,7 @@ pub(super) fn recipient_key(entry: &str) -> Option<String> {
     let path = format!("<{entry}>");
     let Some((ForwardPath::Mailbox(mailbox), "")) = ForwardPath::parse(&path) else { return None };
     let mut key = None;
-    recipient_keys(&mailbox, true, |form| {
+    recipient_keys(&mailbox, KeyForms::ALL, |form| {
         key.get_or_insert_with(|| form.to_owned());
     });
     key.filter(|key| key.contains('@'))
@@ -93,7 +124,7 @@ pub(super) fn user(value: &DeValue<'_>) -> Read<String> {
     }
     let is_name = !entry.starts_with('.') && !entry.starts_with('@') && !entry.chars().any(char::is_control);
     if key.is_none() && is_name && !entry.trim().is_empty() {
-        user_keys(entry, |form| {
+        user_keys(entry, KeyForms::ALL, |form| {
             key.get_or_insert_with(|| form.to_owned());
         });
     }

@@ -121,11 +121,14 @@ impl SessionTask {
                 } else {
                     chosen.server().is_found_down(now).then(|| attempts.last_patience(now))
                 };
+                let answers_by =
+                    if pool.has_several() { attempts.last_patience(now) } else { pool.attempts(now).until() };
                 let server = chosen.server();
                 let connected = Connected {
                     destination,
                     ipv6_form: server.ipv6_form(),
                     open_by,
+                    answers_by,
                     // Of interest only where TLS is not certain.
                     is_on_this_host: server.tls == BackendTls::Opportunistic && server.is_on_this_host(),
                 };

@@ -2,6 +2,7 @@
 
 use std::task::Context;
 
+use crate::backend::ChosenServer;
 use crate::session::ServerSeen;
 use crate::time::Millis;
 
@@ -30,8 +31,12 @@ impl SessionTask {
             if !self.has_turn(now) {
                 return;
             }
-            let down = self.chosen.as_ref().is_some_and(|chosen| chosen.server().is_known_down(now));
-            let seen = ServerSeen { stalled: !self.backend.is_flushed(), down };
+            let server = self.chosen.as_ref().map(ChosenServer::server);
+            let seen = ServerSeen {
+                stalled: !self.backend.is_flushed(),
+                down: server.is_some_and(|server| server.is_known_down(now)),
+                silent: server.is_some_and(|server| server.is_silent(now)),
+            };
             self.session.tick(now, seen, &mut scratch.out);
             self.carry_out(cx, now, &mut scratch.out, &[]);
             // Not every deadline is the last.

@@ -5,7 +5,7 @@ use super::rooms::table;
 use super::source::SOURCES;
 
 /// Of the standard library and of other crates.
-const ALLOWED: [&str; 46] = [
+const ALLOWED: [&str; 47] = [
     "std::array",
     "std::ascii",
     "std::borrow",
@@ -43,6 +43,7 @@ const ALLOWED: [&str; 46] = [
     "std::vec",
     "base64",
     "bitflags",
+    "foldhash",
     "icu_normalizer",
     "idna",
     "ipnet",

@@ -8,9 +8,10 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 
-use crate::config::{Config, ROUTES_MAX, Route, Service, recipient_keys, user_keys};
+use crate::config::{Config, KeyForms, ROUTES_MAX, Route, Service, recipient_keys, user_keys};
 use crate::smtp::address::{Domain, ForwardPath, Mailbox, ReversePath};
 use crate::smtp::domains::{DomainSet, Membership};
 
@@ -19,12 +20,12 @@ use crate::smtp::domains::{DomainSet, Membership};
 pub struct Routes {
     /// Those for this listener, in the configuration's order.
     rules: Vec<Rule>,
-    /// By what recipients or users may be written as; each list in order.
-    by_key: HashMap<Box<str>, Vec<Target>>,
-    /// Whether one of them is for a single mailbox.
-    has_mailboxes: bool,
-    /// Whether one of them is a `.suffix`.
-    has_suffixes: bool,
+    /// By what recipients or users may be written as; each list in order. What strangers write is looked up here and never put
+    /// in, so they can bring about no collisions beyond those that there are, and the hash need only be a fast one; it is keyed
+    /// all the same.
+    by_key: HashMap<Box<str>, Vec<Target>, RandomState>,
+    /// What of them there is.
+    forms: KeyForms,
     /// Those that anybody fits.
     of_everybody: Vec<Target>,
     /// Indices into `Config::pools`; the listener's own is the first.
@@ -111,9 +112,8 @@ impl Routes {
         let by_user = config.listeners[listener].service == Service::Submission;
         let mut routes = Self {
             rules: Vec::new(),
-            by_key: HashMap::new(),
-            has_mailboxes: false,
-            has_suffixes: false,
+            by_key: HashMap::default(),
+            forms: KeyForms { mailboxes: false, suffixes: false },
             of_everybody: Vec::new(),
             pools: vec![config.listeners[listener].backend],
             by_user,
@@ -124,8 +124,11 @@ impl Routes {
         for (index, route) in config.routes.iter().enumerate().filter(|(_, route)| is_own(route)) {
             routes.add(index, route);
         }
-        routes.has_mailboxes = routes.by_key.keys().any(|key| key.contains('@'));
-        routes.has_suffixes = routes.by_key.keys().any(|key| key.starts_with('.'));
+        // Who logs in by a bare name is looked up in any case.
+        routes.forms = KeyForms {
+            mailboxes: routes.by_key.keys().any(|key| key.contains('@')),
+            suffixes: routes.by_key.keys().any(|key| key.starts_with('.')),
+        };
         routes
     }
 
@@ -187,7 +190,7 @@ impl Routes {
         let Envelope { client, sender, recipient } = *envelope;
         let mut choice = self.choice(client, sender);
         if let (ForwardPath::Mailbox(mailbox), false) = (recipient, self.by_key.is_empty()) {
-            recipient_keys(mailbox, self.has_mailboxes, |key| choice.look_up(key));
+            recipient_keys(mailbox, self.forms, |key| choice.look_up(key));
         }
         choice.decision()
     }
@@ -196,7 +199,7 @@ impl Routes {
     pub fn decide_user(&self, client: IpAddr, name: Option<&str>) -> Decision {
         let mut choice = self.choice(client, None);
         if let Some(name) = name {
-            user_keys(name, |key| choice.look_up(key));
+            user_keys(name, self.forms, |key| choice.look_up(key));
         }
         choice.decision()
     }
@@ -218,9 +221,6 @@ struct Choice<'a> {
 
 impl Choice<'_> {
     fn look_up(&mut self, key: &str) {
-        if !self.routes.has_suffixes && key.starts_with('.') {
-            return;
-        }
         if let Some(targets) = self.routes.by_key.get(key) {
             self.consider(targets);
         }

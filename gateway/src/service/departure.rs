@@ -261,12 +261,11 @@ fn state(view: &View) -> (State, Told) {
     events::emit(EventKind::Gateway, "gateway", "hands over to another process");
     let events = events::recent().since(0, events::KEPT_MAX);
     let event = events.last().map_or(0, |event| event.number);
-    let proofs = proofs.backends.iter().map(|backend| (backend.config.name.clone(), backend.proof.last()));
     let state = State {
         counts: counts.clone(),
         bans: bans.iter().map(|ban| Entry::new(ban, now, unix)).collect(),
         reputation: view.verdicts.reputation_state(now),
-        proofs: proofs.collect(),
+        proofs: proofs.backends.proofs(),
         lost_before_accept: view.overview().xdp.lost_before_accept_total,
         events,
         log_level: view.log_levels.other(),

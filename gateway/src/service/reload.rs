@@ -58,6 +58,15 @@ impl ReloadError {
     }
 }
 
+/// Why a configuration is put in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occasion {
+    /// Somebody wants it.
+    Wanted,
+    /// DNS names other servers; everything else is as it was.
+    Servers,
+}
+
 /// What came of a reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reloaded {
@@ -72,9 +81,12 @@ impl Gateway {
     ///
     /// # Errors
     /// A new listener cannot listen, or TLS with a backend cannot be set up; nothing has changed then.
-    pub async fn reload(&mut self, config: Config) -> Result<Reloaded, ReloadError> {
+    pub async fn reload(&mut self, config: Config, occasion: Occasion) -> Result<Reloaded, ReloadError> {
         let old = self.view.generation();
-        let origin = old.origin.again(&config);
+        let origin = match occasion {
+            Occasion::Wanted => old.origin.again(&config),
+            Occasion::Servers => old.origin.clone(),
+        };
         let (mut config, srv) = SrvServers::find(config, self.srv.as_ref()).await;
         let mut kept = keep_unchangeable(&old.config, &mut config);
         let is_new = |listener: &&config::Listener| self.listeners.iter().all(|l| l.configured != listener.address);
@@ -130,6 +142,11 @@ impl Gateway {
         let listeners = std::mem::take(&mut self.listeners);
         self.listeners = place(&config, &self.view, &names, &backends, &self.workers, (listeners, bound));
         let reloaded = Reloaded { digest: origin.digest.clone(), kept: kept.clone() };
+        let news: Vec<_> = match occasion {
+            Occasion::Wanted => kept.clone(),
+            Occasion::Servers => kept.iter().filter(|sentence| !old.kept.contains(sentence)).cloned().collect(),
+        };
+        let servers = servers_by_dns(&config);
         let listeners = listener_statuses(&config, addresses);
         let srv_problems = srv.as_ref().map(|srv| srv.problems().clone()).unwrap_or_default();
         self.srv = srv;
@@ -142,9 +159,17 @@ impl Gateway {
                 memory::give_back();
             }
         }));
-        info!(digest = reloaded.digest, "reloaded");
-        events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
-        for sentence in &reloaded.kept {
+        match occasion {
+            Occasion::Wanted => {
+                info!(digest = reloaded.digest, "reloaded");
+                events::emit(EventKind::Reload, "configuration", format_args!("in force, digest {}", reloaded.digest));
+            }
+            Occasion::Servers => {
+                info!(servers, "DNS names other servers, which new sessions get");
+                events::emit(EventKind::Gateway, "servers", format_args!("DNS names others: {servers}"));
+            }
+        }
+        for sentence in &news {
             warn!("{sentence}");
         }
         Ok(reloaded)
@@ -184,6 +209,15 @@ impl Gateway {
             _ => MetricsSocket::bind(metrics, hostname).map(Some),
         }
     }
+}
+
+/// The servers that DNS names, with their backends.
+fn servers_by_dns(config: &Config) -> String {
+    let of = |pool: &config::Pool| {
+        let servers = config.backends[pool.servers.clone()].iter().map(|server| server.address.to_string());
+        format!("backend `{}`: {}", pool.name, servers.collect::<Vec<_>>().join(" "))
+    };
+    config.pools.iter().filter(|pool| pool.srv.is_some()).map(of).collect::<Vec<_>>().join("; ")
 }
 
 /// Where each listener of the configuration listens, in its order.

@@ -183,7 +183,7 @@ pub(super) struct Inherited {
 pub(super) fn inherit(
     inheritance: Option<Inheritance>,
     (verdicts, counters): (&Verdicts, &CounterSet),
-    backends: &Backends,
+    backends: &mut Backends,
     on_open: OnOpen,
 ) -> Result<Option<Inherited>, TakeoverError> {
     let Some(mut inheritance) = inheritance else { return Ok(None) };

@@ -21,6 +21,8 @@ pub struct Connected {
     pub ipv6_form: Ipv6Form,
     /// Where others of its kind are left: when it must have opened its session.
     pub open_by: Option<Millis>,
+    /// Where none is: when it must have, if it turns out that it answers nobody.
+    pub answers_by: Millis,
     /// Whether nobody else hears what is said on it without TLS, for the server is on this machine.
     pub is_on_this_host: bool,
 }
@@ -45,7 +47,8 @@ pub(super) struct BackendHalf {
     pub(super) holds: Box<[Hold]>,
     /// When it must have answered; meaningful while it owes something.
     pub(super) deadline: Millis,
-    /// When it is asked whether its server is down; meaningful while an answer is awaited that another may give.
+    /// When it is asked whether its server is down; meaningful while the session opens, and while an answer is awaited that another
+    /// may give.
     pub(super) doubted_at: Millis,
     /// It was asked, and nothing has come since.
     pub(super) is_doubted: bool,

@@ -22,6 +22,8 @@ pub struct ServerSeen {
     pub stalled: bool,
     /// Others have found that it opens no sessions.
     pub down: bool,
+    /// Somebody else waits for its first word too, and for longer than it is known to take.
+    pub silent: bool,
 }
 
 impl Session {
@@ -30,7 +32,7 @@ impl Session {
         let mut deadline = match (&self.client.state, self.client.wait.until()) {
             (Client::Greeting(until), _) => *until,
             (_, Some(until)) => until,
-            _ if self.may_doubt() => self.backend.deadline.min(self.backend.doubted_at),
+            _ if self.may_doubt() || self.awaited_by().is_some() => self.backend.deadline.min(self.backend.doubted_at),
             _ if self.backend_owes() => self.backend.deadline,
             _ => self.client.deadline,
         };
@@ -49,18 +51,44 @@ impl Session {
         is_in_envelope && is_ready && self.target().has_several && self.backend_owes() && !self.pipeline.owes_message()
     }
 
+    /// Where the last server that there is to try opens its session: when it must have, if it answers nobody.
+    fn awaited_by(&self) -> Option<Millis> {
+        let Backend::Opening(held) = &self.backend.state else { return None };
+        let connected = held.connected.as_ref().filter(|connected| connected.open_by.is_none())?;
+        (!held.opening.awaits_name()).then_some(connected.answers_by)
+    }
+
     /// A server that is slow is waited for, but not one that answers nobody, such as one that is frozen: when it is silent for a
     /// while, it is to be asked whether it is there.
-    fn doubt(&mut self, now: Millis, is_down: bool, out: &mut Output) {
-        if !self.may_doubt() || now < self.backend.doubted_at {
+    fn doubt(&mut self, now: Millis, seen: ServerSeen, out: &mut Output) {
+        let awaited_by = self.awaited_by();
+        if awaited_by.is_none() && !self.may_doubt() || now < self.backend.doubted_at {
             return;
         }
         self.backend.doubted_at = now.after(self.settings.timeouts.connect / 10);
-        if is_down && self.fail_over(now, &SILENT.into(), out) {
+        let was_asked = std::mem::replace(&mut self.backend.is_doubted, true);
+        if let Some(answers_by) = awaited_by {
+            if was_asked && seen.silent {
+                self.backend_failed(now, SILENT, out);
+                self.after_backend(now, out);
+                return;
+            }
+            self.backend.doubted_at = self.backend.doubted_at.max(answers_by);
+        } else if seen.down && self.fail_over(now, &SILENT.into(), out) {
             self.after_backend(now, out);
-        } else if !std::mem::replace(&mut self.backend.is_doubted, true) {
+            return;
+        }
+        if !was_asked {
             out.actions.push(Action::AskServer);
         }
+    }
+
+    /// A server was connected to; it must have opened its session at this time if it answers nobody.
+    pub(super) fn await_opening(&mut self, now: Millis, answers_by: Millis) {
+        // Early enough for a check to show until then that nobody else is answered.
+        let ahead = self.settings.timeouts.connect * 3 / 5;
+        self.backend.doubted_at = answers_by.before(ahead).max(now);
+        self.backend.is_doubted = false;
     }
 
     /// Gives the backend this long for its next reply.
@@ -89,7 +117,7 @@ impl Session {
         if self.client.wait.until().is_some() {
             return;
         }
-        self.doubt(now, seen.down, out);
+        self.doubt(now, seen, out);
         if self.backend_owes() {
             if now >= self.backend.deadline && !self.give_up_name(now, out) && !self.give_up_tls(now, out) {
                 self.backend_failed(now, SILENT, out);

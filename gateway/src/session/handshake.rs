@@ -51,10 +51,12 @@ impl Session {
         let opened_by = clock.at.after(self.settings.timeouts.handshake);
         self.backend.deadline = connected.open_by.map_or(opened_by, |until| until.min(opened_by));
         self.backend.is_secured = false;
+        let (at, answers_by) = (clock.at, connected.answers_by);
         self.backend.is_on_this_host = connected.is_on_this_host;
         held.connected = Some(connected);
         self.backend.clock = self.target().identity.is_trace_header().then(|| Box::new(clock));
-        self.advance(clock.at, out, Opening::connected);
+        self.await_opening(at, answers_by);
+        self.advance(at, out, Opening::connected);
     }
 
     /// No address of the backend could be connected to, or none that was not tried before.

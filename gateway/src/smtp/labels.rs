@@ -14,8 +14,8 @@ pub fn a_labels(name: &str) -> Option<Cow<'_, str>> {
         return None;
     }
     if name.is_ascii() {
-        let lower = name.bytes().any(|byte| byte.is_ascii_uppercase());
-        return Some(if lower { name.to_ascii_lowercase().into() } else { name.into() });
+        let has_capitals = name.bytes().fold(false, |has, byte| has | byte.is_ascii_uppercase());
+        return Some(if has_capitals { name.to_ascii_lowercase().into() } else { name.into() });
     }
     // What has another composed form is folded onto that, whatever its case: the Kelvin sign is a K.
     if !ComposingNormalizerBorrowed::new_nfc().is_normalized(name) {
@@ -26,10 +26,12 @@ pub fn a_labels(name: &str) -> Option<Cow<'_, str>> {
     (valid.is_ok() && unicode == name.to_lowercase()).then_some(ascii.into())
 }
 
-/// Whether nothing stands before a dot or behind one.
+/// Whether nothing stands before a dot or behind one. All octets are looked at, many at once: most names have none.
 pub(super) fn has_empty_part(dotted: &str) -> bool {
-    let mut before = b'.';
-    dotted.bytes().any(|byte| std::mem::replace(&mut before, byte) == b'.' && byte == b'.') || before == b'.'
+    let octets = dotted.as_bytes();
+    let ([first, behind @ ..], Some(last)) = (octets, octets.last()) else { return true };
+    let has_two = octets.iter().zip(behind).fold(false, |has, (one, next)| has | ((*one == b'.') & (*next == b'.')));
+    *first == b'.' || *last == b'.' || has_two
 }
 
 /// Whether `sign` appears in `text` as such, or as what compatibility folds it from (Unicode NFKC): a server that folds would

@@ -277,6 +277,24 @@ mod tests {
             prop_assert_eq!(parsed, lines);
         }
 
+        /// A line is judged by one search where it is good; where it is not, the verdict is the same as byte by byte.
+        #[test]
+        fn lines_are_judged_as_byte_by_byte(input in "(2[05]0[ -])?[a\r\n\0]{0,6}(\r?\n)?") {
+            let input = input.as_bytes();
+            let line = input.iter().position(|&byte| byte == b'\n').map(|lf| &input[..=lf]);
+            let Some(line) = line else {
+                prop_assert_eq!(parse_reply(input), ReplyParse::Incomplete);
+                return Ok(());
+            };
+            let found = parse_reply(line);
+            let bad = !line.ends_with(b"\r\n") || line[..line.len() - 2].iter().any(|byte| matches!(byte, b'\r' | 0));
+            prop_assert_eq!(bad, found == ReplyParse::Faulty(ReplyFault::BadLine));
+            let begins = line.first() == Some(&b'2');
+            prop_assert_eq!(!bad && !begins, found == ReplyParse::Faulty(ReplyFault::NoCode));
+            let is_last = line.get(3).is_none_or(|&byte| byte != b'-');
+            prop_assert_eq!(!bad && begins && is_last, matches!(found, ReplyParse::Complete { used, .. } if used == line.len()));
+        }
+
         #[test]
         fn a_prefix_never_says_more_than_the_whole(input in "(250[ -][ab\r\n]{0,4}\r?\n){0,4}") {
             let whole = format!("{:?}", parse_reply(input.as_bytes()));

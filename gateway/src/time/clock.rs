@@ -7,8 +7,9 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::{Millis, WallClock};
 
+/// Where this clock, which the kernel calls the monotonic one, has its zero, as timers want it; never before.
 static START: LazyLock<Instant> = LazyLock::new(|| {
-    let (now, since_boot) = (Instant::now(), clock_gettime(ClockId::Monotonic));
+    let (since_boot, now) = (clock_gettime(ClockId::Monotonic), Instant::now());
     let seconds = u64::try_from(since_boot.tv_sec).unwrap_or(0);
     let nanos = u32::try_from(since_boot.tv_nsec).unwrap_or(0);
     now.checked_sub(Duration::new(seconds, nanos)).unwrap_or(now)
@@ -16,7 +17,7 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
 
 /// Now.
 pub fn now() -> Millis {
-    Millis(u64::try_from(START.elapsed().as_millis()).unwrap_or(u64::MAX))
+    Millis(now_ns() / 1_000_000)
 }
 
 /// The wall clock: how long it is since 1970.
@@ -42,4 +43,21 @@ pub fn instant(at: Millis) -> tokio::time::Instant {
     // Far beyond any deadline, and still representable.
     const FOREVER_MS: u64 = 1 << 40;
     tokio::time::Instant::from_std(*START + Duration::from_millis(at.0.min(FOREVER_MS)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Else a session would be woken before its time, and find nothing to do.
+    #[test]
+    fn a_timer_goes_off_no_sooner_than_the_clock_says_so() {
+        for _ in 0..10_000 {
+            let before = now();
+            let between = tokio::time::Instant::now();
+            let after = now();
+            assert!(instant(before) <= between + Duration::from_millis(1));
+            assert!(between < instant(Millis(after.0 + 1)), "{before:?} {after:?}");
+        }
+    }
 }

@@ -187,7 +187,7 @@ impl Stage {
 
     /// Time passes; the core is told at its deadlines, and only then.
     pub fn time_passes(&mut self, seconds: u64, stalled: bool) {
-        self.time_passes_seeing(seconds, ServerSeen { stalled, down: false });
+        self.time_passes_seeing(seconds, ServerSeen { stalled, ..ServerSeen::default() });
     }
 
     /// The same; how the driver sees the server meanwhile.
@@ -216,6 +216,7 @@ impl Stage {
                     destination,
                     ipv6_form: Ipv6Form::default(),
                     open_by: None,
+                    answers_by: self.now.after(Duration::from_secs(10)),
                     is_on_this_host: self.is_on_this_host,
                 };
                 self.session.backend_connected(clock, connected, &mut self.out);

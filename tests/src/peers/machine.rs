@@ -4,7 +4,7 @@
 //! and a BPF file system of its own; what is written there is gone with it.
 
 use std::fs::{self, File};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
@@ -19,10 +19,13 @@ use super::{folder, target};
 /// Longest that a command may run there, in seconds.
 const COMMAND_MAX: &str = "300";
 
+/// With this exit code systemd-nspawn says that its machine wants to be started anew.
+const REBOOTED: i32 = 133;
+
 /// Runs until dropped. One at a time, for all of them would have one control group.
 #[derive(Debug)]
 pub struct Machine {
-    _process: Process,
+    process: Process,
     /// Its first process, as this machine numbers it.
     leader: u32,
     _pins: Pins,
@@ -30,18 +33,49 @@ pub struct Machine {
     _turn: File,
 }
 
+/// What a machine keeps when it is rebooted, or loses its power: a copy of the root file system.
+#[derive(Debug)]
+pub struct Disk(TempDir);
+
+impl Disk {
+    /// As it was made.
+    #[expect(clippy::new_without_default, reason = "a default that copies a system would surprise")]
+    pub fn new() -> Self {
+        let disk = Self(temporary_folder());
+        let copied = Command::new("cp").arg("-a").args([folder("debian"), disk.root()]).status().expect("cp");
+        assert!(copied.success(), "a copy of the Debian");
+        disk
+    }
+
+    fn root(&self) -> PathBuf {
+        self.0.path().join("root")
+    }
+}
+
 impl Machine {
-    /// Boots it on this host.
+    /// Boots it on this host; what is written there is gone with it.
     pub fn boot(host: &Host) -> Self {
+        Self::with(host, &folder("debian"), true)
+    }
+
+    /// Boots it from this disk: what is written there stays, and nothing else.
+    pub fn boot_from(host: &Host, disk: &Disk) -> Self {
+        Self::with(host, &disk.root(), false)
+    }
+
+    fn with(host: &Host, root: &Path, volatile: bool) -> Self {
         let turn = File::create(target().join("peers/.machine")).expect("a file to lock");
         turn.lock().expect("nobody else's turn");
         let (pins, shared) = (Pins::new(), temporary_folder());
         let mut nspawn = Command::new("setpriv");
         // All of it ends with the first process of a process namespace, as on a stage.
         nspawn.args(["--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        nspawn.args(["systemd-nspawn", "--volatile=overlay", "--boot", "--register=no", "--keep-unit"]);
+        nspawn.args(["systemd-nspawn", "--boot", "--register=no", "--keep-unit"]);
+        if volatile {
+            nspawn.arg("--volatile=overlay");
+        }
         nspawn.args(["--capability=all", "--system-call-filter=bpf perf_event_open"]);
-        nspawn.arg("--directory").arg(folder("debian"));
+        nspawn.arg("--directory").arg(root);
         nspawn.arg(format!("--network-namespace-path=/run/netns/{}", host.name()));
         nspawn.arg(format!("--bind={}:/sys/fs/bpf", pins.top().display()));
         nspawn.arg(format!("--bind={}:/srv", shared.path().display()));
@@ -49,12 +83,23 @@ impl Machine {
         let process = Process::new("the machine", child.expect("systemd-nspawn"));
         process.log().wait_for(&["multi-user.target"]);
         let leader = process.descendant("systemd").expect("its first process");
-        Self { _process: process, leader, _pins: pins, shared, _turn: turn }
+        Self { process, leader, _pins: pins, shared, _turn: turn }
     }
 
     /// Its first process; whoever enters that one's namespaces is there.
     pub fn leader(&self) -> u32 {
         self.leader
+    }
+
+    /// Reboots it in good order, which ends here where the kernel would start anew: boot it from its disk again.
+    ///
+    /// # Panics
+    /// If it does not come down in time.
+    pub fn reboot(mut self) {
+        // Whether the command hears its own end is a race.
+        let _ = self.run("systemctl reboot");
+        let status = self.process.wait();
+        assert_eq!(status.code(), Some(REBOOTED), "it came down by itself");
     }
 
     /// A shell script there, as root.

@@ -90,7 +90,7 @@ pub fn folder(peer: &str) -> PathBuf {
 }
 
 /// The folder cargo builds to: this program is in its `PROFILE/deps`.
-fn target() -> PathBuf {
+pub fn target() -> PathBuf {
     let program = std::env::current_exe().expect("this program's own path");
     program.ancestors().nth(3).map(Path::to_path_buf).expect("a cargo target folder")
 }

@@ -18,6 +18,8 @@ pub enum Temper {
     Proxy,
     /// PROXY header in `postscreen`, which hands over to `smtpd`.
     Postscreen,
+    /// PROXY header in `postscreen`, which holds its greeting back for six seconds, as it does unless it is told otherwise.
+    PostscreenSlow,
     /// PROXY header in `postscreen`, which answers nobody before it has seen one whole session of his.
     PostscreenDeep,
     /// Trusts the gateway's address to relay, and knows neither XCLIENT nor PROXY.
@@ -107,7 +109,7 @@ impl Postfix {
     /// The same, with the address of this family as its [`Backend::address`].
     pub fn start_at(host: &Host, temper: Temper, family: Family) -> Self {
         let service = match temper {
-            Temper::Postscreen | Temper::PostscreenDeep => "smtp inet n - n - 1 postscreen\n",
+            Temper::Postscreen | Temper::PostscreenSlow | Temper::PostscreenDeep => "smtp inet n - n - 1 postscreen\n",
             _ => "smtp inet n - n - - smtpd\n",
         };
         Self::launch(host, |mailbox| main_cf(temper, mailbox), service, family.smtp(BACKEND), |_| {})
@@ -285,6 +287,9 @@ fn main_cf(temper: Temper, mailbox: u32) -> String {
         // The shortest wait: these clients do not talk early, and the test waits as long.
         Temper::Postscreen => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
                                postscreen_greet_wait = 1s\npostscreen_cache_map ="
+            .to_owned(),
+        Temper::PostscreenSlow => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
+                                     postscreen_greet_wait = 6s\npostscreen_cache_map ="
             .to_owned(),
         Temper::PostscreenDeep => "mynetworks = 127.0.0.0/8\npostscreen_upstream_proxy_protocol = haproxy\n\
                                    postscreen_greet_wait = 1s\npostscreen_bare_newline_enable = yes\n\

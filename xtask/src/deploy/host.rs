@@ -73,5 +73,8 @@ pub(super) fn quoted(text: &str) -> String {
 
 fn as_root(script: &str) -> String {
     let script = quoted(script);
-    format!("if [ \"$(id -u)\" = 0 ]; then exec sh -euc {script}; else exec sudo -n sh -euc {script}; fi")
+    format!(
+        "if [ \"$(id -u)\" = 0 ]; then exec sh -euc {script}; elif command -v sudo >/dev/null; then exec sudo -n sh -euc {script}; \
+         else echo 'root is needed here: log in as root, or install sudo' >&2; exit 1; fi"
+    )
 }

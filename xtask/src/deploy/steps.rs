@@ -137,17 +137,13 @@ pub(super) fn deploy(host: &Host, file: &Path, dry_run: bool) -> Result<(), Stri
     let mut steps = Steps { host, dry_run, number: 0 };
     let before = look(&mut steps, kind)?;
     let new = format!("{KEPT}/arrived.{}", kind.extension());
-    steps.say("copy the package", &format!("cat > {new} < {}", file.display()));
+    let folder = format!("mkdir -p -m 0755 {KEPT}");
+    steps.say("copy the package", &format!("{folder}; cat > {new} < {}", file.display()));
     if !dry_run {
-        host.run(&format!("mkdir -p -m 0755 {KEPT}"))?;
+        host.run(&folder)?;
         host.copy(file, &new)?;
     }
-    let fits = format!(
-        "[ -e {CONFIG} ] || {{ echo 'there is no {CONFIG} yet'; exit 0; }}; d=$(mktemp -d); trap 'rm -rf $d' EXIT; {}; \
-         $d/usr/bin/smtp-gateway check -c {CONFIG}",
-        kind.unpack(&new, "$d")
-    );
-    steps.run("let the new program check this host's configuration", &fits)?;
+    steps.run("let the new program check this host's configuration", &fits(kind, &new))?;
     keep(&mut steps, kind)?;
     let [current, previous] = ["current", "previous"].map(|name| format!("{KEPT}/{name}.{}", kind.extension()));
     let fails = match exchange(&mut steps, kind, &new, &before) {
@@ -184,11 +180,7 @@ pub(super) fn roll_back(host: &Host, dry_run: bool) -> Result<(), String> {
     let previous = if dry_run { format!("{KEPT}/previous.deb") } else { previous.trim().to_owned() };
     let kind = Kind::of(&previous)?;
     let before = look(&mut steps, kind)?;
-    let fits = format!(
-        "d=$(mktemp -d); trap 'rm -rf $d' EXIT; {}; $d/usr/bin/smtp-gateway check -c {CONFIG}",
-        kind.unpack(&previous, "$d")
-    );
-    steps.run("let the earlier program check this host's configuration", &fits)?;
+    steps.run("let the earlier program check this host's configuration", &fits(kind, &previous))?;
     // The way back is asked for by who knows the state: a proof that finds more stops it no less than forward.
     exchange(&mut steps, kind, &previous, &before)?;
     let extension = kind.extension();
@@ -197,6 +189,17 @@ pub(super) fn roll_back(host: &Host, dry_run: bool) -> Result<(), String> {
          [ ! -e left ] || mv left previous.{extension}"
     );
     steps.run("keep the package that was taken back", &swap).map(drop)
+}
+
+/// Whether the program of a package runs on the host at all, and takes the host's own configuration, if there is one. It is tried
+/// where packages are kept: nothing can be started from a /tmp that is mounted `noexec`.
+fn fits(kind: Kind, file: &str) -> String {
+    format!(
+        "d=$(mktemp -d {KEPT}/try.XXXXXX); trap 'rm -rf $d' EXIT; {}; $d/usr/bin/smtp-gateway --version || {{ echo \"the \
+         program of this package does not run on this host, which is $(uname -m) with $(ldd --version 2>&1 | head -1)\" >&2; exit 1; }}; \
+         [ -e {CONFIG} ] || {{ echo 'there is no {CONFIG} yet'; exit 0; }}; $d/usr/bin/smtp-gateway check -c {CONFIG}",
+        kind.unpack(file, "$d")
+    )
 }
 
 /// What is there, and what its proof says.

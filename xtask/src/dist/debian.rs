@@ -5,12 +5,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use super::program::Program;
 use super::tree::set_mode;
 use crate::command::{output, repository};
 
 const SCRIPTS: [&str; 3] = ["postinst", "prerm", "postrm"];
 
-pub(super) fn package(tree: &Path, to: &Path, version: &str, architecture: &str, epoch: &str) -> Result<(), String> {
+pub(super) fn package(tree: &Path, to: &Path, version: &str, program: &Program, epoch: &str) -> Result<(), String> {
     let folder = tree.join("DEBIAN");
     fs::create_dir_all(&folder).map_err(|error| error.to_string())?;
     set_mode(&folder, 0o755)?;
@@ -19,7 +20,7 @@ pub(super) fn package(tree: &Path, to: &Path, version: &str, architecture: &str,
         fs::write(&path, text).map_err(|error| format!("{}: {error}", path.display()))?;
         set_mode(&path, mode)
     };
-    write("control", &control(tree, version, architecture)?, 0o644)?;
+    write("control", &control(tree, version, program)?, 0o644)?;
     write("conffiles", "/etc/smtp-gateway/gateway.toml\n", 0o644)?;
     for script in SCRIPTS {
         let path = repository().join("config/package").join(script);
@@ -33,16 +34,18 @@ pub(super) fn package(tree: &Path, to: &Path, version: &str, architecture: &str,
     built
 }
 
-fn control(tree: &Path, version: &str, architecture: &str) -> Result<String, String> {
+fn control(tree: &Path, version: &str, program: &Program) -> Result<String, String> {
     let size = output(Command::new("du").args(["-sk", "--apparent-size", "--exclude=DEBIAN"]).arg(tree))?;
     let size = size.split_whitespace().next().unwrap_or_default().to_owned();
+    let Program { architecture, libc } = program;
+    let libc = libc.as_ref().map_or_else(|| "libc6".to_owned(), |version| format!("libc6 (>= {version})"));
     Ok(format!(
         "Package: smtp-gateway\n\
          Version: {version}\n\
          Architecture: {architecture}\n\
          Maintainer: smtp-gateway developers <smtp-gateway@localhost>\n\
          Installed-Size: {size}\n\
-         Depends: libc6, systemd (>= 247)\n\
+         Depends: {libc}, systemd (>= 247)\n\
          Section: mail\n\
          Priority: optional\n\
          Homepage: https://github.com/smtp-gateway/smtp-gateway\n\
