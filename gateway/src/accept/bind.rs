@@ -1,4 +1,4 @@
-//! Listening sockets: one for every listener, and one more for every so many workers.
+//! Listening sockets: one for every worker and listener.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
@@ -7,11 +7,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::config::Listener;
 
-/// Connections that a queue may hold which nobody has accepted yet.
-const BACKLOG: i32 = 4096;
-/// Workers that wait at one queue. Together they take what comes as they have time; but the kernel wakes all of them that sleep
-/// for each connection, and one has it.
-const WORKERS_A_QUEUE: usize = 4;
+/// Connections the kernel may hold for a worker that has not accepted them yet.
+const BACKLOG: i32 = 1024;
 
 /// A listener's sockets.
 #[derive(Debug)]
@@ -20,44 +17,57 @@ pub struct BoundListener {
     pub configured: SocketAddr,
     /// Where it listens; the port is the kernel's choice where the configuration has 0.
     pub address: SocketAddr,
-    /// Its queues, for a process that takes over.
-    pub(super) queues: Vec<TcpListener>,
-    /// The same for each worker: those that it waits at.
-    pub(super) shares: Vec<Vec<TcpListener>>,
+    pub(super) sockets: Vec<Queue>,
+}
+
+/// One socket of a listener: a queue of connections that wait to be accepted.
+#[derive(Debug)]
+pub(super) struct Queue {
+    /// For the worker.
+    pub(super) socket: TcpListener,
+    /// The same once more, for a process that takes over.
+    pub(super) spare: TcpListener,
+}
+
+impl Queue {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        Ok(Self { spare: socket.try_clone()?, socket })
+    }
+
+    /// The same queue for one more worker.
+    fn share(&self) -> io::Result<Self> {
+        Self::new(self.spare.try_clone()?)
+    }
 }
 
 impl BoundListener {
     /// Of sockets that another process of this gateway has handed over: all queues that it has.
+    ///
+    /// # Errors
+    /// No more descriptors.
     pub fn adopted(
         configured: SocketAddr,
         address: SocketAddr,
         sockets: impl IntoIterator<Item = TcpListener>,
-    ) -> Self {
-        Self { configured, address, queues: sockets.into_iter().collect(), shares: Vec::new() }
+    ) -> io::Result<Self> {
+        let sockets = sockets.into_iter().map(Queue::new).collect::<io::Result<_>>()?;
+        Ok(Self { configured, address, sockets })
     }
 
-    /// Queues enough for so many workers. Another takes a privilege that this process may not have any more, or the user that
-    /// those before were made by; without, more workers share what there is.
+    /// As many queues as there are workers, at least. A new one takes a privilege that this process may not have any more, or
+    /// the user that the others were made by; without, two workers share one.
     fn widen(&mut self, all: &[SocketAddr], workers: usize) -> io::Result<()> {
-        let adopted = self.queues.len();
-        while self.queues.len() < workers.div_ceil(WORKERS_A_QUEUE) {
+        let adopted = self.sockets.len();
+        for index in adopted..workers {
             let another = match queue(self.address, all) {
-                Err(_) if adopted > 0 => break,
-                another => another?,
+                Err(_) if adopted > 0 => self.sockets[index % adopted].share(),
+                another => another,
             };
+            let another = another?;
             // The kernel's choice, where the port was 0.
-            self.address = another.local_addr()?;
-            self.queues.push(another);
+            self.address = another.socket.local_addr()?;
+            self.sockets.push(another);
         }
-        Ok(())
-    }
-
-    /// Sets so many workers to the queues. There may be more of these than are needed, of a gateway that had more; one that
-    /// nobody serves would reset who waits in it.
-    fn share(&mut self, workers: usize) -> io::Result<()> {
-        let groups = workers.div_ceil(WORKERS_A_QUEUE).min(self.queues.len());
-        let of = |worker| self.queues.iter().skip(worker % groups).step_by(groups).map(TcpListener::try_clone);
-        self.shares = (0..workers).map(|worker| of(worker).collect()).collect::<io::Result<_>>()?;
         Ok(())
     }
 }
@@ -108,8 +118,8 @@ fn no_ipv6(error: &io::Error) -> bool {
     error.raw_os_error() == Some(rustix::io::Errno::AFNOSUPPORT.raw_os_error())
 }
 
-/// Binds each of these listeners for so many workers; `all` are the addresses of the whole configuration. Those that are
-/// `adopted` are taken as they are, with queues for further workers. Nothing stays bound after an error. Where `[::]` asks for every
+/// Binds each of these listeners `workers` times; `all` are the addresses of the whole configuration. Those that are `adopted`
+/// are taken as they are, with queues for further workers. Nothing stays bound after an error. Where `[::]` asks for every
 /// address of a host without IPv6, its IPv4 addresses are taken, and a sentence for the administrator comes back.
 ///
 /// # Errors
@@ -147,9 +157,9 @@ pub fn bind(
     let bound = addresses.into_iter().map(|(configured, address)| {
         let mut bound = match adopted.iter().position(|adopted| adopted.configured == configured) {
             Some(at) => adopted.swap_remove(at),
-            None => BoundListener::adopted(configured, address, []),
+            None => BoundListener { configured, address, sockets: Vec::with_capacity(workers) },
         };
-        bound.widen(all, workers).and_then(|()| bound.share(workers)).map_err(error(address))?;
+        bound.widen(all, workers).map_err(error(address))?;
         Ok(bound)
     });
     Ok((bound.collect::<Result<_, _>>()?, told))
@@ -167,7 +177,7 @@ fn without_ipv6(address: SocketAddr, error: &io::Error, all: &[SocketAddr]) -> O
 }
 
 /// One more socket that listens there, beside those that do.
-fn queue(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
+fn queue(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Queue> {
     let socket = socket(address, all)?;
     socket.set_reuse_port(true)?;
     // What a listener has, accepted connections inherit: this saves a system call each.
@@ -175,7 +185,7 @@ fn queue(address: SocketAddr, all: &[SocketAddr]) -> io::Result<TcpListener> {
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
-    Ok(socket.into())
+    Queue::new(socket.into())
 }
 
 fn socket(address: SocketAddr, all: &[SocketAddr]) -> io::Result<Socket> {
@@ -212,31 +222,9 @@ mod tests {
 
     #[test]
     fn workers_share_one_port() {
-        let bound = bound(&[listener("127.0.0.1:0")], 9).unwrap().0;
+        let bound = bound(&[listener("127.0.0.1:0")], 2).unwrap().0;
         assert_ne!(bound[0].address.port(), 0);
-        assert_eq!((bound[0].queues.len(), bound[0].shares.len()), (3, 9));
-        assert!(bound[0].shares.iter().all(|share| share.len() == 1));
-        assert!(bound[0].queues.iter().all(|queue| queue.local_addr().unwrap() == bound[0].address));
-    }
-
-    /// Which of these queues each worker waits at.
-    fn served(queues: usize, workers: usize) -> Vec<Vec<usize>> {
-        let queues: Vec<_> = (0..queues).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = queues.iter().map(|queue| queue.local_addr().unwrap()).collect();
-        let mut bound = BoundListener::adopted(ports[0], ports[0], queues);
-        bound.share(workers).unwrap();
-        let place = |socket: &TcpListener| ports.iter().position(|port| *port == socket.local_addr().unwrap()).unwrap();
-        bound.shares.iter().map(|share| share.iter().map(place).collect()).collect()
-    }
-
-    #[test]
-    fn every_queue_is_served_and_every_worker_serves() {
-        assert_eq!(served(1, 2), [[0], [0]]);
-        assert_eq!(served(2, 2), [[0, 1], [0, 1]], "of a gateway that had a queue for each worker");
-        assert_eq!(served(3, 1), [[0, 1, 2]]);
-        assert_eq!(served(2, 8), [[0], [1], [0], [1], [0], [1], [0], [1]]);
-        assert_eq!(served(3, 5), [vec![0, 2], vec![1], vec![0, 2], vec![1], vec![0, 2]]);
-        assert_eq!(served(1, 9).concat(), [0; 9], "no other could be had");
+        assert!(bound[0].sockets.iter().all(|queue| queue.socket.local_addr().unwrap() == bound[0].address));
     }
 
     #[test]
@@ -249,15 +237,15 @@ mod tests {
 
     #[test]
     fn what_is_handed_over_is_let_in_and_every_queue_is_kept() {
-        let other = bound(&[listener("127.0.0.1:0")], 5).unwrap().0.remove(0);
+        let other = bound(&[listener("127.0.0.1:0")], 2).unwrap().0.remove(0);
         let address = other.address;
         let configured = [listener(&address.to_string())];
-        for (workers, queues) in [(1, 2), (2, 2), (9, 3)] {
-            let sockets = other.queues.iter().map(|queue| queue.try_clone().unwrap());
-            let adopted = BoundListener::adopted(address, address, sockets);
+        for workers in [1, 2, 5] {
+            let sockets = other.sockets.iter().map(|queue| queue.spare.try_clone().unwrap());
+            let adopted = BoundListener::adopted(address, address, sockets).unwrap();
             let bound = bind(&configured, &[address], workers, vec![adopted]).unwrap().0;
-            assert_eq!((bound[0].address, bound[0].queues.len(), bound[0].shares.len()), (address, queues, workers));
-            assert!(bound[0].queues.iter().all(|queue| queue.local_addr().unwrap() == address));
+            assert_eq!((bound[0].address, bound[0].sockets.len()), (address, workers.max(2)));
+            assert!(bound[0].sockets.iter().all(|queue| queue.socket.local_addr().unwrap() == address));
         }
         assert!(bind(&configured, &[address], 1, Vec::new()).is_err(), "a stranger's gateway stays out");
     }

@@ -1,4 +1,4 @@
-//! One listener of the running gateway: its queues, and the gates that their connections pass, one a worker.
+//! One listener of the running gateway: its sockets, one a worker, and the gate that their connections pass.
 //!
 //! The gate can be changed while connections come in; who came through the old one keeps what it began with. Dropped, a
 //! listener serves what its queues hold, and closes. Handed over to another process, it leaves them to that one.
@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 
 use super::accepting::Accepting;
-use super::bind::BoundListener;
+use super::bind::{BoundListener, Queue};
 use super::gate::{Entry, Gate};
 use super::workers::Workers;
 
@@ -24,8 +24,8 @@ pub struct Listener {
     entry: Entry,
     /// One a worker.
     gates: Vec<Arc<ArcSwap<Gate>>>,
-    /// For a process that takes over; workers have them too.
-    queues: Vec<std::net::TcpListener>,
+    /// All its queues once more, for a process that takes over.
+    spares: Vec<std::net::TcpListener>,
     /// Dropped with the listener: then every worker stops accepting on it.
     open: watch::Sender<()>,
 }
@@ -33,20 +33,26 @@ pub struct Listener {
 impl Listener {
     /// Begins to accept on these sockets. `gate` makes the gate of the worker with this index.
     pub fn open(workers: &Workers, bound: BoundListener, entry: Entry, gate: impl Fn(&Entry, usize) -> Gate) -> Self {
-        let BoundListener { configured, address, queues, shares } = bound;
+        let BoundListener { configured, address, sockets } = bound;
         let (open, is_open) = watch::channel(());
         let gate = |worker| Arc::new(ArcSwap::from_pointee(gate(&entry, worker)));
         let gates: Vec<_> = (0..workers.count()).map(gate).collect();
-        for (worker, (sockets, gate)) in shares.into_iter().zip(&gates).enumerate() {
-            let accepting = |socket| Accepting { socket, gate: gate.clone(), open: is_open.clone() };
-            workers.hand_out(worker, sockets.into_iter().map(accepting));
-        }
-        Self { configured, address, entry, gates, queues, open }
+        let (sockets, spares): (Vec<_>, Vec<_>) =
+            sockets.into_iter().map(|Queue { socket, spare }| (socket, spare)).unzip();
+        // There may be more queues than workers, of a gateway that had more. A queue that nobody serves would reset who
+        // waits in it.
+        let accepting = sockets.into_iter().zip(gates.iter().cycle());
+        workers.hand_out(accepting.map(|(socket, gate)| Accepting {
+            socket,
+            gate: gate.clone(),
+            open: is_open.clone(),
+        }));
+        Self { configured, address, entry, gates, spares, open }
     }
 
     /// Its queues, for a process that takes over.
     pub fn queues(&self) -> &[std::net::TcpListener] {
-        &self.queues
+        &self.spares
     }
 
     /// Stops accepting; what waits is for the process that has its queues.

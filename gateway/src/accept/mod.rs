@@ -1,7 +1,7 @@
 //! Connections come in here: listeners, admission, and the way down.
 //!
-//! Each worker is one thread with its own current-thread runtime, and a session lives and dies on the core that accepted it.
-//! Workers share a listener's queue, so that none has connections waiting while another idles. This room decides whether a
+//! Each worker is one thread with its own current-thread runtime and its own `SO_REUSEPORT` socket for every listener, so
+//! that a session lives and dies on the core that accepted it and no two cores share a queue. This room decides whether a
 //! connection becomes a session; it knows nothing of what is said on one.
 
 mod accepting;

@@ -99,11 +99,11 @@ impl Workers {
         Caller(self.calls.clone())
     }
 
-    /// Hands sockets to the worker with this index.
-    pub(super) fn hand_out(&self, worker: usize, accepting: impl IntoIterator<Item = Accepting>) {
-        for accepting in accepting {
+    /// Hands sockets to the workers, the first to the first, and round again where there are more.
+    pub(super) fn hand_out(&self, accepting: impl IntoIterator<Item = Accepting>) {
+        for (inbox, accepting) in self.inboxes.iter().cycle().zip(accepting) {
             // A worker that is on its way down accepts nothing more.
-            let _ = self.inboxes[worker].send(accepting);
+            let _ = inbox.send(accepting);
         }
     }
 

@@ -83,7 +83,7 @@ impl Inheritance {
         let listeners = offer.listeners.iter().map(|listener| {
             let queues: Vec<_> = (0..listener.queues).map(|_| next()).collect::<Result<_, _>>()?;
             let queues = queues.into_iter().map(TcpListener::from);
-            Ok::<_, TakeoverError>(BoundListener::adopted(listener.configured, listener.address, queues))
+            BoundListener::adopted(listener.configured, listener.address, queues).map_err(TakeoverError::Gone)
         });
         let listeners = listeners.collect::<Result<_, _>>()?;
         Ok(Self { predecessor, offer, output, control, metrics, listeners })
