@@ -1,7 +1,8 @@
 //! Which bit or cell belongs to an address. Both sides must agree, so both take it from here.
 
 use crate::SourceKey;
-use crate::maps::{BANS4_ROWS, BITS_WORDS, GATE_ROWS, NET_BITS_WORDS};
+use crate::maps::{BANS4_ROWS, BITS_WORDS, GATE_ROWS, NET_BITS_WORDS, SOURCES4_ROWS};
+use crate::value::GATE_COUNT;
 
 /// Fibonacci hashing: one multiplication, of which the high bits are good.
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
@@ -10,7 +11,8 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const GROUPS_PER_WORD: u32 = 32;
 
 const _: () = assert!(NET_BITS_WORDS * GROUPS_PER_WORD == 2 * 65_536);
-const _: () = assert!(BITS_WORDS == 1 << 15 && GATE_ROWS == 1 << 16 && BANS4_ROWS == 1 << 17);
+const _: () = assert!(BITS_WORDS == 1 << 15 && GATE_ROWS == 1 << 15);
+const _: () = assert!(BANS4_ROWS == 1 << 17 && SOURCES4_ROWS == BANS4_ROWS);
 
 /// Word of `BITS` that says whether the source may be banned, an even one, and the bit in it as a mask.
 #[inline(always)]
@@ -25,6 +27,12 @@ pub const fn ban_row(key: SourceKey) -> u32 {
     (key.word().wrapping_mul(GOLDEN) >> 47) as u32
 }
 
+/// Row of `SOURCES4`, which has as many.
+#[inline(always)]
+pub const fn source_row(key: SourceKey) -> u32 {
+    ban_row(key)
+}
+
 /// Word of `BITS` that says whether the source may be known, the odd one behind its [`ban_bit`]'s, and the bit in it as a
 /// mask: both questions cost one line of memory.
 #[inline(always)]
@@ -33,15 +41,14 @@ pub const fn source_bit(key: SourceKey) -> (u32, u64) {
     (word + 1, mask)
 }
 
-/// Row of `GATE`, cell in the row, and the 24 bits by which the cell remembers a source, shifted clear of the count in the
-/// low 8 bits. The seed keeps a stranger from choosing whom to displace.
+/// Row of `GATE`, cell in the row, and the 14 bits by which the cell remembers a source, clear of those that count. The seed
+/// keeps a stranger from choosing whom to displace.
 #[inline(always)]
 #[expect(clippy::cast_possible_truncation, reason = "the low bits are the ones wanted")]
-pub const fn gate_cell(key: SourceKey, seed: u64) -> (u32, usize, u32) {
+pub const fn gate_cell(key: SourceKey, seed: u64) -> (u32, usize, u16) {
     let hash = (key.word() ^ seed).wrapping_mul(GOLDEN);
     let hash = (hash ^ (hash >> 32)).wrapping_mul(GOLDEN);
-    // Zero is what an untouched cell holds, so no source may look like it.
-    ((hash >> 48) as u32, (hash >> 44) as usize & 15, ((hash >> 12) as u32 & !0xff) | 0x100)
+    ((hash >> 49) as u32, (hash >> 44) as usize & 31, (hash >> 28) as u16 & !GATE_COUNT)
 }
 
 /// Word of `NET_BITS` for an IPv4 address, and how far to shift it right: bit 0 is then "allow", bit 1 "deny". A network of
@@ -73,7 +80,7 @@ mod tests {
             assert_eq!(source_bit(key), (word + 1, mask));
             assert_eq!(ban_row(key), word / 2 * 8 + mask.trailing_zeros() / 8);
             let (row, cell, mark) = gate_cell(key, 7);
-            assert!(row < GATE_ROWS && cell < 16 && mark != 0 && mark & 0xff == 0);
+            assert!(row < GATE_ROWS && cell < 32 && mark & GATE_COUNT == 0);
             let mut address = [0; 16];
             address[..8].copy_from_slice(&number.to_be_bytes());
             let (word, shift) = net_bits_v6(address);

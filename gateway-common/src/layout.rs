@@ -3,7 +3,7 @@
 use core::mem::size_of;
 
 use crate::outcome::COUNTERS;
-use crate::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, maps};
+use crate::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, SourceRow, maps};
 
 /// Raised when a field changes its meaning and not its place.
 const REVISION: u64 = 2;
@@ -46,7 +46,7 @@ const KEY: usize = size_of::<SourceKey>();
 const DENY: usize = size_of::<Deny>();
 
 /// Every map.
-pub const MAPS: [Map; 16] = [
+pub const MAPS: [Map; 17] = [
     map(maps::CONFIG, MapKind::Array, 4, size_of::<Config>(), 1),
     map(maps::PORTS, MapKind::Array, 4, 8, maps::PORTS_WORDS),
     map(maps::INTERFACES, MapKind::Hash, 4, 4, maps::INTERFACES_MAX),
@@ -59,6 +59,7 @@ pub const MAPS: [Map; 16] = [
     map(maps::DENY6, MapKind::LpmTrie, 16, DENY, maps::NETS_MAX),
     map(maps::NET_BITS, MapKind::Array, 4, 8, maps::NET_BITS_WORDS),
     map(maps::SOURCES, MapKind::Hash, KEY, size_of::<Source>(), maps::SOURCES_MAX),
+    map(maps::SOURCES4, MapKind::Array, 4, size_of::<SourceRow>(), maps::SOURCES4_ROWS),
     map(maps::GATE, MapKind::Array, 4, size_of::<GateRow>(), maps::GATE_ROWS),
     map(maps::BUCKETS, MapKind::PerCpuArray, 4, 8, maps::BUCKETS_MAX),
     map(maps::STATS, MapKind::PerCpuArray, 4, size_of::<Counter>(), COUNTERS),

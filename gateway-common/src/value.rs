@@ -48,7 +48,7 @@ pub struct Config {
     pub event_interval_ns: u64,
     /// Events on one CPU.
     pub event_burst_ns: u64,
-    /// Packets in a row after which a source counts as come again.
+    /// Packets in a row after which a source counts as come again, at most [`GATE_COUNT`].
     pub returning_packets: u32,
     /// Zero.
     pub reserved: u32,
@@ -170,6 +170,50 @@ pub struct Source {
     pub syn_bucket_ns: u64,
 }
 
+/// What two known IPv4 sources sent besides SYNs and ends, a cache line whole: mail in transfer costs one line of memory
+/// besides the bits, where a hash table costs three, one after another. Which row is an address's,
+/// [`source_row`](crate::source_row) says. Who is known, `SOURCES` alone says; what is here comes on top of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C, align(8))]
+pub struct SourceRow {
+    /// Who; zero: nobody.
+    pub address: [[u8; 4]; 2],
+    /// Packets.
+    pub packets: [u64; 2],
+    /// Bytes of those packets.
+    pub bytes: [u64; 2],
+    /// The last of them.
+    pub last_seen_ns: [u64; 2],
+    /// Zero.
+    pub reserved: u64,
+}
+
+impl SourceRow {
+    /// Adds what is here of an address to its account.
+    pub fn add_to(&self, address: [u8; 4], account: &mut Source) {
+        for place in self.places(address) {
+            account.packets += self.packets[place];
+            account.bytes += self.bytes[place];
+            account.last_seen_ns = account.last_seen_ns.max(self.last_seen_ns[place]);
+        }
+    }
+
+    /// Takes a source out, and says whether it was there.
+    pub fn remove(&mut self, address: [u8; 4]) -> bool {
+        let before = *self;
+        for place in before.places(address) {
+            self.address[place] = [0; 4];
+            (self.packets[place], self.bytes[place], self.last_seen_ns[place]) = (0, 0, 0);
+        }
+        *self != before
+    }
+
+    /// Both can be the same source's: two CPUs may have given it one each.
+    fn places(&self, address: [u8; 4]) -> impl Iterator<Item = usize> {
+        (0..2).filter(move |place| address != [0; 4] && self.address[*place] == address)
+    }
+}
+
 /// One counter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
@@ -187,9 +231,13 @@ pub struct Counter {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[repr(C)]
 pub struct GateRow {
-    /// The source in the upper 24 bits, how often it came in the lower 8.
-    pub cells: [u32; 16],
+    /// The source in the upper 14 bits, how often it came in those of [`GATE_COUNT`]. Of forged sources one in 16,384 looks
+    /// like the last in its cell and passes the strangers' limit; one in 2²⁸ does so twice and is taken in.
+    pub cells: [u16; 32],
 }
+
+/// What counts in a cell of the gate, and so how far it counts.
+pub const GATE_COUNT: u16 = 3;
 
 /// Something began: at the 1st, 2nd, 4th, 8th … packet dropped of one source or network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -242,13 +290,14 @@ const _: () = assert!(size_of::<Deny>() == 4 * 8 + 4 * 4);
 const _: () = assert!(size_of::<BanRow>() == 64);
 const _: () = assert!(size_of::<Counter>() == 24);
 const _: () = assert!(size_of::<Source>() == 64);
+const _: () = assert!(size_of::<SourceRow>() == 64);
 const _: () = assert!(size_of::<Event>() == 48);
 
 #[cfg(feature = "user")]
 mod pod {
     #![expect(unsafe_code, reason = "aya::Pod promises what the compiler cannot check")]
 
-    use super::{BanRow, Config, Counter, Deny, Event, GateRow, Source};
+    use super::{BanRow, Config, Counter, Deny, Event, GateRow, Source, SourceRow};
     use crate::SourceKey;
 
     // SAFETY: repr(C), integers only, no padding (asserted above), Copy and 'static: any bytes are a valid value.
@@ -260,6 +309,8 @@ mod pod {
     // SAFETY: as above.
     unsafe impl aya::Pod for Source {}
     // SAFETY: as above.
+    unsafe impl aya::Pod for SourceRow {}
+    // SAFETY: as above.
     unsafe impl aya::Pod for Event {}
     // SAFETY: as above.
     unsafe impl aya::Pod for Counter {}
@@ -267,4 +318,31 @@ mod pod {
     unsafe impl aya::Pod for GateRow {}
     // SAFETY: as above; eight bytes.
     unsafe impl aya::Pod for SourceKey {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_sources_adds_up_both_places_and_frees_them() {
+        let [one, other] = [[192, 0, 2, 1], [192, 0, 2, 2]];
+        let row = |address| SourceRow { address, packets: [2, 3], bytes: [20, 30], last_seen_ns: [9, 5], reserved: 0 };
+        let table = [
+            ([one, other], [2, 20, 9], [0, 3]),
+            ([other, one], [3, 30, 7], [2, 0]),
+            ([one, one], [5, 50, 9], [0, 0]),
+            ([[0; 4], other], [0, 0, 7], [2, 3]),
+        ];
+        for (address, [packets, bytes, last_seen_ns], left) in table {
+            let mut account = Source { last_seen_ns: 7, ..Source::default() };
+            let mut row = row(address);
+            row.add_to(one, &mut account);
+            assert_eq!(account, Source { packets, bytes, last_seen_ns, ..Source::default() }, "{address:?}");
+            row.add_to([0; 4], &mut account);
+            assert_eq!(account.packets, packets, "nobody has no account");
+            assert_eq!(row.remove(one), left != [2, 3], "{address:?}");
+            assert_eq!((row.packets, row.address.contains(&one)), (left, false));
+        }
+    }
 }

@@ -1,23 +1,21 @@
 //! Counts a segment for its source, and limits connection attempts.
 //!
-//! A source that is known costs one look-up. One that is not is taken into the table at once while few strangers come;
-//! when many do, they must pass the gate: a fixed table of cells in which only a source that comes again, before another
-//! one falls into its cell, is recognised. Forged sources come once, so no flood of them fills the table, however big, and
-//! no true source is displaced, because nothing here ever evicts. What a flood may cost the listener is bounded by a
-//! bucket for all strangers' SYNs; a client that was refused by it tries again, and is then no stranger.
+//! A source that is known costs one look-up: an IPv4 source's mail is counted in a row, and what begins or ends a connection
+//! in the table. One that is not is taken into the table at once while few strangers come; when many do, they must pass the
+//! gate: a fixed table of cells in which only a source that comes again, before another one falls into its cell, is
+//! recognised. Forged sources come once, so no flood of them fills the table, however big, and no true source is displaced,
+//! because nothing here ever evicts. What a flood may cost the listener is bounded by a bucket for all strangers' SYNs; a
+//! client that was refused by it tries again, and is then no stranger.
 
 use aya_ebpf::programs::XdpContext;
 use gateway_common::maps::{BUCKET_NEW_SOURCE, BUCKET_RETURNING, BUCKET_UNKNOWN_SYN};
-use gateway_common::{Config, Source, SourceKey, gate_cell, outcome, reason};
+use gateway_common::{Config, GATE_COUNT, Source, SourceKey, SourceRow, gate_cell, outcome, reason};
 
 use crate::announce::announce;
 use crate::maps;
-use crate::packet::Segment;
+use crate::packet::{Octets, Segment};
 use crate::stop::{Stop, refuse};
 use crate::verdict::Standing;
-
-/// How often a cell can count.
-const GATE_COUNT: u32 = 0xff;
 
 #[inline(always)]
 pub(crate) fn account(
@@ -34,8 +32,13 @@ pub(crate) fn account(
         return nameless(config, segment, standing);
     };
     let now = maps::now();
-    if let Some(source) = maps::source(key) {
-        return known(ctx, config, segment, standing, source, bytes, now);
+    if maps::may_be_known(key) {
+        if is_counted_in_row(segment, key, bytes, now) {
+            return Ok(standing.outcome_or(outcome::PASS_TRACKED));
+        }
+        if let Some(source) = maps::source(key) {
+            return known(ctx, config, segment, standing, key, source, bytes, now);
+        }
     }
     let (is_returning, is_admitted) = admission(config, key, now);
     if is_admitted {
@@ -82,12 +85,62 @@ fn strangers_have_room(config: &Config, now: u64) -> bool {
     maps::take(BUCKET_UNKNOWN_SYN, config.unknown_syn_interval_ns, config.unknown_syn_burst_ns, now)
 }
 
+/// Counts what is neither an attempt nor an end in its source's row, if the source has a place there.
+#[inline(always)]
+fn is_counted_in_row(segment: &Segment, key: SourceKey, bytes: u64, now: u64) -> bool {
+    let Some((row, address)) = row_of(segment, key) else { return false };
+    // SAFETY: a map value. Userspace takes places back: then a count goes astray.
+    let [first, second] = unsafe { (*row).address };
+    let place = match address {
+        address if address == first => 0,
+        address if address == second => 1,
+        _ => return false,
+    };
+    // SAFETY: as above, `place` being 0 or 1.
+    unsafe {
+        maps::add(&raw mut (*row).packets[place], 1);
+        maps::add(&raw mut (*row).bytes[place], bytes);
+        let last_seen = &raw mut (*row).last_seen_ns[place];
+        if last_seen.read() != now {
+            last_seen.write(now);
+        }
+    }
+    true
+}
+
+/// Gives a known source a place in its row, if there is one, and counts nothing there yet: of two CPUs that give one place to
+/// two sources, one does so for nothing.
+#[inline(always)]
+fn give_place(segment: &Segment, key: SourceKey) {
+    let Some((row, address)) = row_of(segment, key) else { return };
+    // SAFETY: as above.
+    unsafe {
+        match (*row).address {
+            [first, second] if first == address || second == address => (),
+            [[0, 0, 0, 0], _] => (&raw mut (*row).address[0]).write(address),
+            [_, [0, 0, 0, 0]] => (&raw mut (*row).address[1]).write(address),
+            _ => (),
+        }
+    }
+}
+
+/// The row in which a packet may be counted. Attempts and ends are not, for what they are counted in, and limited by, stands in
+/// the table.
+#[inline(always)]
+fn row_of(segment: &Segment, key: SourceKey) -> Option<(*mut SourceRow, [u8; 4])> {
+    match segment.address.octets() {
+        Octets::V4(address) if !segment.is_attempt() && !segment.is_end() => Some((maps::source_row(key)?, address)),
+        _ => None,
+    }
+}
+
 #[inline(always)]
 fn known(
     ctx: &XdpContext,
     config: &Config,
     segment: &Segment,
     standing: Standing,
+    key: SourceKey,
     source: *mut Source,
     bytes: u64,
     now: u64,
@@ -98,6 +151,7 @@ fn known(
         maps::add(&raw mut (*source).packets, 1);
         maps::add(&raw mut (*source).bytes, bytes);
         (&raw mut (*source).last_seen_ns).write(now);
+        give_place(segment, key);
         if segment.is_end() {
             maps::add(&raw mut (*source).fin_rst, 1);
         }
@@ -132,20 +186,18 @@ fn admission(config: &Config, key: SourceKey, now: u64) -> (bool, bool) {
     let Some(row) = maps::gate_row(row) else {
         return (false, false);
     };
-    // SAFETY, here and below: cell & 15 lies in the row. Two CPUs may write it at once; one then counts for nothing.
-    let cell = unsafe { (&raw mut (*row).cells).cast::<u32>().add(cell & 15) };
+    // SAFETY, here and below: cell & 31 lies in the row. Two CPUs may write it at once; one then counts for nothing.
+    let cell = unsafe { (&raw mut (*row).cells).cast::<u16>().add(cell & 31) };
     let seen = unsafe { cell.read() };
-    if seen & !GATE_COUNT != mark {
-        unsafe { cell.write(mark | 1) };
-        return (false, false);
-    }
-    let count = (seen & GATE_COUNT) + 1;
+    let count = if seen & !GATE_COUNT == mark { (seen & GATE_COUNT) + 1 } else { 1 };
     if count <= GATE_COUNT {
         unsafe { cell.write(mark | count) };
     }
-    let is_admitted = count >= config.returning_packets
+    let is_returning = count > 1;
+    let is_admitted = is_returning
+        && u32::from(count) >= config.returning_packets
         && maps::take(BUCKET_RETURNING, config.returning_interval_ns, config.returning_burst_ns, now);
-    (true, is_admitted)
+    (is_returning, is_admitted)
 }
 
 #[inline(always)]

@@ -9,7 +9,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::lpm_trie::{Key, LpmTrie};
 use aya_ebpf::maps::{Array, HashMap, PerCpuArray, RingBuf};
 use gateway_common::maps as layout;
-use gateway_common::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, outcome};
+use gateway_common::{BanRow, Config, Counter, Deny, GateRow, Source, SourceKey, SourceRow, outcome};
 
 /// `BPF_F_NO_PREALLOC`: entries come from the slab.
 const ON_DEMAND: u32 = 1;
@@ -47,6 +47,8 @@ static DENY6: LpmTrie<[u8; 16], Deny> = LpmTrie::with_max_entries(layout::NETS_M
 static NET_BITS: Array<u64> = Array::with_max_entries(layout::NET_BITS_WORDS, 0);
 #[map]
 static SOURCES: HashMap<SourceKey, Source> = HashMap::with_max_entries(layout::SOURCES_MAX, ON_DEMAND);
+#[map]
+static SOURCES4: Array<SourceRow> = Array::with_max_entries(layout::SOURCES4_ROWS, ON_A_PAGE);
 #[map]
 static GATE: Array<GateRow> = Array::with_max_entries(layout::GATE_ROWS, ON_A_PAGE);
 #[map]
@@ -148,12 +150,20 @@ fn lookup<K>(map: *const LpmTrie<K, Deny>, key: &Key<K>) -> Option<*mut Deny> {
     if value.is_null() { None } else { Some(value.cast()) }
 }
 
+/// Whether the bit is set that leads to `SOURCES` and `SOURCES4`.
+#[inline(always)]
+pub(crate) fn may_be_known(key: SourceKey) -> bool {
+    let (word, mask) = gateway_common::source_bit(key);
+    BITS.get(word).is_some_and(|bits| bits & mask != 0)
+}
+
+#[inline(always)]
+pub(crate) fn source_row(key: SourceKey) -> Option<*mut SourceRow> {
+    SOURCES4.get_ptr_mut(gateway_common::source_row(key))
+}
+
 #[inline(always)]
 pub(crate) fn source(key: SourceKey) -> Option<*mut Source> {
-    let (word, mask) = gateway_common::source_bit(key);
-    if BITS.get(word)? & mask == 0 {
-        return None;
-    }
     SOURCES.get_ptr_mut(key)
 }
 

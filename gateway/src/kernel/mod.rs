@@ -8,6 +8,8 @@
 //! What survives the process lies in a folder of a BPF file system; `pins` says what, and why it lies there as it does.
 
 #[cfg(target_os = "linux")]
+mod accounts;
+#[cfg(target_os = "linux")]
 mod attach;
 #[cfg(target_os = "linux")]
 mod attachment;

@@ -2,13 +2,14 @@
 
 use std::fmt;
 
-use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
+use aya::maps::{MapData, MapError, PerCpuArray};
 use gateway_common::outcome::COUNTERS;
 use gateway_common::{Counter, Deny, SourceKey, maps};
 use ipnet::IpNet;
 
 use crate::identity::Source;
 
+use super::accounts::Accounts;
 use super::errors::map_error;
 use super::tables::{Bans, Tries, typed};
 use super::{KernelError, SourceAccount, Totals};
@@ -16,7 +17,7 @@ use super::{KernelError, SourceAccount, Totals};
 /// Handles to read by.
 pub struct MapReader {
     stats: PerCpuArray<MapData, Counter>,
-    sources: HashMap<MapData, SourceKey, gateway_common::Source>,
+    accounts: Accounts,
     bans: Bans,
     denied: Tries<Deny>,
 }
@@ -31,7 +32,7 @@ impl MapReader {
     pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
         Ok(Self {
             stats: typed(open, maps::STATS)?,
-            sources: typed(open, maps::SOURCES)?,
+            accounts: Accounts::open(open)?,
             bans: Bans::open(open)?,
             denied: Tries::open(open, maps::DENY4, maps::DENY6)?,
         })
@@ -54,16 +55,14 @@ impl MapReader {
         Ok(Totals(totals))
     }
 
-    /// Every source that has an account; one system call each.
+    /// Every source that has an account; some system calls each.
     ///
     /// # Errors
     /// The map cannot be read.
     pub fn sources(&self) -> Result<Vec<SourceAccount>, KernelError> {
-        let accounts = self
-            .sources
-            .iter()
-            .map(|entry| entry.map(|(key, account)| SourceAccount { source: Source::of(key.address()), account }));
-        accounts.collect::<Result<_, _>>().map_err(|error| map_error(maps::SOURCES, &error))
+        let accounts = self.accounts.all().map_err(|error| map_error(maps::SOURCES, &error))?;
+        let account = |(key, account): (SourceKey, _)| SourceAccount { source: Source::of(key.address()), account };
+        Ok(accounts.into_iter().map(account).collect())
     }
 
     /// Packets dropped by the ban of exactly this network; 0 where there is none.

@@ -110,5 +110,6 @@ mod tests {
         let config = settings.config(3, 4, 2);
         assert_eq!((config.syn_interval_ns, config.generation, config.seed), (0, 3, 4));
         assert_eq!(config.new_source_interval_ns, 8_000_000);
+        assert!(config.returning_packets <= u32::from(gateway_common::GATE_COUNT), "cells count no further");
     }
 }

@@ -3,10 +3,11 @@
 
 use std::collections::HashMap;
 
-use aya::maps::{Array, HashMap as KernelMap, MapData, MapError};
+use aya::maps::{Array, MapData, MapError};
 use gateway_common::{Source, SourceKey, maps, source_bit};
 
-use super::tables::{found, typed};
+use super::accounts::Accounts;
+use super::tables::typed;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A source that sent nothing for so long is forgotten.
@@ -20,32 +21,32 @@ const STRANGER_PACKETS: u64 = 4;
 
 /// The table, for whoever tidies it.
 pub(super) struct Sources {
-    table: KernelMap<MapData, SourceKey, Source>,
+    accounts: Accounts,
     bits: Array<MapData, u64>,
 }
 
 impl Sources {
     pub(super) fn open(open: &impl Fn(&str) -> Result<MapData, MapError>) -> Result<Self, MapError> {
-        Ok(Self { table: typed(open, maps::SOURCES)?, bits: typed(open, maps::BITS)? })
+        Ok(Self { accounts: Accounts::open(open)?, bits: typed(open, maps::BITS)? })
     }
 
     /// Takes sources out that were not seen for long; sooner while there is little room.
     pub(super) fn forget_idle(&mut self, now_ns: u64) -> Result<(), MapError> {
-        let all: Vec<_> = self.table.iter().collect::<Result<_, _>>()?;
+        let all = self.accounts.all()?;
         let crowded = all.len() >= usize::try_from(maps::SOURCES_MAX / 4 * 3).unwrap_or(usize::MAX);
         // Collected first: a walk that meets a key which is gone begins anew.
-        let (idle, mut busy): (Vec<_>, Vec<_>) = all
+        let (idle, busy): (Vec<_>, Vec<_>) = all
             .into_iter()
             .partition(|(_, account)| now_ns.saturating_sub(account.last_seen_ns) > patience(account, crowded));
         if idle.is_empty() {
             return Ok(());
         }
         for (source, _) in &idle {
-            found(self.table.remove(source))?;
+            self.accounts.remove(*source)?;
         }
         // Those that came meanwhile keep their bits.
-        busy.extend(self.table.iter().filter_map(Result::ok));
-        self.clear_bits(busy.iter().map(|(source, _)| *source))
+        let needed: Vec<_> = busy.into_iter().map(|(source, _)| source).chain(self.accounts.known()).collect();
+        self.clear_bits(needed.into_iter())
     }
 
     /// Clears the bits that no source has.

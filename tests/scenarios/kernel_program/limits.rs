@@ -1,6 +1,8 @@
 //! Accounting, its limits, and floods.
 
-use gateway_common::{Config, Source, SourceKey, maps, outcome};
+use std::net::Ipv4Addr;
+
+use gateway_common::{Config, Source, SourceKey, maps, outcome, source_row};
 use tests::kernel::available;
 use tests::kernel::frame::{ACK, FIN, Frame, SYN};
 use tests::kernel::rig::{Rig, Verdict, deny, now_ns, unlimited};
@@ -39,6 +41,32 @@ fn counts_are_exact() {
     let tracked = rig.counter(outcome::PASS_TRACKED);
     assert_eq!((tracked.count, tracked.bytes, tracked.syn), (expect.packets, expect.bytes, expect.syn));
     assert_eq!(rig.count(outcome::SOURCES_ADDED), 1);
+}
+
+/// A row has places for two, and a third is counted in the table.
+#[test]
+fn sources_of_one_row_are_counted_each_for_itself() {
+    let Some(mut rig) = available("sources_of_one_row_are_counted_each_for_itself") else { return };
+    let all = (0..=u32::MAX >> 8).map(|number| Ipv4Addr::from(0x0a00_0000 | number));
+    let row = |address: &Ipv4Addr| source_row(SourceKey::v4(address.octets()));
+    let sources: Vec<_> = all.filter(|address| row(address) == 7).take(3).collect();
+    let frames: Vec<_> = sources.iter().map(|source| Frame::of((*source).into(), ACK).bytes()).collect();
+    for source in &sources {
+        passes(&mut rig, &Frame::syn(&source.to_string()), outcome::PASS_TRACKED);
+    }
+    for times in 1..=9 {
+        for (frame, factor) in frames.iter().zip([1, 2, 3]) {
+            rig.repeat(frame, times * factor);
+        }
+    }
+    for (source, factor) in sources.iter().zip([1, 2, 3]) {
+        let Source { packets, bytes, syn, .. } = rig.source(&source.to_string()).unwrap();
+        let octets = u64::try_from(frames[0].len()).unwrap();
+        assert_eq!((packets, bytes, syn), (1 + 45 * factor, (1 + 45 * factor) * octets, 1), "{source}");
+    }
+    let octets: Vec<_> = sources.iter().map(Ipv4Addr::octets).collect();
+    assert_eq!(rig.source_row(7).address[..], octets[..2]);
+    assert_eq!(rig.count(outcome::PASS_TRACKED), 3 + 45 * 6);
 }
 
 #[test]

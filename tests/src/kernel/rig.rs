@@ -8,8 +8,8 @@ use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use gateway_common::{
-    ALLOW_CONFIGURED, BanRow, CONFIG_MAGIC, Config, Counter, Deny, Event, Source, SourceKey, ban_bit, ban_row, maps,
-    net_bits_v4, net_bits_v6, outcome, reason, source_bit,
+    ALLOW_CONFIGURED, BanRow, CONFIG_MAGIC, Config, Counter, Deny, Event, Source, SourceKey, SourceRow, ban_bit,
+    ban_row, maps, net_bits_v4, net_bits_v6, outcome, reason, source_bit, source_row,
 };
 
 use rustix::thread::{CpuSet, sched_setaffinity};
@@ -226,7 +226,17 @@ impl Rig {
 
     /// What is known of an address.
     pub fn source(&mut self, address: &str) -> Option<Source> {
-        self.hash(maps::SOURCES).get(&key(address), 0).ok()
+        let key = key(address);
+        let mut known = self.hash(maps::SOURCES).get(&key, 0).ok()?;
+        if let IpAddr::V4(address) = key.address() {
+            self.source_row(source_row(key)).add_to(address.octets(), &mut known);
+        }
+        Some(known)
+    }
+
+    /// A row of known IPv4 sources.
+    pub fn source_row(&mut self, number: u32) -> SourceRow {
+        self.array(maps::SOURCES4).get(&number, 0).expect("SOURCES4")
     }
 
     /// Makes it look as if nobody knew this source.

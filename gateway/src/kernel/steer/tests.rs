@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Instant;
 
-use gateway_common::{MAPS, Map, MapKind, SourceKey, ban_bit, outcome, reason, source_bit};
+use gateway_common::{MAPS, Map, MapKind, SourceKey, SourceRow, ban_bit, outcome, reason, source_bit, source_row};
 
 use super::*;
 use crate::identity::host::HostNetworks;
@@ -203,23 +203,39 @@ fn idle_sources_are_forgotten() {
     let mut table: aya::maps::HashMap<MapData, SourceKey, gateway_common::Source> =
         typed(&open, maps::SOURCES).unwrap();
     let mut bits: aya::maps::Array<MapData, u64> = typed(&open, maps::BITS).unwrap();
+    let mut rows: aya::maps::Array<MapData, SourceRow> = typed(&open, maps::SOURCES4).unwrap();
     let hour = 3600 * 1_000_000_000;
-    let (gone, here) = (SourceKey::v4([192, 0, 2, 1]), SourceKey::v4([192, 0, 2, 2]));
-    for (source, last_seen_ns) in [(gone, 1), (here, hour)] {
+    let (gone, here, busy) = ([192, 0, 2, 1], [192, 0, 2, 2], [192, 0, 2, 3]);
+    // Of who sends mail, the row alone knows when it was seen last. It shares the row with who is gone.
+    let busy_row =
+        SourceRow { address: [busy, [0; 4]], packets: [5, 0], last_seen_ns: [hour, 0], ..Default::default() };
+    rows.set(source_row(SourceKey::v4(busy)), busy_row, 0).unwrap();
+    let gone_row = SourceRow { address: [gone, [198, 51, 100, 1]], packets: [2, 7], ..Default::default() };
+    rows.set(source_row(SourceKey::v4(gone)), gone_row, 0).unwrap();
+    let (gone, here, busy) = (SourceKey::v4(gone), SourceKey::v4(here), SourceKey::v4(busy));
+    for (source, last_seen_ns) in [(gone, 1), (here, hour), (busy, 1)] {
         table.insert(source, gateway_common::Source { packets: 9, last_seen_ns, ..Default::default() }, 0).unwrap();
         let (word, bit) = source_bit(source);
         bits.set(word, bits.get(&word, 0).unwrap() | bit, 0).unwrap();
     }
     let mut sources = Sources::open(&open).unwrap();
     sources.forget_idle(hour).unwrap();
-    assert_eq!(table.keys().count(), 2, "an hour is not over");
+    assert_eq!(table.keys().count(), 3, "an hour is not over");
+    let mut known = MapReader::open(&open).unwrap().sources().unwrap();
+    known.sort_by_key(|source| source.source.to_string());
+    assert_eq!(known.iter().map(|source| source.account.packets).collect::<Vec<_>>(), [11, 9, 14]);
     sources.forget_idle(hour + 2).unwrap();
-    assert_eq!(table.keys().collect::<Result<Vec<_>, _>>().unwrap(), [here]);
+    let mut left = table.keys().collect::<Result<Vec<_>, _>>().unwrap();
+    left.sort_unstable();
+    assert_eq!(left, [here, busy]);
+    let left = SourceRow { address: [[0; 4], [198, 51, 100, 1]], packets: [0, 7], ..Default::default() };
+    assert_eq!(rows.get(&source_row(gone), 0).unwrap(), left, "its place is free, the other one as it was");
+    assert_eq!(rows.get(&source_row(busy), 0).unwrap(), busy_row);
     let is_set = |source| {
         let (word, bit) = source_bit(source);
         bits.get(&word, 0).unwrap() & bit != 0
     };
-    assert!(!is_set(gone) && is_set(here));
+    assert!(!is_set(gone) && is_set(here) && is_set(busy));
 }
 
 /// The threads end with the gateway, or nobody could take the maps over.

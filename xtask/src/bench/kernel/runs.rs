@@ -136,10 +136,10 @@ impl Stage {
             work("banned network of 10k, 64k sources", SYN, drop, network, &crowded, None, None),
             work("accepted, one source", ACK, pass, hot, &open, pass_filter, Some(90.0)),
             work("accepted, one source, SYN", SYN, pass, hot, &open, None, None),
-            work("accepted, 64k sources", ACK, pass, MANY, &open, None, Some(200.0)),
+            work("accepted, 64k sources", ACK, pass, MANY, &open, None, Some(165.0)),
             work(listed_one, ACK, pass, hot, &crowded, None, Some(110.0)),
             work(listed_many, ACK, pass, MANY, &crowded, None, Some(220.0)),
-            work("4 billion forged sources", SYN, None, FORGED, &flooded, None, Some(120.0)),
+            work("4 billion forged sources", SYN, None, FORGED, &flooded, None, Some(100.0)),
             work("one new source", SYN, pass, stranger, &flooded, None, None),
         ]
         .into_iter()
