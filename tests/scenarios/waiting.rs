@@ -22,11 +22,11 @@ struct Scene {
     second: SocketAddr,
 }
 
-fn scene() -> Scene {
+fn scene(sessions_per_client: usize) -> Scene {
     let sink = LocalSink::start(Options { identity: SinkIdentity::Xclient, ..Options::default() });
     let [front, second]: [SocketAddr; 2] = [(address(), 2525).into(), (address(), 2525).into()];
-    let limits = "[limits]\nsessions_per_client = 5000\n";
-    let config = configuration(front, "", sink.address, "xclient", limits);
+    let limits = format!("[limits]\nsessions_per_client = {sessions_per_client}\n");
+    let config = configuration(front, "", sink.address, "xclient", &limits);
     let both = config.replace("[[backend]]", &format!("[[listener]]\naddress = \"{second}\"\n[[backend]]"));
     Scene { _sink: sink, gateway: LocalGateway::start(front, &both), config, second }
 }
@@ -55,19 +55,28 @@ fn each_is_told_something(clients: &[TcpStream]) {
 
 #[test]
 fn at_a_listener_that_a_reload_takes_away() {
-    let Scene { gateway, config, second, .. } = scene();
-    fs::write(gateway.folder().join("gateway.toml"), &config).unwrap();
-    signal(&gateway, &["-STOP"]);
-    let clients = waiting(second);
-    signal(&gateway, &["-HUP", "-CONT"]);
+    a_reload_takes_a_listener_away(&scene(5000));
+}
+
+#[test]
+fn who_is_refused_there_too() {
+    a_reload_takes_a_listener_away(&scene(5));
+}
+
+fn a_reload_takes_a_listener_away(scene: &Scene) {
+    let Scene { gateway, config, second, .. } = scene;
+    fs::write(gateway.folder().join("gateway.toml"), config).unwrap();
+    signal(gateway, &["-STOP"]);
+    let clients = waiting(*second);
+    signal(gateway, &["-HUP", "-CONT"]);
     each_is_told_something(&clients);
     gateway.log().wait_for(&[" reloaded digest="]);
-    while connect(address(), second).is_ok() {}
+    while connect(address(), *second).is_ok() {}
 }
 
 #[test]
 fn at_a_gateway_that_is_stopped() {
-    let Scene { gateway, second, .. } = scene();
+    let Scene { gateway, second, .. } = scene(5000);
     signal(&gateway, &["-STOP"]);
     let clients = waiting(second);
     signal(&gateway, &["-TERM", "-CONT"]);
@@ -78,7 +87,7 @@ fn at_a_gateway_that_is_stopped() {
 /// The process before serves who waits there; nobody else could.
 #[test]
 fn at_a_listener_that_the_successor_has_no_use_for() {
-    let Scene { gateway, second, .. } = scene();
+    let Scene { gateway, second, .. } = scene(5000);
     let mut stream = UnixStream::connect(gateway.control_socket()).unwrap();
     let mut heard = BufReader::new(stream.try_clone().unwrap());
     let mut hear = || {

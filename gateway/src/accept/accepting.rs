@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{debug, warn};
@@ -41,8 +41,10 @@ impl Accepting {
         // Who has connected already would be reset. The kernel refuses whoever comes later.
         let Ok(listener) = listener.into_std() else { return };
         while let Ok((stream, peer)) = listener.accept() {
+            // Of a socket that the runtime did not accept itself it knows nothing before its first event.
             if stream.set_nonblocking(true).is_ok()
-                && let Ok(stream) = tokio::net::TcpStream::from_std(stream)
+                && let Ok(stream) = TcpStream::from_std(stream)
+                && stream.writable().await.is_ok()
             {
                 let gate = gate.load();
                 gate.worker.counters.connections_total.increment();

@@ -3,10 +3,12 @@
 //! Names are compared as [`labels`](super::labels) says: a name that must first be folded is no domain here, even if it folds
 //! onto a local one.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
+
+use foldhash::HashSet;
 
 use super::address::{Domain, parse_literal};
 use super::labels::a_labels;
@@ -15,6 +17,7 @@ use super::labels::a_labels;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DomainSet(Arc<Entries>);
 
+/// What strangers write is looked up here and never put in, so the hash need only be a fast one; it is keyed all the same.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Entries {
     exact: HashSet<Box<str>>,
