@@ -44,6 +44,12 @@ fn waiting(at: SocketAddr) -> Vec<TcpStream> {
     (0..CLIENTS).map(|_| connect(from, at).unwrap()).collect()
 }
 
+/// From one address: others need those that are left.
+fn until_nobody_is_let_in(at: SocketAddr) {
+    let from = address();
+    while connect(from, at).is_ok() {}
+}
+
 fn each_is_told_something(clients: &[TcpStream]) {
     for client in clients {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -71,7 +77,7 @@ fn a_reload_takes_a_listener_away(scene: &Scene) {
     signal(gateway, &["-HUP", "-CONT"]);
     each_is_told_something(&clients);
     gateway.log().wait_for(&[" reloaded digest="]);
-    while connect(address(), *second).is_ok() {}
+    until_nobody_is_let_in(*second);
 }
 
 #[test]
@@ -108,5 +114,5 @@ fn at_a_listener_that_the_successor_has_no_use_for() {
     signal(&gateway, &["-CONT"]);
     each_is_told_something(&clients);
     gateway.log().wait_for(&["another process serves"]);
-    while connect(address(), second).is_ok() {}
+    until_nobody_is_let_in(second);
 }
