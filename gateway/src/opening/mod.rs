@@ -340,12 +340,12 @@ fn put_hello(esmtp: bool, name: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Codes for "what was that?": the PROXY header read as a command.
 /// Whether what was read of a reply can be of 421, the only one that comes unasked (RFC 5321 section 3.8).
 fn is_farewell(rest: &[u8]) -> bool {
     b"421".starts_with(&rest[..rest.len().min(3)])
 }
 
+/// Codes for "what was that?": the PROXY header read as a command.
 fn is_syntax_error(code: u16) -> bool {
     matches!(code, 500..=503 | 521 | 555)
 }
